@@ -1,0 +1,113 @@
+"""The messages of the three systems, byte-faithful: what the source gave us, and what a destination is given.
+
+May not: interpret. A body is kept as received; meaning is given in mapping/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One SQS or SNS message attribute.
+
+    `data_type` is `String`, `Number`, `Binary` or one of these with a `.custom` label (SNS adds `String.Array`);
+    `value` is bytes for Binary types and text for all others.
+    Source: SQS API reference, MessageAttributeValue.
+    """
+
+    data_type: str
+    value: str | bytes
+
+    @property
+    def is_binary(self) -> bool:
+        return isinstance(self.value, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class SqsMessage:
+    """One message as ReceiveMessage returned it. `system` holds the SQS system attributes as SQS spells them."""
+
+    message_id: str
+    body: str
+    queue: str
+    queue_arn: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    system: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SnsNotification:
+    """The SNS envelope found in an SQS body (RawMessageDelivery off). Source: SNS developer guide, message formats."""
+
+    message_id: str
+    topic_arn: str
+    message: str
+    timestamp: str
+    subject: str | None = None
+    sequence_number: str | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    @property
+    def topic(self) -> str:
+        """The topic's name: the last part of its ARN."""
+        return self.topic_arn.rsplit(":", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class JetStreamMessage:
+    """One message as a consumer delivered it.
+
+    `headers` keeps every value of a repeated name, in wire order. `timestamp` is the time the stream stored it, in
+    seconds since the epoch; `delivered` starts at 1.
+    """
+
+    subject: str
+    payload: bytes
+    stream: str
+    sequence: int
+    timestamp: float
+    delivered: int = 1
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def header(self, name: str) -> str | None:
+        """The first value of `name` (header names are case-sensitive, ADR-4), or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class JetStreamOut:
+    """One message to publish. `headers` are ready for the wire; `msg_id` becomes Nats-Msg-Id."""
+
+    subject: str
+    payload: bytes
+    msg_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SqsOut:
+    """One SendMessageBatch entry. `group` and `dedup_id` are for FIFO queues; `group` alone makes a fair queue."""
+
+    body: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    group: str | None = None
+    dedup_id: str | None = None
+    trace_header: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnsOut:
+    """One PublishBatch entry."""
+
+    message: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    subject: str | None = None
+    group: str | None = None
+    dedup_id: str | None = None
+
+
+Message = SqsMessage | JetStreamMessage
+Out = JetStreamOut | SqsOut | SnsOut

@@ -1,0 +1,123 @@
+"""The contract between the pump and the legs. Its promises are the sentences below; one exam checks them on every leg.
+
+May not: import a leg, the pump or an SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.core.errors import BridgeError
+from bridge.core.models import Message, Out
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A message on loan from a source. It is settled once, or released.
+
+    `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
+    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it.
+    """
+
+    message: Message
+    id: str
+    attempt: int
+    sent_at: float
+    received_at: float
+    token: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """It is durable at the destination (or parked): the source may forget it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Give it back to the source, to be lent again after `after` seconds."""
+
+    after: float
+
+
+Outcome = Ack | Retry
+"""What a source is told. A rejected message never reaches a source as such: once parked it is an Ack, else a Retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    delivery: Delivery
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there."""
+
+    ref: str
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits at the source: `pending` not lent to anyone, `in_flight` lent, `delayed` not yet due."""
+
+    pending: int
+    in_flight: int = 0
+    delayed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What to publish and, where order matters, the lane (ordering group) it travels in."""
+
+    out: Out
+    lane: str | None = None
+
+
+Mapping = Callable[[Message], Mapped]
+"""Total and deterministic: gives a Mapped or raises Unmappable, nothing else."""
+
+Park = Callable[[Delivery, BridgeError], Out]
+"""Total: any delivery and its reason as a message for the parking place."""
+
+
+class Source(Protocol):
+    """Lends deliveries. Every delivery lent is settled once, or released.
+
+    Any call may raise Unavailable or NotUsable; no call raises an SDK's error.
+    """
+
+    @property
+    def batch(self) -> int:
+        """The most one receive brings."""
+        ...
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """Lends up to `limit` deliveries in the source's order; may wait (long poll); is never cancelled by the pump
+        before the shutdown deadline. An empty answer means nothing was there."""
+        ...
+
+    async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
+        """Tells the source what became of each delivery; one answer each, in order. Retries its own failures while
+        the lease lives. An error means the source may lend the message again: the destination must recognise it."""
+        ...
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Gives untouched deliveries back: visible again at once, first to last in order."""
+        ...
+
+    async def tend(self) -> None:
+        """Keeps what is on loan on loan. Runs beside receive until cancelled."""
+        ...
+
+    async def backlog(self) -> Backlog: ...
+
+
+class Destination(Protocol):
+    """Takes messages and says what is durable."""
+
+    async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        """One answer each, in order. A Receipt is a promise that the message survives a crash of ours."""
+        ...

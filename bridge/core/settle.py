@@ -1,0 +1,68 @@
+"""What to do after a failure: decide(error, attempt, policy) -> Hold | HandBack | Reject. And the backoff curve.
+
+Laws (tests/core/test_settle.py): every delay is bounded; Reject only for what can never succeed; an error we do not
+know is held, then handed back, and never acknowledged.
+May not: sleep, draw random numbers or read a clock. Jitter is passed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.core.errors import NotUsable, Refused, Throttled, Unavailable, Unmappable
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Delays in seconds. `attempts` bounds tries of one message that fails for reasons of its own."""
+
+    first: float = 0.2
+    longest: float = 30.0
+    attempts: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep it on loan and publish it again after `after` seconds: an outage must not burn the source's receive count."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """Give it back to the source for `after` seconds; its redrive policy counts from there."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """It can never be carried: park it."""
+
+
+Decision = Hold | HandBack | Reject
+
+
+def backoff(attempt: int, jitter: float, policy: Policy) -> float:
+    """Seconds to wait before attempt `attempt + 1`; `attempt` counts failures from 1, `jitter` is in [0, 1).
+
+    Doubles from `first` up to `longest`, then takes between half and all of it, so that routes that failed together
+    do not come back together.
+    """
+    exponent = min(max(attempt, 1) - 1, 32)  # 2**32 times any sane `first` is past any sane `longest`
+    return min(policy.longest, policy.first * 2.0**exponent) * (0.5 + jitter / 2)
+
+
+def decide(error: Exception, attempt: int, jitter: float, policy: Policy) -> Decision:
+    """What the pump does with a message whose `attempt`-th try (from 1) ended in `error`."""
+    match error:
+        case Unmappable() | Refused():
+            return Reject()
+        case Throttled():
+            # Two steps up the curve: a throttled API gets quieter sooner than a broken one.
+            return Hold(backoff(attempt + 2, jitter, policy))
+        case Unavailable() | NotUsable():
+            return Hold(backoff(attempt, jitter, policy))
+        case _:
+            delay = backoff(attempt, jitter, policy)
+            return Hold(delay) if attempt < policy.attempts else HandBack(policy.longest)
