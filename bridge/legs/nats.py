@@ -1,0 +1,320 @@
+"""One supervised NATS connection: opened when needed, rebuilt when the client closed for good, never in clear text when
+TLS is required. Requests in bulk (`Replies`) and the JetStream API as JSON (`api`).
+
+May not: know a route, log, or let an error of nats-py out. What a human should hear goes to `notice`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from nats import errors
+from nats.aio.client import Client
+
+from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
+
+API_SECONDS = 5.0
+_STATUS_LINE = len("NATS/1.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    required: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class NatsOptions:
+    """How to reach one NATS system. At most one way to authenticate is set; `connect_timeout` is in seconds."""
+
+    servers: tuple[str, ...]
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    credentials_file: str | None = None
+    nkey_seed_file: str | None = None
+    tls: Tls | None = None
+    domain: str | None = None
+    inbox_prefix: str = "_INBOX"
+    connect_timeout: float = 5.0
+
+
+class Headers(dict[str, str]):
+    """The headers of one message. As a dict it has the first value of each name; `pairs` has all of them in wire order.
+
+    nats-py keeps only the last value of a repeated name and drops some names (2.16, `_parse_header_lines`).
+    Bytes that are not UTF-8 become lone surrogates, so that nothing is lost. Source: ADR-4.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, block: bytes) -> Headers:
+        """`block` is the header block from `NATS/1.0` to the blank line."""
+        pairs = []
+        for line in block.split(b"\r\n")[1:]:
+            name, colon, value = line.partition(b":")
+            if colon:
+                text = value.decode("utf-8", "surrogateescape").strip(" \t")
+                pairs.append((name.decode("utf-8", "surrogateescape"), text))
+        headers = cls(reversed(pairs))
+        headers.pairs = tuple(pairs)
+        return headers
+
+
+class _Client(Client):  # type: ignore[misc]  # nats-py ships no types
+    tls_required = False
+
+    async def _process_headers(self, headers: bytes) -> Mapping[str, str] | None:
+        if not headers or headers[_STATUS_LINE] == ord(" "):
+            found: Mapping[str, str] | None = await super()._process_headers(headers)  # a status of the server's
+            return found
+        return Headers.parse(headers)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # Called before CONNECT carries our credentials. nats-py connects in clear text when the server offers no
+        # TLS, whatever the URL says and whatever context it was given.
+        if initial_connection and self.tls_required and not info.get("tls_required"):
+            raise errors.Error("nats: tls.required is set and the server offers no TLS")
+        await super()._process_info(info, initial_connection=initial_connection)
+
+
+class NatsConnection:
+    """`live()` gives a connected client or raises. `generation` changes when subscriptions must be made anew."""
+
+    def __init__(
+        self, options: NatsOptions, *, name: str = "default", notice: Callable[[str, str], None] | None = None
+    ) -> None:
+        self.options = options
+        self.name = name
+        self.generation = 0
+        self.replies = Replies(self)
+        self._notice = notice or _silent
+        self._client: _Client | None = None
+        self._opening = asyncio.Lock()
+        self._last_error = ""
+        self._denied: deque[str] = deque(maxlen=64)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None and bool(self._client.is_connected)
+
+    async def live(self) -> _Client:
+        """Raises Unavailable while the connection is down, NotUsable when the server or a file refuses us."""
+        client = self._client
+        if client is not None and client.is_connected:
+            return client
+        async with self._opening:
+            # A client that closed for good never comes back: nats-py closes on most -ERR lines, reconnects or not.
+            if self._client is None or self._client.is_closed:
+                self._client = await self._open()
+                self.generation += 1
+        if not self._client.is_connected:
+            raise Unavailable(f"NATS connection {self.name} is down, reconnecting: {self._last_error or 'no server'}")
+        return self._client
+
+    async def _open(self) -> _Client:
+        options, client = self.options, _Client()
+        client.tls_required = options.tls is not None and options.tls.required
+        self._last_error = ""
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                await client.connect(
+                    servers=list(options.servers),
+                    name=f"nats-sqs-bridge/{self.name}",
+                    user=options.user,
+                    password=options.password,
+                    token=options.token,
+                    user_credentials=options.credentials_file,
+                    nkeys_seed=options.nkey_seed_file,
+                    tls=options.tls.context() if options.tls else None,
+                    inbox_prefix=options.inbox_prefix,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.5,
+                    connect_timeout=options.connect_timeout,
+                    ping_interval=10,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                    closed_cb=self._on_closed,
+                )
+        except BaseException as error:
+            await _close(client)
+            match error:
+                case TimeoutError() | errors.Error():
+                    # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
+                    raise _connect_error(self._last_error or str(error), self) from None
+                case OSError() | ValueError():  # unreadable credentials, seed or certificate
+                    raise NotUsable(
+                        f"NATS connection {self.name}: {error}", hint="check the files named under nats"
+                    ) from error
+                case _:
+                    raise
+        self._notice("connected", f"{client.connected_url.hostname} {client.connected_server_version}")
+        return client
+
+    async def api(self, call: str, request: Mapping[str, Any] | None = None, *, missing: str = "") -> dict[str, Any]:
+        """One JetStream API call, as `STREAM.INFO.orders`; the answer as the server gave it.
+
+        `missing` is the hint when what was asked for does not exist. Source: ADR-1 (wire API), ADR-8 (domains).
+        """
+        domain = self.options.domain
+        subject = f"$JS.{domain}.API.{call}" if domain else f"$JS.API.{call}"
+        client = await self.live()
+        try:
+            reply = await client.request(subject, json.dumps(request).encode() if request else b"", timeout=API_SECONDS)
+            answer: dict[str, Any] = json.loads(reply.data)
+        except errors.NoRespondersError:
+            hint = (
+                "wrong nats.domain?" if domain else "is JetStream on for this account? on a leaf node set nats.domain"
+            )
+            raise NotUsable(f"nothing answers {subject}", hint=hint) from None
+        except TimeoutError:
+            if denied := self.denied(subject):
+                raise NotUsable(
+                    denied, hint=f"allow this user to publish {subject} and subscribe to its inbox"
+                ) from None
+            raise Unavailable(f"no answer to {subject} within {API_SECONDS:g} s") from None
+        except (errors.Error, OSError, ValueError) as error:
+            raise Unavailable(f"{subject}: {error or type(error).__name__}") from error
+        if refused := answer.get("error"):
+            raise api_error(refused, subject, missing=missing)
+        return answer
+
+    def denied(self, subject: str) -> str | None:
+        """What the server said when it refused us `subject`, or None. It tells nobody in the reply."""
+        quoted = f'"{subject}"'.lower()
+        return next((text for text in reversed(self._denied) if quoted in text.lower()), None)
+
+    async def _on_error(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        self._last_error = text
+        if "permissions violation" in text.lower():
+            self._denied.append(text)
+        self._notice("error", text)
+
+    async def _on_disconnected(self) -> None:
+        self._notice("disconnected", self._last_error)
+
+    async def _on_reconnected(self) -> None:
+        self._denied.clear()
+        self._notice("reconnected", "")
+
+    async def _on_closed(self) -> None:
+        self._notice("closed", self._last_error)
+
+
+@dataclass(slots=True)
+class _Asked:
+    answers: list[Any]
+    missing: int
+    done: asyncio.Future[None]
+
+
+class Replies:
+    """Requests in bulk: one wildcard inbox for all of them and one future per batch, where nats-py's own request takes
+    a task, a future and a timer for each message."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+        self._waiting: dict[str, tuple[_Asked, int]] = {}
+        self._serial = itertools.count()
+        self._inbox = ""
+        self._generation = 0
+
+    async def ask(
+        self, requests: Sequence[tuple[str, bytes, Mapping[str, str] | None]], timeout: float
+    ) -> list[Any | None]:
+        """Each request is (subject, payload, headers). One answer (a nats-py Msg) each, in order; None where none came
+        within `timeout` seconds: what was asked may have been done all the same. Raises what `live()` raises."""
+        client = await self._connection.live()
+        if self._generation != self._connection.generation:
+            self._generation, self._inbox = self._connection.generation, client.new_inbox()
+            await client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+        asked = _Asked([None] * len(requests), len(requests), asyncio.get_running_loop().create_future())
+        tokens = []
+        try:
+            async with asyncio.timeout(timeout):
+                for place, (subject, payload, headers) in enumerate(requests):
+                    token = f"{self._inbox}.{next(self._serial):x}"
+                    tokens.append(token)
+                    self._waiting[token] = (asked, place)
+                    await client.publish(subject, payload, reply=token, headers=headers)
+                if requests:
+                    await asked.done
+        except (TimeoutError, errors.Error, OSError):
+            pass  # the answers that did come count; the rest stay None
+        finally:
+            for token in tokens:
+                self._waiting.pop(token, None)
+        return asked.answers
+
+    async def _on_reply(self, message: Any) -> None:
+        found = self._waiting.pop(message.subject, None)
+        if found is None:
+            return  # too late: it was given up, and will be asked again under another token
+        asked, place = found
+        asked.answers[place] = message
+        asked.missing -= 1
+        if not asked.missing and not asked.done.done():
+            asked.done.set_result(None)
+
+
+def api_error(error: Mapping[str, Any], doing: str, *, missing: str = "") -> BridgeError:
+    """A JetStream API error as ours. `err_code` decides, for `code` says 503 for a full stream and an outage alike."""
+    code, number = int(error.get("code", 0)), int(error.get("err_code", 0))
+    text = f"{doing}: {error.get('description', 'no description')} (err_code {number})"
+    match number:
+        case 10059 | 10014:  # stream, consumer not found
+            return NotUsable(text, hint=missing)
+        case 10039 | 10076:  # JetStream not enabled for this account, on this server
+            return NotUsable(text, hint="enable JetStream, or point nats.servers or nats.domain at where it runs")
+        case _:
+            return Unavailable(text) if code >= 500 else Failed(text)
+
+
+def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
+    where = f"NATS connection {connection.name}"
+    lowered = text.lower()
+    if "authorization" in lowered or "authentication" in lowered:
+        return NotUsable(f"{where}: {text}", hint="check the user, token, credentials or nkey under nats")
+    if "tls" in lowered or "ssl" in lowered or "certificate" in lowered:
+        return NotUsable(f"{where}: {text}", hint="check nats.tls and the scheme of nats.servers")
+    return Unavailable(f"{where}: {text or 'no server answered in time'}")
+
+
+def _silent(event: str, detail: str) -> None:
+    """For whoever does not want to hear."""
+
+
+async def _close(client: _Client) -> None:
+    # Not drain(): it can hang on a subscription that still holds messages.
+    with suppress(errors.Error, OSError, asyncio.InvalidStateError):
+        await client.close()
