@@ -1,0 +1,173 @@
+"""One configured route made real: opens both legs and the parking place, and picks the mapping between them.
+
+May not: create anything outside, retry, or run. It opens or raises; the daemon decides when to try again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from bridge.config import (
+    AwsConfig,
+    Config,
+    JetStreamDestinationConfig,
+    JetStreamParkingConfig,
+    JetStreamSourceConfig,
+    NatsConfig,
+    RouteConfig,
+    SnsDestinationConfig,
+    SqsDestinationConfig,
+    SqsParkingConfig,
+    SqsSourceConfig,
+)
+from bridge.core.errors import ConfigError
+from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
+from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
+from bridge.core.mapping.sqs_to_nats import sqs_to_nats
+from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate
+from bridge.core.route import Destination, Mapping, Source
+from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.jetstream import JetStreamSource, open_consumer, open_destination
+from bridge.legs.nats import NatsConnection, NatsOptions, Tls
+from bridge.legs.sns import SnsDestination, open_topic
+from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
+from bridge.pump import Parking
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRoute:
+    """A route ready to be pumped. `receivers` is the most receives that may run side by side."""
+
+    source: Source
+    destination: Destination
+    mapping: Mapping
+    parking: Parking | None
+    receivers: int
+    source_name: str
+    destination_name: str
+
+
+async def open_route(
+    route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, longest_poll: float = 20.0
+) -> OpenRoute:
+    """Destination first: nothing is taken from a source before there is a place for it.
+
+    `longest_poll` bounds one receive, in seconds. Raises NotUsable or Unavailable.
+    """
+    match route.destination:
+        case JetStreamDestinationConfig() as to:
+            template = SubjectTemplate.parse(to.subject)
+            destination: Destination = await open_destination(nats, pattern=template.pattern, stream=to.stream)
+            parking = await _open_parking(route, nats, aws)
+            assert isinstance(route.source, SqsSourceConfig)
+            queue = await open_queue(aws, route.source.queue)
+            return OpenRoute(
+                source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
+                destination=destination,
+                mapping=sqs_to_nats(template, envelope=route.source.envelope, fifo=queue.fifo),
+                parking=parking,
+                receivers=route.source.receivers,
+                source_name=f"sqs {queue.name}",
+                destination_name=f"jetstream {to.subject}",
+            )
+        case SqsDestinationConfig() as to:
+            target = await open_queue(aws, to.queue)
+            fifo, name = target.fifo, f"sqs {target.name}"
+            destination = SqsDestination(aws, target)
+            mapping = nats_to_sqs(fifo=fifo, group=_group(to.group))
+        case SnsDestinationConfig() as to:
+            topic = await open_topic(aws, to.topic)
+            fifo, name = topic.fifo, f"sns {topic.name}"
+            destination = SnsDestination(aws, topic)
+            mapping = nats_to_sns(fifo=fifo, group=_group(to.group))
+        case _:
+            assert_never(route.destination)
+    parking = await _open_parking(route, nats, aws)
+    assert isinstance(route.source, JetStreamSourceConfig)
+    consumer = await open_consumer(nats, route.source.stream, route.source.consumer, route.source.filter_subjects)
+    return OpenRoute(
+        source=JetStreamSource(nats, consumer, batch=route.source.batch),
+        destination=destination,
+        mapping=mapping,
+        parking=parking,
+        # Two pulls side by side may come back in either order, and a FIFO target is promised one.
+        receivers=1 if fifo else 2,
+        source_name=f"jetstream {consumer.stream}/{consumer.name}",
+        destination_name=name,
+    )
+
+
+async def _open_parking(route: RouteConfig, nats: NatsConnection, aws: AwsConnection) -> Parking | None:
+    source = source_of(route)
+    match route.parking:
+        case None:
+            return None
+        case JetStreamParkingConfig(subject=subject):
+            stream = await open_destination(nats, pattern=subject, stream=None)
+            return Parking(stream, park_to_jetstream(route=route.name, source=source, subject=subject))
+        case SqsParkingConfig(queue=name):
+            queue = await open_queue(aws, name)
+            return Parking(SqsDestination(aws, queue), park_to_sqs(route=route.name, source=source, fifo=queue.fifo))
+        case _:
+            assert_never(route.parking)
+
+
+def _group(text: str | None) -> GroupTemplate | None:
+    return None if text is None else GroupTemplate.parse(text)
+
+
+def source_of(route: RouteConfig) -> str:
+    """The source as logs and parked messages name it."""
+    match route.source:
+        case SqsSourceConfig(queue=queue):
+            return f"sqs:{queue}"
+        case JetStreamSourceConfig(stream=stream, consumer=consumer):
+            return f"jetstream:{stream}/{consumer}"
+        case _:
+            assert_never(route.source)
+
+
+def nats_config(config: Config, route: RouteConfig) -> NatsConfig:
+    """The NATS connection a route uses: the default one, or the one it names."""
+    found = config.nats if route.nats is None else config.connections[route.nats]
+    if not isinstance(found, NatsConfig):
+        raise ConfigError(f"route {route.name}: connection {route.nats} is not of kind nats")
+    return found
+
+
+def aws_config(config: Config, route: RouteConfig) -> AwsConfig:
+    """The AWS connection a route uses: the default one, or the one it names."""
+    found = config.aws if route.aws is None else config.connections[route.aws]
+    if not isinstance(found, AwsConfig):
+        raise ConfigError(f"route {route.name}: connection {route.aws} is not of kind aws")
+    return found
+
+
+def nats_options(config: NatsConfig) -> NatsOptions:
+    """What the NATS leg needs of the configuration."""
+    tls = config.tls
+    return NatsOptions(
+        servers=tuple(config.servers),
+        user=config.user,
+        password=config.password.get_secret_value() if config.password else None,
+        token=config.token.get_secret_value() if config.token else None,
+        credentials_file=config.credentials_file,
+        nkey_seed_file=config.nkey_seed_file,
+        tls=Tls(tls.ca_file, tls.cert_file, tls.key_file, tls.required) if tls else None,
+        domain=config.domain,
+        inbox_prefix=config.inbox_prefix,
+        connect_timeout=config.connect_timeout,
+    )
+
+
+def aws_options(config: AwsConfig, *, pool: int) -> AwsOptions:
+    """What the AWS legs need of the configuration. `pool` is the number of HTTP connections: a long poll holds one."""
+    return AwsOptions(
+        region=config.region,
+        endpoint_url=config.endpoint_url,
+        profile=config.profile,
+        role_arn=config.role_arn,
+        external_id=config.external_id,
+        pool=pool,
+    )
