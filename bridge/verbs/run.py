@@ -1,0 +1,29 @@
+"""`run`: the daemon in the foreground. May not: do more than put it together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.config import load
+from bridge.core.errors import BridgeError
+from bridge.daemon import Daemon
+from bridge.observe import Observation, configure_logs
+from bridge.verbs import loop_factory
+
+
+def run(path: Path | None, environ: Mapping[str, str]) -> int:
+    """Returns the exit code. Raises ConfigError before anything starts."""
+    config = load(path, environ)
+    configure_logs(config.log.format, config.log.level)
+    observation = Observation()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        try:
+            return runner.run(Daemon(config, observation).run())
+        except BridgeError:
+            raise
+        except BaseException as error:
+            # A task died of what nobody expected. The supervisor restarts us; sources lend again what was on loan.
+            observation.crashed(error)
+            return 1
