@@ -1,4 +1,4 @@
-"""The command line: one verb per file in verbs/, imported only when called. Exit codes are documented here and only here.
+"""The command line: one verb per file in verbs/, imported only when called. Exit codes are documented here only.
 
 May not: do a verb's work.
 """

@@ -23,7 +23,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep it on loan and publish it again after `after` seconds: an outage must not burn the source's receive count."""
+    """Keep it on loan, publish it again after `after` seconds: an outage must not burn the source's receive count."""
 
     after: float
 

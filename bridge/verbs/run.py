@@ -23,7 +23,7 @@ def run(path: Path | None, environ: Mapping[str, str]) -> int:
             return runner.run(Daemon(config, observation).run())
         except BridgeError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the last one to hear of it
             # A task died of what nobody expected. The supervisor restarts us; sources lend again what was on loan.
             observation.crashed(error)
             return 1

@@ -1,0 +1,314 @@
+"""What `check` finds: facts about queues, topics, streams and consumers in, findings for a human out.
+
+May not: look anything up. legs/inventory.py gathers the facts; every rule here is one function of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bridge.core.errors import BridgeError
+from bridge.core.subjects import covers, overlap
+
+Level = Literal["error", "warning", "ok"]
+
+HEADER_ROOM = 65_535  # what JetStream takes of headers at most, beside the body
+SETTLE_SECONDS = 10.0  # one publish timeout (5 s), one settle with a repeat, and room for a slow day
+SENDS_AT_ONCE = 8  # concurrent batches of ten to SQS or SNS
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. `advice` is what to do about it, empty when nothing is to be done."""
+
+    level: Level
+    route: str
+    what: str
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """Times in seconds, sizes in bytes."""
+
+    name: str
+    arn: str
+    fifo: bool
+    visibility_timeout: float
+    max_message_size: int
+    redrives: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """`feeds` are the ARNs of the queues subscribed to it, None where we may not look."""
+
+    name: str
+    arn: str
+    fifo: bool
+    feeds: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerFacts:
+    """`max_deliver` -1 is without end."""
+
+    name: str
+    filters: tuple[str, ...]
+    ack_wait: float
+    max_deliver: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """Times in seconds, sizes in bytes; a size or limit of -1 is none."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: str
+    discard: str
+    limited: bool
+    duplicate_window: float
+    max_msg_size: int
+    consumers: tuple[ConsumerFacts, ...]
+
+    def captures(self, pattern: str) -> bool:
+        return any(overlap(subject, pattern) for subject in self.subjects)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """All that was found out about one route. Exactly one source and one destination is set when nothing is wrong;
+    what could not be found out is in `errors`, with the thing it is about."""
+
+    name: str
+    errors: tuple[tuple[str, BridgeError], ...] = ()
+    queue: QueueFacts | None = None
+    stream: StreamFacts | None = None
+    consumer: ConsumerFacts | None = None
+    batch: int = 10
+    pattern: str | None = None
+    destinations: tuple[StreamFacts, ...] = ()
+    max_payload: int = 0
+    to_queue: QueueFacts | None = None
+    to_topic: TopicFacts | None = None
+    parked_elsewhere: bool = False
+    sns_ids: bool = False
+    """Whether messages may be deduplicated by SNS message id (envelope: auto)."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    routes: Sequence[RouteFacts] = field(default_factory=tuple)
+
+
+def findings(world: World) -> list[Finding]:
+    """Every finding, errors of a route first; a route without any gets one `ok`."""
+    found: list[Finding] = []
+    for route in world.routes:
+        mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
+        found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
+    found += _shared_ids(world)
+    found += _loops(world)
+    return found
+
+
+def _errors(route: RouteFacts) -> Iterator[Finding]:
+    for what, error in route.errors:
+        yield Finding("error", route.name, what, str(error.args[0]), error.hint)
+
+
+def _windows(route: RouteFacts) -> Iterator[Finding]:
+    if route.queue is None:
+        return
+    for stream in route.destinations:
+        needed = route.queue.visibility_timeout
+        if stream.duplicate_window < needed:
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the visibility timeout of "
+                f"{route.queue.name} ({needed:g} s): a message lent again after a crash is stored twice",
+                f"nats stream edit {stream.name} --dupe-window {max(needed * 4, 600):.0f}s",
+            )
+
+
+def _sizes(route: RouteFacts) -> Iterator[Finding]:
+    if route.queue is None:
+        return
+    needed = route.queue.max_message_size + HEADER_ROOM
+    if route.max_payload and route.max_payload < needed:
+        yield Finding(
+            "warning",
+            route.name,
+            "nats-server",
+            f"max_payload is {route.max_payload:,} bytes; a full message of {route.queue.name} needs up to {needed:,} "
+            "with its headers, and larger ones would be parked",
+            "set max_payload: 8MB in the server's configuration",
+        )
+    for stream in route.destinations:
+        if 0 < stream.max_msg_size < needed:
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                f"max_msg_size is {stream.max_msg_size:,} bytes; "
+                f"a full message of {route.queue.name} needs up to {needed:,}",
+                f"nats stream edit {stream.name} --max-msg-size {needed}",
+            )
+
+
+def _streams(route: RouteFacts) -> Iterator[Finding]:
+    for stream in route.destinations:
+        pattern = route.pattern or ""
+        if not any(covers(subject, pattern) for subject in stream.subjects) and len(route.destinations) == 1:
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                f"it captures {', '.join(stream.subjects)}, which is only a part of {pattern}: "
+                "a message with another subject would be parked",
+                f'nats stream edit {stream.name} --subjects "{pattern}"',
+            )
+        if stream.discard == "old" and stream.limited:
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                "it is limited and discards old messages when full: what nobody has consumed yet may be lost",
+                f"nats stream edit {stream.name} --discard new, so that the bridge waits instead",
+            )
+        if stream.retention == "workqueue" and len(stream.consumers) > 1:
+            yield _shared_work_queue(route, stream, stream.consumers)
+    if route.stream is not None and route.consumer is not None and route.stream.retention == "workqueue":
+        others = tuple(other for other in route.stream.consumers if other.name != route.consumer.name)
+        if others:
+            yield _shared_work_queue(route, route.stream, others)
+
+
+def _shared_work_queue(route: RouteFacts, stream: StreamFacts, others: Sequence[ConsumerFacts]) -> Finding:
+    names = ", ".join(consumer.name for consumer in others)
+    return Finding(
+        "warning",
+        route.name,
+        f"stream {stream.name}",
+        f"it is a work queue that others consume too ({names}): each message goes to one of them only, "
+        "so old and new consumers do not see the same messages",
+        "use limits or interest retention while both sides run",
+    )
+
+
+def _leases(route: RouteFacts) -> Iterator[Finding]:
+    if route.consumer is not None:
+        stream_name = route.stream.name if route.stream else "STREAM"
+        rounds = -(-route.batch // (10 * SENDS_AT_ONCE))
+        needed = SETTLE_SECONDS + 2.0 * rounds
+        if route.consumer.ack_wait < needed:
+            yield Finding(
+                "warning",
+                route.name,
+                f"consumer {route.consumer.name}",
+                f"its ack wait is {route.consumer.ack_wait:g} s; a batch of {route.batch} can take {needed:g} s, "
+                "and what is not acked by then is delivered again",
+                f"nats consumer edit {stream_name} {route.consumer.name} --wait 60s",
+            )
+    if route.queue is not None and route.queue.visibility_timeout < SETTLE_SECONDS:
+        yield Finding(
+            "warning",
+            route.name,
+            f"queue {route.queue.name}",
+            f"its visibility timeout is {route.queue.visibility_timeout:g} s; publishing and deleting can take "
+            f"{SETTLE_SECONDS:g} s, and what is not deleted by then is lent again",
+            "set a visibility timeout of 30 s or more",
+        )
+
+
+def _redrive(route: RouteFacts) -> Iterator[Finding]:
+    if route.parked_elsewhere:
+        return
+    if route.queue is not None and not route.queue.redrives:
+        yield Finding(
+            "warning",
+            route.name,
+            f"queue {route.queue.name}",
+            "it has no redrive policy and the route no parking: what can never be carried comes back for ever",
+            "set `parking` on the route",
+        )
+    if route.consumer is not None:
+        fate = (
+            "is delivered again for ever"
+            if route.consumer.max_deliver < 1
+            else f"is not delivered any more after {route.consumer.max_deliver} times, and stays in the stream unseen"
+        )
+        yield Finding(
+            "warning",
+            route.name,
+            f"consumer {route.consumer.name}",
+            f"the route has no parking: a message that can never be carried {fate}",
+            "set `parking` on the route",
+        )
+
+
+def _shared_ids(world: World) -> Iterator[Finding]:
+    """Two queues of one topic hold the same SNS message ids; in one stream the second copy counts as a duplicate."""
+    seen: dict[str, RouteFacts] = {}
+    for route in world.routes:
+        if not route.sns_ids:
+            continue
+        for stream in route.destinations:
+            first = seen.setdefault(stream.name, route)
+            if first is not route and first.queue is not None and route.queue is not None:
+                yield Finding(
+                    "warning",
+                    route.name,
+                    f"stream {stream.name}",
+                    f"route {first.name} publishes into it too: where both queues are subscribed to one topic, "
+                    "the second copy of a message is a duplicate and is not stored",
+                    "give each queue its own stream, or `envelope: never` to one of the routes",
+                )
+
+
+def _loops(world: World) -> Iterator[Finding]:
+    """Routes that feed each other: what one publishes, the next one reads, until it is back where it was."""
+    feeds = {one.name: [other.name for other in world.routes if _feeds(one, other)] for one in world.routes}
+    reported: set[frozenset[str]] = set()
+    for start in feeds:
+        for path in _paths_back(start, feeds):
+            if frozenset(path) in reported:
+                continue
+            reported.add(frozenset(path))
+            yield Finding(
+                "error",
+                start,
+                "loop",
+                f"messages would go round for ever: {' -> '.join([*path, start])}",
+                "send the way back to another queue, topic or subject than the way in reads from",
+            )
+
+
+def _paths_back(start: str, feeds: dict[str, list[str]]) -> Iterator[list[str]]:
+    stack = [[start]]
+    while stack:
+        path = stack.pop()
+        for following in feeds[path[-1]]:
+            if following == start:
+                yield path
+            elif following not in path:
+                stack.append([*path, following])
+
+
+def _feeds(one: RouteFacts, other: RouteFacts) -> bool:
+    """Whether something `one` publishes is read by `other`."""
+    if one.pattern is not None and other.stream is not None and other.consumer is not None:
+        reads = other.consumer.filters or other.stream.subjects
+        kept = any(stream.name == other.stream.name for stream in one.destinations)
+        return kept and any(overlap(one.pattern, subject) for subject in reads)
+    if other.queue is None:
+        return False
+    if one.to_queue is not None:
+        return one.to_queue.arn == other.queue.arn
+    return one.to_topic is not None and other.queue.arn in (one.to_topic.feeds or ())
