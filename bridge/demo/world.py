@@ -49,15 +49,14 @@ async def create_aws(sqs: Any, sns: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     for topic in ("payments", "settlements"):
         found[f"topic {topic}"] = (await sns.create_topic(Name=topic))["TopicArn"]
+    for queue in ("payments-validation", "payments-bridge", "settlements-audit", "settlements-legacy"):
+        found[queue] = (await sqs.create_queue(QueueName=queue))["QueueUrl"]
     for queue, topic in (
         ("payments-validation", "payments"),
         ("payments-bridge", "payments"),
         ("settlements-audit", "settlements"),
-        ("settlements-legacy", None),
     ):
-        url = found[queue] = (await sqs.create_queue(QueueName=queue))["QueueUrl"]
-        if topic is None:
-            continue
+        url = found[queue]
         facts = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         queue_arn, topic_arn = facts["Attributes"]["QueueArn"], found[f"topic {topic}"]
         policy = {

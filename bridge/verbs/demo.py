@@ -175,9 +175,9 @@ class Stage:
         raise Failed(f"the daemon did not become ready:\n{tail}")
 
     async def _look(self) -> bool:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-            async with session.get(f"{self.url}/status") as answer:
-                self.status = await answer.json()
+        timeout = aiohttp.ClientTimeout(total=2)
+        async with aiohttp.request("GET", f"{self.url}/status", timeout=timeout) as answer:
+            self.status = await answer.json()
         return True
 
     async def _watch(self, daemon: asyncio.subprocess.Process, producer: Producer, picture_of: partial[Any]) -> None:
