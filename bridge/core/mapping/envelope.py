@@ -1,0 +1,77 @@
+"""The SNS envelope: recognised by all it must have, never guessed from a stray JSON body.
+
+Source: SNS developer guide, "Parsing Amazon SNS message formats".
+May not: verify a signature, or lose an attribute.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from bridge.core.errors import Unmappable
+from bridge.core.models import Attribute, SnsNotification, SqsMessage
+
+_REQUIRED = ("MessageId", "TopicArn", "Message", "Timestamp", "SignatureVersion", "Signature", "SigningCertURL")
+_CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
+
+
+def notification_of(message: SqsMessage) -> SnsNotification | None:
+    """The envelope in this body, or None if the body is the message itself.
+
+    Raises Unmappable for a subscription confirmation, and for an envelope whose attributes cannot be read.
+    """
+    body = message.body
+    # SNS puts no SQS attributes beside an envelope, and an envelope names its signature: most bodies end here.
+    if message.attributes or '"TopicArn"' not in body or not body.lstrip().startswith("{"):
+        return None
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if (
+        not isinstance(document, dict)
+        or not isinstance(arn := document.get("TopicArn"), str)
+        or not arn.startswith("arn:")
+    ):
+        return None
+    kind = document.get("Type")
+    if kind in _CONFIRMATIONS and isinstance(document.get("Token"), str) and "SubscribeURL" in document:
+        raise Unmappable(
+            "body",
+            f"it is a {kind} of {arn}, which SNS sends to a queue of another account",
+            hint=f"aws sns confirm-subscription --topic-arn {arn} --token (the Token in the body)",
+        )
+    if kind != "Notification" or not all(isinstance(document.get(name), str) for name in _REQUIRED):
+        return None
+    return SnsNotification(
+        message_id=document["MessageId"],
+        topic_arn=arn,
+        message=document["Message"],
+        timestamp=document["Timestamp"],
+        subject=_text(document, "Subject"),
+        sequence_number=_text(document, "SequenceNumber"),
+        attributes=_attributes(document.get("MessageAttributes")),
+    )
+
+
+def _text(document: dict[str, Any], name: str) -> str | None:
+    found = document.get(name)
+    return found if isinstance(found, str) else None
+
+
+def _attributes(found: Any) -> dict[str, Attribute]:
+    if found is None:
+        return {}
+    attributes = {}
+    try:
+        for name, entry in found.items():
+            kind, value = entry["Type"], entry["Value"]
+            if kind.partition(".")[0] == "Binary":
+                value = base64.b64decode(value, validate=True)
+            attributes[str(name)] = Attribute(kind, value if isinstance(value, bytes) else str(value))
+    except (AttributeError, KeyError, TypeError, binascii.Error, ValueError) as error:
+        raise Unmappable("MessageAttributes", "the SNS envelope has attributes that cannot be read") from error
+    return attributes

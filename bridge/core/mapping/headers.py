@@ -1,0 +1,172 @@
+"""The grammar of headers and attributes (docs/wire-format.md): how an attribute becomes headers, and back.
+
+    attribute k          header k                    where NATS and its clients leave the name alone
+                         header Sqs-Attr-k           where they do not, or two names differ only in case
+    its type             header Sqs-Type-k           unless it is plain String
+    a text that a        header Sqs-Encoding-k       `base64`
+      header changes
+    a name that is       header Sqs-Attributes       one JSON object {name: [type, value]}, Binary in base64
+      no header name
+
+May not: let a foreign name become a header that NATS acts on, or drop anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from bridge.core.models import Attribute
+
+OURS = ("nats-", "sqs-", "sns-", "bridge-")  # prefixes, in any case: what NATS and the bridge give a meaning
+_ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for the server speaking
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
+_ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!(?i:aws|amazon)\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+Pairs = Iterable[tuple[str, str]]
+
+
+@lru_cache(maxsize=4096)
+def reserved(name: str) -> bool:
+    """Whether a header of this name means something to NATS, its clients or the bridge."""
+    lowered = name.lower()
+    return lowered.startswith(OURS) or lowered in _ALONE
+
+
+@lru_cache(maxsize=4096)
+def _header_name(name: str) -> str | None:
+    """The header an attribute travels in when no other name collides with it; None when it can be no header."""
+    if not _HEADER_NAME.fullmatch(name):
+        return None
+    return f"Sqs-Attr-{name}" if reserved(name) else name
+
+
+def header_safe(value: str) -> bool:
+    """Whether a header carries `value` unchanged: clients strip blanks and replace line breaks; control characters and
+    empty values are nobody's friend."""
+    return value.isprintable() and value != "" and value[0] != " " and value[-1] != " "
+
+
+def base64_of(value: str | bytes) -> str:
+    raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+    return base64.b64encode(raw).decode("ascii")
+
+
+def text_of(encoded: str) -> str:
+    """Raises ValueError for what `base64_of` cannot have written."""
+    return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogatepass")
+
+
+def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
+    """The headers of these attributes. Total: every name and value is carried."""
+    headers: dict[str, str] = {}
+    odd: dict[str, Attribute] = {}
+    twins = Counter(name.lower() for name in attributes) if len(attributes) > 1 else {}
+    for name, attribute in attributes.items():
+        header = _header_name(name)
+        if header is None or not header_safe(attribute.data_type):
+            odd[name] = attribute
+            continue
+        if twins and twins[name.lower()] > 1:
+            header = f"Sqs-Attr-{name}"
+        value = attribute.value
+        if isinstance(value, bytes):
+            headers[header] = base64_of(value)
+        elif header_safe(value):
+            headers[header] = value
+        else:
+            headers[header] = base64_of(value)
+            headers[f"Sqs-Encoding-{name}"] = "base64"
+        if attribute.data_type != "String":
+            headers[f"Sqs-Type-{name}"] = attribute.data_type
+    if odd:
+        headers["Sqs-Attributes"] = json.dumps(packed(odd), separators=(",", ":"))
+    return headers
+
+
+def packed(attributes: Mapping[str, Attribute]) -> dict[str, list[str]]:
+    """Attributes as JSON keeps them: {name: [type, value]}, Binary in base64. Lone surrogates stay as JSON escapes."""
+    return {
+        name: [each.data_type, base64_of(each.value) if isinstance(each.value, bytes) else each.value]
+        for name, each in attributes.items()
+    }
+
+
+def unpacked(document: object) -> dict[str, Attribute]:
+    """What `packed` packed. Raises ValueError for anything else."""
+    try:
+        return {
+            name: _typed(kind, value)
+            for name, (kind, value) in document.items()  # type: ignore[attr-defined]  # anything else raises, as it should
+        }
+    except (AttributeError, TypeError) as error:
+        raise ValueError("not packed attributes") from error
+
+
+def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute], list[tuple[str, str]]]:
+    """The attributes these headers stand for, and the headers that stand for none, in wire order.
+
+    A native producer's own header becomes a String attribute where SQS takes its name and value. Whatever cannot be
+    restored exactly (several values, a bad encoding, a name SQS refuses) stays a header: the caller carries it packed.
+    """
+    times = Counter(name for name, _ in pairs)
+    single = {name: value for name, value in pairs if times[name] == 1}
+    attributes: dict[str, Attribute] = {}
+    used: set[str] = set()
+    for header, value in single.items():
+        if header == "Sqs-Attributes":
+            try:
+                attributes |= unpacked(json.loads(value))
+                used.add(header)
+            except ValueError:
+                continue
+        elif header.startswith("Sqs-Attr-") or not reserved(header):
+            name = header.removeprefix("Sqs-Attr-")
+            about = {f"Sqs-Type-{name}", f"Sqs-Encoding-{name}"} & single.keys()
+            try:
+                attribute = _restored(name, value, single)
+            except ValueError:
+                continue
+            # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute.
+            if name not in attributes and sendable(name, attribute):
+                attributes[name] = attribute
+                used |= {header, *about}
+    return attributes, [(name, value) for name, value in pairs if name not in used]
+
+
+def _restored(name: str, value: str, headers: Mapping[str, str]) -> Attribute:
+    encoding = headers.get(f"Sqs-Encoding-{name}")
+    if encoding not in (None, "base64"):
+        raise ValueError("an encoding we do not know")
+    return _typed(headers.get(f"Sqs-Type-{name}", "String"), text_of(value) if encoding else value)
+
+
+def _typed(kind: object, value: object) -> Attribute:
+    if not isinstance(kind, str) or not isinstance(value, str):
+        raise TypeError
+    if kind.partition(".")[0] != "Binary":
+        return Attribute(kind, value)
+    try:
+        return Attribute(kind, base64.b64decode(value, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not base64") from error
+
+
+def sendable(name: str, attribute: Attribute) -> bool:
+    """Whether SQS and SNS take this attribute. Source: SQS API reference, MessageAttributeValue."""
+    kind, value = attribute.data_type, attribute.value
+    if not _ATTRIBUTE_NAME.fullmatch(name) or not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
+        return False
+    return isinstance(value, bytes) or xml_text(value)
+
+
+def xml_text(text: str) -> bool:
+    """Whether SQS takes `text` as it is. Source: SQS API reference, SendMessage: the characters of XML 1.0."""
+    # Printable ASCII is most of what there is; the interpreter answers that at once.
+    return (text.isascii() and text.isprintable()) or _NOT_XML.search(text) is None

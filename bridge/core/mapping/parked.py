@@ -1,0 +1,127 @@
+"""A message that cannot be carried, as it is written to the parking place: its original bytes, attributes and the reason.
+
+Total: any delivery and any reason give a message. May not: interpret the body, or depend on why it was parked.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, assert_never
+
+from bridge.core.errors import BridgeError
+from bridge.core.mapping.headers import base64_of, packed, sendable, xml_text
+from bridge.core.mapping.nats_to_sqs import ATTRIBUTES, body_of
+from bridge.core.mapping.sizes import header_bytes
+from bridge.core.mapping.subject import fifo_id
+from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Out, SqsMessage, SqsOut
+from bridge.core.route import Delivery, Park
+
+HEADER_ROOM = 60_000  # of the 65,535 bytes JetStream takes; the message id and the frame come on top
+REASON_LIMIT = 2_000
+
+
+def park_to_jetstream(*, route: str, source: str, subject: str) -> Park:
+    """Payload: the original bytes. Headers: `Bridge-Parked-Reason`, `-Route`, `-Source`, `-Id`, `-Attempt` and `-Meta`,
+    all that was known of the message as JSON. Where the meta does not fit a header, `Bridge-Parked-Format: json` says
+    that the payload is one JSON document of body and meta."""
+
+    def park(delivery: Delivery, reason: BridgeError) -> Out:
+        meta = json.dumps(_meta(delivery), separators=(",", ":"))
+        headers = {
+            "Bridge-Parked-Reason": _one_line(str(reason)),
+            "Bridge-Parked-Route": route,
+            "Bridge-Parked-Source": source,
+            "Bridge-Parked-Id": _one_line(delivery.id),
+            "Bridge-Parked-Attempt": str(delivery.attempt),
+            "Bridge-Parked-Format": "plain",
+            "Bridge-Parked-Meta": meta,
+        }
+        payload = _payload(delivery)
+        if header_bytes(headers) > HEADER_ROOM:
+            del headers["Bridge-Parked-Meta"]
+            headers["Bridge-Parked-Format"] = "json"
+            document = {"body": base64_of(payload), "body_encoding": "base64", "meta": _meta(delivery)}
+            payload = json.dumps(document, separators=(",", ":")).encode("ascii")
+        return JetStreamOut(subject, payload, _one_line(f"parked:{route}:{delivery.id}"), headers)
+
+    return park
+
+
+def park_to_sqs(*, route: str, source: str, fifo: bool) -> Park:
+    """Body: the original, in base64 where SQS does not take it (attribute `nats.encoding`). Attributes: those of the
+    message as far as there is room, and `bridge.parked`, a JSON object of the reason and everything else."""
+
+    def park(delivery: Delivery, reason: BridgeError) -> Out:
+        body, attributes = body_of(_payload(delivery))
+        meta = _meta(delivery)
+        if isinstance(delivery.message, SqsMessage):
+            fitting = {
+                name: each
+                for name, each in delivery.message.attributes.items()
+                if sendable(name, each) and name not in ("nats.encoding", "bridge.parked")
+            }
+            kept = dict(list(fitting.items())[: ATTRIBUTES - 1 - len(attributes)])
+            meta["attributes"] = {name: each for name, each in meta["attributes"].items() if name not in kept}
+            attributes |= kept
+        note = {
+            "reason": str(reason)[:REASON_LIMIT],
+            "route": route,
+            "source": source,
+            "id": delivery.id,
+            "attempt": delivery.attempt,
+            "meta": meta,
+        }
+        attributes["bridge.parked"] = Attribute("String", json.dumps(note, separators=(",", ":")))
+        return SqsOut(
+            body,
+            attributes,
+            group=fifo_id(route) if fifo else None,
+            dedup_id=fifo_id(f"{route}:{delivery.id}") if fifo else None,
+        )
+
+    return park
+
+
+def _payload(delivery: Delivery) -> bytes:
+    match delivery.message:
+        case SqsMessage(body=body):
+            # Half a surrogate pair is no UTF-8; like this it can be told apart and read back.
+            return body.encode("utf-8", "surrogatepass")
+        case JetStreamMessage(payload=payload):
+            return payload
+        case _:
+            assert_never(delivery.message)
+
+
+def _meta(delivery: Delivery) -> dict[str, Any]:
+    match delivery.message:
+        case SqsMessage() as message:
+            return {
+                "kind": "sqs",
+                "message_id": message.message_id,
+                "queue_arn": message.queue_arn,
+                "system": dict(message.system),
+                "attributes": packed(message.attributes),
+            }
+        case JetStreamMessage() as message:
+            return {
+                "kind": "jetstream",
+                "subject": message.subject,
+                "stream": message.stream,
+                "seq": message.sequence,
+                "headers": [list(pair) for pair in message.headers],
+            }
+        case _:
+            assert_never(delivery.message)
+
+
+def _one_line(text: str) -> str:
+    """`text` as one printable ASCII line: a header must carry it unchanged."""
+    return (
+        text[:REASON_LIMIT]
+        .encode("ascii", "backslashreplace")
+        .decode("ascii")
+        .replace("\n", " ")
+        .replace("\r", " ")
+        .strip()
+    )

@@ -1,0 +1,180 @@
+"""Subject templates (SQS to JetStream), group templates (JetStream to FIFO) and the encoding of a value as one token.
+
+May not: give an illegal subject or group id, or put a message's values into an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bridge.core.errors import ConfigError, Unmappable
+from bridge.core.mapping.template import Part, Placeholder, json_of, parse, value_of
+from bridge.core.models import JetStreamMessage, SnsNotification, SqsMessage
+
+TOKEN_LIMIT = 200
+SUBJECT_LIMIT = 2_000  # the server's control line of 4,096 bytes also holds a reply subject and two sizes
+GROUP_LIMIT = 128
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_GROUP = _PLAIN | frozenset("!\"#$%&'()*+,./:;<=>?@[\\]^`{|}~")
+_RESERVED = ("$JS.", "$SYS.", "$KV.", "$O.", "_INBOX.")
+
+
+@lru_cache(maxsize=4096)
+def encode_token(text: str) -> str:
+    """`text` as one legal subject token: letters, digits, `_` and `-` stay, each other UTF-8 byte becomes `=XX`.
+
+    Different texts give different tokens. One longer than 200 characters is cut and ends in `=~` and 32 hex digits of
+    its SHA-256. The caller treats an empty text as missing: an empty token is not legal.
+    """
+    if _PLAIN.issuperset(text):
+        token = text
+    else:
+        token = "".join(
+            chr(byte) if chr(byte) in _PLAIN else f"={byte:02X}" for byte in text.encode("utf-8", "surrogatepass")
+        )
+    if len(token) <= TOKEN_LIMIT:
+        return token
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{token[: TOKEN_LIMIT - 34]}=~{digest}"
+
+
+def legal_subject(subject: str) -> str | None:
+    """Why `subject` cannot be published to, or None. Source: ADR-6."""
+    if not subject:
+        return "it is empty"
+    if any(character in subject for character in " \t\r\n\0"):
+        return "it has a blank or control character"
+    tokens = subject.split(".")
+    if not all(tokens):
+        return "it has an empty token: a dot at an end, or two in a row"
+    if any("*" in token or ">" in token for token in tokens):
+        return "it has a wildcard"
+    if subject.startswith(_RESERVED):
+        return "NATS keeps this subject for itself"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTemplate:
+    """A subject with placeholders, each filled with one encoded token."""
+
+    text: str
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> SubjectTemplate:
+        """Raises ConfigError with what is wrong and what to write."""
+        kinds = {"attributes": True, "group": False, "queue": False, "topic": False, "body": True}
+        parts = parse(text, kinds)
+        reason = legal_subject("".join("x" if isinstance(part, Placeholder) else part for part in parts))
+        if reason is not None:
+            raise ConfigError(
+                f"{text!r} gives no legal subject: {reason}", hint="write one like orders.{attributes.NAME}"
+            )
+        return cls(text, parts)
+
+    @property
+    def pattern(self) -> str:
+        """The subjects it can give, as NATS would subscribe to them: `*` for a token with a placeholder in it."""
+        shape = "".join("{" if isinstance(part, Placeholder) else part for part in self.parts)
+        return ".".join("*" if "{" in token else token for token in shape.split("."))
+
+    def render(self, message: SqsMessage, notification: SnsNotification | None) -> str:
+        """The subject for this message. Raises Unmappable naming the placeholder that has no value."""
+        if len(self.parts) == 1 and isinstance(self.parts[0], str):
+            return self.parts[0]
+        attributes = message.attributes if notification is None else notification.attributes
+
+        def attribute(name: str) -> str | None:
+            found = attributes.get(name)
+            return found.value if found is not None and isinstance(found.value, str) else None
+
+        lookups = {
+            "attributes": attribute,
+            "group": lambda _: message.system.get("MessageGroupId"),
+            "queue": lambda _: message.queue,
+            "topic": lambda _: notification.topic if notification else None,
+        }
+        body = json_of(message.body if notification is None else notification.message)
+        rendered = []
+        for part in self.parts:
+            if isinstance(part, str):
+                rendered.append(part)
+                continue
+            value = value_of(part, lookups, body)
+            if value is None:
+                raise Unmappable(
+                    "destination.subject",
+                    f"{{{part.text}}} has no value in this message",
+                    hint=f"give it a default: {{{part.text}|unknown}}",
+                )
+            rendered.append(encode_token(value))
+        subject = "".join(rendered)
+        if len(subject) > SUBJECT_LIMIT:
+            raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
+        return subject
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTemplate:
+    """A MessageGroupId for a FIFO queue or topic, out of a JetStream message."""
+
+    text: str
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> GroupTemplate:
+        """Raises ConfigError with what is wrong and what to write."""
+        parts = parse(text, {"subject": None, "headers": True, "body": True})
+        for part in parts:
+            if not isinstance(part, Placeholder) or part.kind != "subject" or not part.argument:
+                continue
+            if not part.argument.isdecimal() or int(part.argument) < 1:
+                raise ConfigError(
+                    f"{{{part.text}}} in {text!r} is no token of a subject", hint="{subject.1} is the first token"
+                )
+        if not parts:
+            raise ConfigError("a group template cannot be empty", hint="write one like {subject.2}")
+        return cls(text, parts)
+
+    def render(self, message: JetStreamMessage) -> str:
+        """The group id. Raises Unmappable naming the placeholder that has no value."""
+
+        def subject(argument: str) -> str | None:
+            if not argument:
+                return message.subject
+            return _at(message.subject.split("."), int(argument) - 1)
+
+        lookups = {"subject": subject, "headers": message.header}
+        body = json_of(message.payload)
+        rendered = []
+        for part in self.parts:
+            if isinstance(part, str):
+                rendered.append(part)
+                continue
+            value = value_of(part, lookups, body)
+            if value is None:
+                raise Unmappable(
+                    "destination.group",
+                    f"{{{part.text}}} has no value in this message",
+                    hint=f"give it a default: {{{part.text}|unknown}}",
+                )
+            rendered.append(value)
+        return fifo_id("".join(rendered))
+
+
+def fifo_id(text: str) -> str:
+    """`text` as a legal MessageGroupId or MessageDeduplicationId: itself where SQS takes it, else `sha256:` and a hash.
+
+    Source: SQS API reference, SendMessage: at most 128 letters, digits and ASCII punctuation.
+    """
+    if 0 < len(text) <= GROUP_LIMIT and _GROUP.issuperset(text):
+        return text
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _at(tokens: Sequence[str], place: int) -> str | None:
+    return tokens[place] if place < len(tokens) else None
