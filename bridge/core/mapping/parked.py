@@ -1,4 +1,4 @@
-"""A message that cannot be carried, as it is written to the parking place: its original bytes, attributes and the reason.
+"""A message that cannot be carried, as the parking place keeps it: original bytes, attributes and why.
 
 Total: any delivery and any reason give a message. May not: interpret the body, or depend on why it was parked.
 """
@@ -9,7 +9,7 @@ import json
 from typing import Any, assert_never
 
 from bridge.core.errors import BridgeError
-from bridge.core.mapping.headers import base64_of, packed, sendable, xml_text
+from bridge.core.mapping.headers import base64_of, packed, sendable
 from bridge.core.mapping.nats_to_sqs import ATTRIBUTES, body_of
 from bridge.core.mapping.sizes import header_bytes
 from bridge.core.mapping.subject import fifo_id

@@ -1,0 +1,201 @@
+"""One AWS connection: credentials, clients and the translation of every AWS error into ours.
+
+Retries of botocore are off: the pump owns backoff, and a SendMessage repeated behind its back may be a second message.
+May not: know a queue or a topic, or log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
+from aiobotocore.session import AioSession
+from botocore import exceptions as boto
+
+from bridge.core.errors import BridgeError, Failed, LeaseLost, NotUsable, Refused, Throttled, Unavailable
+
+READ_SECONDS = 35  # a long poll takes 20 s by itself
+CONNECT_SECONDS = 5
+
+CODES: Mapping[type[BridgeError], frozenset[str]] = {
+    LeaseLost: frozenset({"receipthandleisinvalid", "messagenotinflight"}),
+    Throttled: frozenset(
+        {"requestthrottled", "throttling", "throttled", "toomanyrequests", "requestlimitexceeded", "slowdown"}
+        | {"overlimit", "kmsthrottled", "kmsthrottling", "bandwidthlimitexceeded"}
+    ),
+    Unavailable: frozenset(
+        {"internalerror", "internalfailure", "serviceunavailable", "requesttimeout", "purgequeueinprogress"}
+        | {"concurrentaccess", "idpcommunicationerror"}
+    ),
+    Refused: frozenset(
+        {"invalidmessagecontents", "batchrequesttoolong", "invalidattributename", "invalidattributevalue"}
+        | {"invalidparametervalue", "invalidparameter", "parametervalueinvalid", "missingparameter", "validation"}
+    ),
+    NotUsable: frozenset(
+        {"queuedoesnotexist", "nonexistentqueue", "queuedeletedrecently", "notfound", "resourcenotfound"}
+        | {"accessdenied", "authorizationerror", "invalidsecurity", "invalidclienttokenid", "signaturedoesnotmatch"}
+        | {"unrecognizedclient", "expiredtoken", "expiredtradeintoken", "missingauthenticationtoken", "optinrequired"}
+        | {"kmsaccessdenied", "kmsdisabled", "kmsinvalidkeyusage", "kmsinvalidstate", "kmsnotfound", "kmsoptinrequired"}
+        | {"invalidaddress", "unsupportedoperation", "endpointdisabled", "regiondisabled", "optedout", "verification"}
+        | {"idprejectedclaim", "invalididentitytoken", "invalidauthorizationmessage", "malformedpolicydocument"}
+        | {"packedpolicytoolarge", "sessiondurationescalation", "platformapplicationdisabled", "invalidclientid"}
+        | {"jwtpayloadsizeexceeded", "outboundwebidentityfederationdisabled", "invalidaction", "notauthorized"}
+    ),
+    Failed: frozenset(
+        # Whole-call mistakes of ours, and control-plane errors no call of ours can meet.
+        {"batchentryidsnotdistinct", "emptybatchrequest", "invalidbatchentryid", "toomanyentriesinbatchrequest"}
+        | {"invalididformat", "queuenameexists", "invalidstate", "filterpolicylimitexceeded", "replaylimitexceeded"}
+        | {"staletag", "subscriptionlimitexceeded", "taglimitexceeded", "tagpolicy", "topiclimitexceeded", "usererror"}
+    ),
+}
+"""Error codes and exception names of SQS, SNS and STS, lower case and without `Exception`, by what the pump does."""
+
+_UNREACHABLE = (
+    boto.HTTPClientError,  # connection refused, timeouts, closed connections, proxies, TLS
+    boto.ConnectionError,
+    boto.MetadataRetrievalError,
+    boto.IncompleteReadError,
+    boto.ResponseStreamingError,
+    boto.CapacityNotAvailableError,
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+)
+SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsOptions:
+    """How to reach one account and region. What is None comes from the standard AWS chain. `pool` bounds connections."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    pool: int = 50
+
+
+class AwsConnection:
+    """Clients are made when first needed, so a mistake here is an error of the route, not of the process."""
+
+    def __init__(self, options: AwsOptions) -> None:
+        self.options = options
+        self._stack = AsyncExitStack()
+        self._clients: dict[str, Any] = {}
+        self._making = asyncio.Lock()
+        self._session: AioSession | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def call(self, service: str, operation: str, *, about: str, missing: str = "", **arguments: Any) -> Any:
+        """One API call, by its botocore method name. `about` names the queue or topic in errors, `missing` is the hint
+        when it does not exist. Raises a BridgeError, never the SDK's."""
+        try:
+            client = self._clients.get(service) or await self._client(service)
+            return await getattr(client, operation)(**arguments)
+        except SDK_ERRORS as error:
+            raise aws_error(error, f"{service} {operation} {about}", missing=missing) from error
+
+    async def _client(self, service: str) -> Any:
+        async with self._making:
+            if service not in self._clients:
+                if self._session is None:
+                    self._session = await self._make_session()
+                config = AioConfig(
+                    max_pool_connections=self.options.pool,
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=READ_SECONDS,
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    tcp_keepalive=True,
+                    user_agent_extra="nats-sqs-bridge",
+                )
+                self._clients[service] = await self._stack.enter_async_context(
+                    self._session.create_client(
+                        service,
+                        region_name=self.options.region,
+                        endpoint_url=self.options.endpoint_url,
+                        config=config,
+                    )
+                )
+            return self._clients[service]
+
+    async def _make_session(self) -> AioSession:
+        options = self.options
+        session = AioSession(profile=options.profile)
+        if options.role_arn is None:
+            return session
+        source = await session.get_credentials()
+        if source is None:
+            raise boto.NoCredentialsError
+        extra = {"RoleSessionName": "nats-sqs-bridge"}
+        if options.external_id:
+            extra["ExternalId"] = options.external_id
+        # STS keeps its own endpoint (AWS_ENDPOINT_URL_STS changes it): endpoint_url may be a private one of SQS's.
+        fetcher = AioAssumeRoleCredentialFetcher(
+            partial(session.create_client, region_name=options.region), source, options.role_arn, extra_args=extra
+        )
+        assumed = AioSession(profile=options.profile)
+        # botocore has no public way to give a session credentials that refresh themselves.
+        assumed._credentials = AioDeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")  # noqa: SLF001
+        return assumed
+
+
+def aws_error(error: Exception, doing: str, *, missing: str = "") -> BridgeError:
+    """Any error of botocore, aiobotocore or aiohttp as one of ours. `missing` is the hint for what does not exist."""
+    match error:
+        case boto.ClientError():
+            answer = error.response.get("Error", {})
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            # SQS answers with legacy codes (AWS.SimpleQueueService.NonExistentQueue); the class has the modelled name.
+            names = (type(error).__name__, str(answer.get("Code", "")))
+            return coded_error(names, f"{doing}: {answer.get('Message') or names[1]}", status=status, missing=missing)
+        case _ if isinstance(error, _UNREACHABLE):
+            return Unavailable(f"{doing}: {_first_line(error)}")
+        case boto.ParamValidationError():
+            # Its text quotes the value: that is the message.
+            return Refused(f"{doing}: botocore refuses a parameter")
+        case _:
+            # All that is left is about configuration and credentials: no credentials, no region, no such profile.
+            hint = "check the aws section, or the environment, profile or role that gives credentials"
+            return NotUsable(f"{doing}: {_first_line(error)}", hint=hint)
+
+
+def coded_error(names: tuple[str, ...], text: str, *, status: int = 0, missing: str = "") -> BridgeError:
+    """The error for AWS's own names of it: exception class, error code or the code of a failed batch entry."""
+    for name in names:
+        plain = name.rpartition(".")[2].lower()
+        for suffix in ("exception", "error"):
+            for kind, codes in CODES.items():
+                if plain in codes or plain.removesuffix(suffix) in codes:
+                    return kind(text, hint=_hint(kind, plain, missing))
+    return Unavailable(text) if status >= 500 else Throttled(text) if status == 429 else Failed(text)
+
+
+def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
+    if kind is not NotUsable:
+        return ""
+    if "exist" in code or "notfound" in code:
+        return missing
+    if code.startswith("kms"):
+        return "allow this role kms:GenerateDataKey and kms:Decrypt on the queue's key"
+    return "check which role runs the bridge and what its policy and the queue's allow"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,111 @@
+"""SNS as a destination: PublishBatch, entry by entry.
+
+May not: create a topic (CreateTopic would, so a name is looked up in the list), log, or decide what to do after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.errors import BridgeError, Failed, NotUsable, Refused
+from bridge.core.mapping.sizes import sns_bytes
+from bridge.core.models import Out, SnsOut
+from bridge.core.route import Receipt
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_batch import Entry, send
+from bridge.legs.sqs import attribute_entries
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What the leg must know of a topic. `max_message_size` in bytes."""
+
+    arn: str
+    name: str
+    fifo: bool
+    max_message_size: int
+
+
+def create_topic_command(name: str) -> str:
+    """How an operator would create it."""
+    fifo = " --attributes FifoTopic=true" if name.endswith(".fifo") else ""
+    return f"aws sns create-topic --name {name}{fifo}"
+
+
+async def open_topic(aws: AwsConnection, topic: str) -> Topic:
+    """Looks up a topic by name (needs sns:ListTopics) or ARN. Raises NotUsable with the command that would create it."""
+    name = topic.rpartition(":")[2]
+    create = create_topic_command(name)
+    arn = topic if topic.startswith("arn:") else await _arn_of(aws, name, create)
+    answer = await aws.call("sns", "get_topic_attributes", about=name, missing=create, TopicArn=arn)
+    # 256 KiB is the default of a topic that does not say.
+    size = int(answer.get("Attributes", {}).get("MaximumMessageSize", 262_144))
+    return Topic(arn, name, name.endswith(".fifo"), size)
+
+
+async def _arn_of(aws: AwsConnection, name: str, create: str) -> str:
+    token: dict[str, Any] = {}
+    while True:
+        try:
+            answer = await aws.call("sns", "list_topics", about=name, **token)
+        except NotUsable as error:
+            raise NotUsable(
+                str(error.args[0]), hint="write the topic's ARN in the route, or allow sns:ListTopics"
+            ) from error
+        for each in answer.get("Topics") or ():
+            arn = str(each["TopicArn"])
+            if arn.rpartition(":")[2] == name:
+                return arn
+        if not answer.get("NextToken"):
+            raise NotUsable(f"there is no SNS topic {name} in this account and region", hint=create)
+        token = {"NextToken": answer["NextToken"]}
+
+
+class SnsDestination:
+    """A Destination over one topic. At least once: when the answer to a publish is lost, a standard topic may deliver
+    the message twice."""
+
+    def __init__(self, aws: AwsConnection, topic: Topic) -> None:
+        self.topic = topic
+        self._aws = aws
+
+    async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
+        entries: list[Entry] = []
+        places: list[int] = []
+        limit = self.topic.max_message_size
+        for place, out in enumerate(messages):
+            assert isinstance(out, SnsOut)
+            size = sns_bytes(out)
+            if size > limit:
+                text = f"{size:,} bytes with attributes; topic {self.topic.name} takes {limit:,}"
+                answers[place] = Refused(text, hint="raise the topic's MaximumMessageSize, or park it")
+            else:
+                entries.append(Entry(self._entry(out), size, out.group if self.topic.fifo else None))
+                places.append(place)
+        for place, answer in zip(places, await send(entries, self._call, limit=limit), strict=True):
+            answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
+        return answers
+
+    def _entry(self, out: SnsOut) -> dict[str, Any]:
+        entry: dict[str, Any] = {"Message": out.message}
+        if out.attributes:
+            entry["MessageAttributes"] = attribute_entries(out.attributes)
+        if out.subject:
+            entry["Subject"] = out.subject
+        if self.topic.fifo:
+            entry |= {"MessageGroupId": out.group, "MessageDeduplicationId": out.dedup_id}
+        return entry
+
+    async def _call(self, entries: list[dict[str, Any]]) -> Any:
+        missing = create_topic_command(self.topic.name)
+        return await self._aws.call(
+            "sns",
+            "publish_batch",
+            about=self.topic.name,
+            missing=missing,
+            TopicArn=self.topic.arn,
+            PublishBatchRequestEntries=entries,
+        )

@@ -1,0 +1,321 @@
+"""SQS as a source (long polls, leases kept alive, deletes retried) and as a destination (batches, entry by entry).
+
+May not: create or change a queue, log, or decide what to do after a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.errors import BridgeError, Failed, LeaseLost, Refused, Unavailable
+from bridge.core.mapping.sizes import sqs_bytes
+from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
+from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_batch import Answer, Entry, send
+
+LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
+SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
+LEASE = 30
+COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What the legs must know of a queue. Times in seconds, sizes in bytes."""
+
+    url: str
+    arn: str
+    name: str
+    fifo: bool
+    visibility_timeout: float
+    max_message_size: int
+    redrives: bool
+
+
+def create_queue_command(name: str) -> str:
+    """How an operator would create it."""
+    fifo = " --attributes FifoQueue=true" if name.endswith(".fifo") else ""
+    return f"aws sqs create-queue --queue-name {name}{fifo}"
+
+
+async def open_queue(aws: AwsConnection, queue: str) -> Queue:
+    """Looks up a queue by name, URL or ARN. Raises NotUsable with the command that would create it."""
+    if queue.startswith(("https://", "http://")):
+        name, url = queue.rstrip("/").rsplit("/", 1)[-1], queue
+    else:
+        arguments = {"QueueName": queue}
+        if queue.startswith("arn:"):
+            account, name = queue.split(":")[4:6]
+            arguments = {"QueueName": name, "QueueOwnerAWSAccountId": account}
+        name = arguments["QueueName"]
+        create = create_queue_command(name)
+        url = (await aws.call("sqs", "get_queue_url", about=name, missing=create, **arguments))["QueueUrl"]
+    answer = await aws.call(
+        "sqs",
+        "get_queue_attributes",
+        about=name,
+        missing=create_queue_command(name),
+        QueueUrl=url,
+        AttributeNames=["All"],
+    )
+    facts = answer.get("Attributes", {})
+    return Queue(
+        url=url,
+        arn=facts.get("QueueArn", ""),
+        name=name,
+        fifo=name.endswith(".fifo"),
+        visibility_timeout=float(facts.get("VisibilityTimeout", LEASE)),
+        max_message_size=int(facts.get("MaximumMessageSize", 1_048_576)),
+        redrives="RedrivePolicy" in facts,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Loan:
+    """One message on loan. `handle` is the newest receipt handle; times are loop time."""
+
+    message_id: str
+    handle: str
+    first: float
+    until: float
+    tended: bool = True
+
+
+class SqsSource:
+    """A Source over one queue. A message received again while it is held is not lent twice: its handle is renewed."""
+
+    batch = 10
+
+    def __init__(self, aws: AwsConnection, queue: Queue, *, wait_seconds: float = 20) -> None:
+        self.queue = queue
+        self._aws = aws
+        self._wait = int(wait_seconds)
+        self._own_lease = queue.visibility_timeout < SHORT_LEASE
+        self._lease = float(LEASE) if self._own_lease else queue.visibility_timeout
+        self._loans: dict[str, _Loan] = {}
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """One long poll. Cancelled, it may strand messages for a whole visibility timeout: SQS hands them to the dead
+        connection. Raises Unavailable, NotUsable."""
+        override = {"VisibilityTimeout": LEASE} if self._own_lease else {}
+        answer = await self._call(
+            "receive_message",
+            MaxNumberOfMessages=min(limit, self.batch),
+            WaitTimeSeconds=self._wait,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+            **override,
+        )
+        lent = (self._lend(message) for message in answer.get("Messages") or ())
+        return [delivery for delivery in lent if delivery is not None]
+
+    def _lend(self, message: Any) -> Delivery | None:
+        now = asyncio.get_running_loop().time()
+        name, handle = message["MessageId"], message["ReceiptHandle"]
+        if loan := self._loans.get(name):
+            loan.handle, loan.first, loan.until = handle, now, now + self._lease
+            return None
+        loan = self._loans[name] = _Loan(name, handle, now, now + self._lease)
+        system = message.get("Attributes") or {}
+        body = SqsMessage(
+            message_id=name,
+            body=message.get("Body", ""),
+            queue=self.queue.name,
+            queue_arn=self.queue.arn,
+            attributes={key: _attribute(each) for key, each in (message.get("MessageAttributes") or {}).items()},
+            system=system,
+        )
+        sent_at = float(system.get("SentTimestamp", 0)) / 1000 or time.time()
+        attempt = int(system.get("ApproximateReceiveCount", 1))
+        return Delivery(body, name, attempt, sent_at, time.monotonic(), loan)
+
+    async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
+        loans = [_loan(settlement.delivery) for settlement in settled]
+        for loan in loans:
+            loan.tended = False  # an extension behind a hand-back would hide the message again
+        acks = [loan for loan, each in zip(loans, settled, strict=True) if isinstance(each.outcome, Ack)]
+        backs = [
+            (loan, each.outcome.after)
+            for loan, each in zip(loans, settled, strict=True)
+            if isinstance(each.outcome, Retry)
+        ]
+        async with asyncio.TaskGroup() as group:
+            deleting = group.create_task(self._until_done(acks, self._delete))
+            after = {loan.message_id: seconds for loan, seconds in backs}
+
+            async def hide(some: Sequence[_Loan]) -> list[Answer]:
+                return await self._show([(loan, after[loan.message_id]) for loan in some])
+
+            hiding = group.create_task(self._until_done([loan for loan, _ in backs], hide))
+        failed = {**deleting.result(), **hiding.result()}
+        for loan in loans:
+            self._loans.pop(loan.message_id, None)
+        return [failed.get(loan.message_id) for loan in loans]
+
+    async def _until_done(self, loans: Sequence[_Loan], attempt: Any) -> dict[str, BridgeError]:
+        """Repeats what failed while its lease lives; then the message will be lent again. Errors by message id."""
+        loop = asyncio.get_running_loop()
+        failed: dict[str, BridgeError] = {}
+        pause = 0.2
+        todo = list(loans)
+        while todo:
+            answers = await attempt(todo)
+            again = []
+            for loan, answer in zip(todo, answers, strict=True):
+                match answer:
+                    case LeaseLost() | Refused():  # FIFO: deleting after the lease expired is an error
+                        failed[loan.message_id] = LeaseLost(str(answer))
+                    case BridgeError():
+                        failed[loan.message_id] = answer
+                        if loan.until > loop.time() + pause:
+                            again.append(loan)
+                    case _:
+                        failed.pop(loan.message_id, None)
+            todo = again
+            if todo:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+        return failed
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        loans = [self._loans.pop(delivery.id, None) or _loan(delivery) for delivery in deliveries]
+        for loan in loans:
+            loan.tended = False
+        # Last first: the moment the first of a group is visible, nothing of the group may still be hidden behind it.
+        answers = await self._show([(loan, 0.0) for loan in reversed(loans)], at_once=1 if self.queue.fifo else 8)
+        if error := next((each for each in answers if isinstance(each, BridgeError)), None):
+            raise Unavailable(f"some messages come back only when their lease expires: {error}")
+
+    async def tend(self) -> None:
+        """Extends every lease once half of it is over."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._lease / 6)
+            now = loop.time()
+            due = [
+                loan
+                for loan in self._loans.values()
+                if loan.tended
+                and now < loan.until < now + self._lease / 2
+                and now + self._lease < loan.first + LONGEST_LEASE
+            ]
+            if not due:
+                continue
+            answers = await self._show([(loan, self._lease) for loan in due])
+            for loan, answer in zip(due, answers, strict=True):
+                if isinstance(answer, LeaseLost | Refused):
+                    loan.tended = False  # lost; lent again it brings a new handle
+                elif not isinstance(answer, BridgeError):
+                    loan.until = now + self._lease
+
+    async def backlog(self) -> Backlog:
+        facts = (await self._call("get_queue_attributes", AttributeNames=list(COUNTS))).get("Attributes", {})
+        pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
+        return Backlog(pending, in_flight, delayed)
+
+    async def _delete(self, loans: Sequence[_Loan]) -> list[Answer]:
+        async def call(entries: list[dict[str, Any]]) -> Any:
+            return await self._call("delete_message_batch", Entries=entries)
+
+        return await send([Entry({"ReceiptHandle": loan.handle}) for loan in loans], call)
+
+    async def _show(self, loans: Sequence[tuple[_Loan, float]], *, at_once: int = 8) -> list[Answer]:
+        """Makes each visible again after so many seconds from now."""
+        now = asyncio.get_running_loop().time()
+
+        async def call(entries: list[dict[str, Any]]) -> Any:
+            return await self._call("change_message_visibility_batch", Entries=entries)
+
+        entries = []
+        for loan, seconds in loans:
+            left = max(0.0, loan.first + LONGEST_LEASE - now - 1)
+            entries.append(Entry({"ReceiptHandle": loan.handle, "VisibilityTimeout": int(min(seconds, left) + 0.999)}))
+        return await send(entries, call, at_once=at_once)
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        missing = create_queue_command(self.queue.name)
+        return await self._aws.call(
+            "sqs", operation, about=self.queue.name, missing=missing, QueueUrl=self.queue.url, **arguments
+        )
+
+
+class SqsDestination:
+    """A Destination over one queue. At least once: when the answer to a send is lost, a standard queue may get the
+    message twice; a FIFO queue recognises the deduplication id for five minutes."""
+
+    def __init__(self, aws: AwsConnection, queue: Queue) -> None:
+        self.queue = queue
+        self._aws = aws
+
+    async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
+        entries: list[Entry] = []
+        places: list[int] = []
+        for place, out in enumerate(messages):
+            assert isinstance(out, SqsOut)
+            size = sqs_bytes(out)
+            if refused := self._refused(out, size):
+                answers[place] = refused
+            else:
+                entries.append(Entry(self._entry(out), size, out.group if self.queue.fifo else None))
+                places.append(place)
+        for place, answer in zip(places, await send(entries, self._call), strict=True):
+            answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
+        return answers
+
+    def _refused(self, out: SqsOut, size: int) -> Refused | None:
+        if size > self.queue.max_message_size:
+            return Refused(
+                f"{size:,} bytes with attributes; queue {self.queue.name} takes {self.queue.max_message_size:,}",
+                hint="raise the queue's MaximumMessageSize (at most 1,048,576), or park it",
+            )
+        return Refused("an empty body; SQS takes none") if not out.body else None
+
+    def _entry(self, out: SqsOut) -> dict[str, Any]:
+        entry: dict[str, Any] = {"MessageBody": out.body}
+        if out.attributes:
+            entry["MessageAttributes"] = attribute_entries(out.attributes)
+        if out.trace_header:
+            entry["MessageSystemAttributes"] = {
+                "AWSTraceHeader": {"DataType": "String", "StringValue": out.trace_header}
+            }
+        if self.queue.fifo:
+            entry |= {"MessageGroupId": out.group, "MessageDeduplicationId": out.dedup_id}
+        return entry
+
+    async def _call(self, entries: list[dict[str, Any]]) -> Any:
+        missing = create_queue_command(self.queue.name)
+        return await self._aws.call(
+            "sqs",
+            "send_message_batch",
+            about=self.queue.name,
+            missing=missing,
+            QueueUrl=self.queue.url,
+            Entries=entries,
+        )
+
+
+def attribute_entries(attributes: Any) -> dict[str, dict[str, Any]]:
+    """Attributes as SQS and SNS take them."""
+    return {
+        name: {
+            "DataType": each.data_type,
+            ("BinaryValue" if isinstance(each.value, bytes) else "StringValue"): each.value,
+        }
+        for name, each in attributes.items()
+    }
+
+
+def _attribute(found: Any) -> Attribute:
+    binary = found.get("BinaryValue")
+    return Attribute(found["DataType"], found.get("StringValue", "") if binary is None else binary)
+
+
+def _loan(delivery: Delivery) -> _Loan:
+    assert isinstance(delivery.token, _Loan)
+    return delivery.token
