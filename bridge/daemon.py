@@ -41,11 +41,12 @@ class Daemon:
         self._pumps: dict[str, Pump] = {}
         self._nats: dict[str | None, NatsConnection] = {}
         self._aws: dict[str | None, AwsConnection] = {}
-        self._deadline = asyncio.timeout(None)
         self._main: asyncio.Task[None] | None = None
+        self._deadline: asyncio.Timeout | None = None
 
     async def run(self) -> int:
         """Returns the exit code: 0 when drained, 1 when abandoned. Raises ConfigError when HTTP cannot listen."""
+        self._deadline = asyncio.timeout(None)  # a drain sets it
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.signalled)
@@ -77,7 +78,8 @@ class Daemon:
         for pump in self._pumps.values():
             pump.drain()
         loop.call_later(seconds * 0.75, self._release)
-        self._deadline.reschedule(loop.time() + seconds)
+        if self._deadline is not None:
+            self._deadline.reschedule(loop.time() + seconds)
 
     def _release(self) -> None:
         self._observation.release_began()

@@ -13,11 +13,13 @@ from rich.text import Text
 from bridge.demo.actors import Seen
 
 FLOW = """\
- SNS payments ──▶ SQS payments-validation ──▶ legacy consumer
-              ╰─▶ SQS payments-bridge ══ bridge ══▶ stream PAYMENTS ──▶ pull, push and core consumers
-                                                                           │ one settlement for each payment
- legacy consumer ◀── SQS settlements-legacy ◀══ bridge ══ stream SETTLEMENTS ◀╯
- legacy audit    ◀── SQS settlements-audit ◀── SNS settlements ◀══ bridge ══╯"""
+SNS payments ─┬─▶ SQS payments-validation ─▶ legacy consumer
+              ╰─▶ SQS payments-bridge ═ bridge ═▶ stream PAYMENTS
+                                                   ├─▶ push consumer
+                                                   ├─▶ core subscriber
+                                                   ╰─▶ pull consumer ─╮
+legacy ◀─ SQS settlements-legacy ◀═ bridge ═╦═ stream SETTLEMENTS ◀─────╯
+audit  ◀─ SQS ◀─ SNS settlements ◀═ bridge ═╝"""
 
 
 def picture(
@@ -25,7 +27,7 @@ def picture(
 ) -> Group:
     """One frame. `status` is what the daemon's /status said last, empty before it answered."""
     head = Text(f" {phase}   {sent:,} payments sent   {max(0.0, left):.0f} s left", style="bold")
-    links = Text(f" {url}/status   {url}/metrics   {url}/readyz", style="dim")
+    links = Text(f" {url}/status  /metrics  /readyz", style="dim")
     return Group(
         Panel(Text(FLOW), title="nats-sqs-bridge demo", border_style="cyan"),
         head,
@@ -35,8 +37,15 @@ def picture(
     )
 
 
+def line(*, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float, phase: str) -> str:
+    """The same as one line, for an output that is no terminal."""
+    carried = sum(route["messages"]["carried"] for route in status.get("routes", {}).values())
+    missing = sum(consumer.missing(sent) for consumer in consumers)
+    return f"{phase}: {sent:,} sent, {carried:,} carried, {missing:,} still to be seen, {left:.0f} s left; {url}/status"
+
+
 def routes(status: Mapping[str, Any]) -> Table:
-    table = Table("route", "state", "from", "to", title="the bridge", title_justify="left", expand=True)
+    table = Table("route", "state", title="the bridge", title_justify="left", expand=True)
     for column in ("carried", "duplicate", "parked", "in flight", "lag"):
         table.add_column(column, justify="right")
     for name, route in status.get("routes", {}).items():
@@ -44,8 +53,6 @@ def routes(status: Mapping[str, Any]) -> Table:
         table.add_row(
             name,
             route["state"],
-            route["source"],
-            route["destination"],
             f"{counts['carried']:,}",
             f"{counts['duplicate']:,}",
             f"{counts['parked']:,}",

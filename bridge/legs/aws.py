@@ -74,7 +74,7 @@ SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError
 
 @dataclass(frozen=True, slots=True)
 class AwsOptions:
-    """How to reach one account and region. What is None comes from the standard AWS chain. `pool` bounds connections."""
+    """How to reach one account and region. None is left to the standard AWS chain. `pool` bounds connections."""
 
     region: str | None = None
     endpoint_url: str | None = None

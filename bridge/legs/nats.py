@@ -44,7 +44,7 @@ class Tls:
 class NatsOptions:
     """How to reach one NATS system. At most one way to authenticate is set; `connect_timeout` is in seconds."""
 
-    servers: tuple[str, ...]
+    servers: tuple[str, ...] = field(repr=False)  # a URL may hold a password
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)

@@ -1,6 +1,6 @@
 """SNS as a destination: PublishBatch, entry by entry.
 
-May not: create a topic (CreateTopic would, so a name is looked up in the list), log, or decide what to do after a failure.
+May not: create a topic (CreateTopic would, so a name is looked up in the list), log, or decide what follows a failure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def create_topic_command(name: str) -> str:
 
 
 async def open_topic(aws: AwsConnection, topic: str) -> Topic:
-    """Looks up a topic by name (needs sns:ListTopics) or ARN. Raises NotUsable with the command that would create it."""
+    """Looks up a topic by name (needs sns:ListTopics) or ARN. Raises NotUsable with the creating command."""
     name = topic.rpartition(":")[2]
     create = create_topic_command(name)
     arn = topic if topic.startswith("arn:") else await _arn_of(aws, name, create)

@@ -183,9 +183,9 @@ class SqsSource:
         return failed
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        loans = [self._loans.pop(delivery.id, None) or _loan(delivery) for delivery in deliveries]
+        loans = [_loan(delivery) for delivery in deliveries]
         for loan in loans:
-            loan.tended = False
+            self._loans.pop(loan.message_id, None)
         # Last first: the moment the first of a group is visible, nothing of the group may still be hidden behind it.
         answers = await self._show([(loan, 0.0) for loan in reversed(loans)], at_once=1 if self.queue.fifo else 8)
         if error := next((each for each in answers if isinstance(each, BridgeError)), None):

@@ -9,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,15 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.live import Live
 
-from bridge.core.errors import Failed
+from bridge.core.errors import BridgeError, Failed
 from bridge.demo.actors import Producer, Seen, consume_core, consume_pull, consume_push, consume_sqs, enveloped, plain
-from bridge.demo.show import picture, summary
+from bridge.demo.show import line, picture, summary
 from bridge.demo.world import REGION, create_aws, create_nats, write_config
 from bridge.embedded import MotoServer, NatsServer, free_port
 from bridge.verbs import loop_factory
+
+Frame = Callable[[Any, Mapping[str, Any], float, str], Any]
+"""Draws one frame: how, what /status said, seconds left, phase."""
 
 SETTLE_SECONDS = 45.0  # how long consumers may take to see what was sent before the demo calls it missing
 
@@ -49,6 +51,14 @@ def demo(*, seconds: float, rate: float, keep: bool) -> int:
         except KeyboardInterrupt:
             console.print("Interrupted; everything is stopped.")
             return 130
+        except BaseExceptionGroup as errors:
+            # One task failed and took the others with it: the first sentence is the whole story.
+            if (ours := errors.subgroup(BridgeError)) is None:
+                raise
+            first: BaseException = ours
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
 
 
 @dataclass(slots=True)
@@ -83,13 +93,18 @@ class Stage:
             await consume_core(client, core)
             producer = Producer(sns, places["topic payments"], self.rate)
             async with self._daemon() as daemon, asyncio.TaskGroup() as group:
-                picture_of = partial(picture, consumers=consumers, url=self.url)
+
+                def frame(draw: Any, status: Mapping[str, Any], left: float, phase: str) -> Any:
+                    return draw(
+                        sent=producer.sent, status=status, consumers=consumers, url=self.url, left=left, phase=phase
+                    )
+
                 background = [
                     group.create_task(consume_sqs(sqs, places["payments-validation"], legacy, enveloped)),
                     group.create_task(consume_sqs(sqs, places["settlements-legacy"], back, plain)),
                     group.create_task(consume_sqs(sqs, places["settlements-audit"], audit, enveloped)),
                     group.create_task(consume_pull(client, pull)),
-                    group.create_task(self._watch(daemon, producer, picture_of)),
+                    group.create_task(self._watch(daemon, frame)),
                 ]
                 await self._ready(daemon)
                 self.phase, self.ends = "producing", time.monotonic() + self.seconds
@@ -180,14 +195,18 @@ class Stage:
             self.status = await answer.json()
         return True
 
-    async def _watch(self, daemon: asyncio.subprocess.Process, producer: Producer, picture_of: partial[Any]) -> None:
-        with Live(console=self.console, refresh_per_second=4, transient=self.console.is_terminal) as live:
+    async def _watch(self, daemon: asyncio.subprocess.Process, frame: Frame) -> None:
+        terminal = self.console.is_terminal
+        with Live(console=self.console, refresh_per_second=4, transient=True) if terminal else nullcontext() as live:
             while daemon.returncode is None:
                 with suppress(aiohttp.ClientError, TimeoutError):
                     await self._look()
-                left = self.ends - time.monotonic() if self.ends else self.seconds
-                live.update(picture_of(sent=producer.sent, status=self.status, left=left, phase=self.phase))
-                await asyncio.sleep(0.25)
+                left = max(0.0, self.ends - time.monotonic()) if self.ends else self.seconds
+                if live is not None:
+                    live.update(frame(picture, self.status, left, self.phase))
+                else:
+                    self.console.print(frame(line, self.status, left, self.phase), soft_wrap=True, highlight=False)
+                await asyncio.sleep(0.25 if terminal else 2)
         raise Failed(f"the daemon ended by itself, with {daemon.returncode}")
 
     async def _settled(self, producer: Producer, consumers: Sequence[Seen]) -> None:

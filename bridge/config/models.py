@@ -1,0 +1,330 @@
+"""What a configuration is: every key, its type, default and meaning. The reference and the schema are made from this.
+
+May not: read a file or the environment (load.py does), or compare one key with another (rules.py does).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.core.errors import ConfigError
+from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate, legal_subject
+
+_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
+_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
+_ROUTE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def _listed(value: Any) -> Any:
+    """`a, b` and `["a", "b"]` in a string are lists: that is how an environment variable writes one."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _said(rule: Callable[[str], str | None]) -> AfterValidator:
+    """A rule answers what is wrong with a text and what to write instead, or None."""
+
+    def check(value: str) -> str:
+        if complaint := rule(value):
+            raise ValueError(complaint)
+        return value
+
+    return AfterValidator(check)
+
+
+def _server(value: str) -> str | None:
+    parts = urlsplit(value if "://" in value else f"nats://{value}")
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+        return "it is no NATS URL; write one like nats://host:4222 or tls://host:4222"
+    return None
+
+
+def _queue(value: str) -> str | None:
+    if value.startswith(("http://", "https://")):
+        name = value.rstrip("/").rsplit("/", 1)[-1]
+    elif value.startswith("arn:"):
+        parts = value.split(":")
+        if len(parts) != 6 or parts[2] != "sqs":
+            return "it is no queue ARN; write one like arn:aws:sqs:eu-west-1:123456789012:orders"
+        name = parts[5]
+    else:
+        name = value
+    if not _QUEUE.fullmatch(name):
+        return "it is no queue name; write its name (letters, digits, - and _; FIFO ends in .fifo), URL or ARN"
+    return None
+
+
+def _topic(value: str) -> str | None:
+    parts = value.split(":")
+    if value.startswith("arn:") and (len(parts) != 6 or parts[2] != "sns"):
+        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
+    if not _TOPIC.fullmatch(parts[-1]):
+        return "it is no topic name; write its name (letters, digits, - and _; FIFO ends in .fifo) or ARN"
+    return None
+
+
+def _stream(value: str) -> str | None:
+    if not value or len(value) > 255 or any(character in value for character in " .*>/\\\t\r\n"):
+        return "it is no stream or consumer name; write 1 to 255 characters without blanks . * > / \\"
+    return None
+
+
+def _route(value: str) -> str | None:
+    if not _ROUTE.fullmatch(value):
+        return "it is no route name; write up to 63 lower-case letters, digits, - and _, like payments-in"
+    return None
+
+
+def _literal_subject(value: str) -> str | None:
+    if "{" in value:
+        return "it takes no placeholders; write a plain subject like parked.orders"
+    reason = legal_subject(value)
+    return f"{reason}; write a plain subject like parked.orders" if reason else None
+
+
+def _filter(value: str) -> str | None:
+    tokens = value.split(".")
+    if not value or any(not token or " " in token for token in tokens) or ">" in tokens[:-1]:
+        return "it is no subject filter; write one like orders.> or orders.*.created"
+    return None
+
+
+def _template(parse: Callable[[str], object]) -> Callable[[str], str | None]:
+    def rule(value: str) -> str | None:
+        try:
+            parse(value)
+        except ConfigError as error:
+            return f"{error.args[0]}; {error.hint}" if error.hint else str(error.args[0])
+        return None
+
+    return rule
+
+
+def _url(value: str) -> str | None:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "it is no URL; write one like http://127.0.0.1:4566"
+    return None
+
+
+def _role(value: str) -> str | None:
+    if not re.fullmatch(r"arn:[^:]+:iam::\d{12}:role/.+", value):
+        return "it is no role ARN; write one like arn:aws:iam::123456789012:role/bridge"
+    return None
+
+
+QueueName = Annotated[str, _said(_queue)]
+TopicName = Annotated[str, _said(_topic)]
+StreamName = Annotated[str, _said(_stream)]
+GroupText = Annotated[str, _said(_template(GroupTemplate.parse))]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are refused, nothing changes after loading, values stay out of errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TlsConfig(Section):
+    """TLS towards NATS."""
+
+    ca_file: str | None = Field(None, description="Certificates to trust, PEM; the system's own when left out.")
+    cert_file: str | None = Field(None, description="Our certificate, PEM, for mutual TLS.")
+    key_file: str | None = Field(None, description="The key of cert_file, PEM.")
+    required: bool = Field(False, description="Refuse a server that offers no TLS, before credentials are sent.")
+
+
+class NatsConfig(Section):
+    """How to reach NATS. At most one of credentials_file, nkey_seed_file, user, token."""
+
+    servers: Annotated[
+        list[Annotated[str, _said(_server)]],
+        BeforeValidator(_listed),
+        Field(min_length=1, description="URLs, nats:// tls:// ws:// or wss://; the environment takes a comma between."),
+    ] = ["nats://127.0.0.1:4222"]
+    credentials_file: str | None = Field(None, description="A .creds file: user JWT and seed.")
+    nkey_seed_file: str | None = Field(None, description="A file with an nkey seed.")
+    user: str | None = Field(None, description="User name; needs password or password_file.")
+    password: SecretStr | None = Field(None, description="Password of user. Better: password_file.")
+    password_file: str | None = Field(None, description="A file with the password; read once, at start.")
+    token: SecretStr | None = Field(None, description="Token. Better: token_file.")
+    token_file: str | None = Field(None, description="A file with the token; read once, at start.")
+    tls: TlsConfig | None = Field(None, description="TLS.")
+    domain: str | None = Field(None, description="JetStream domain, for leaf nodes.")
+    inbox_prefix: str = Field("_INBOX", description="Prefix of reply subjects, where permissions demand one.")
+    connect_timeout: float = Field(5.0, ge=0.1, le=120, description="Seconds to connect, over all servers.")
+
+    def __repr_args__(self) -> Any:
+        for name, value in super().__repr_args__():
+            yield name, [masked(str(server)) for server in value] if name == "servers" else value
+
+
+class AwsConfig(Section):
+    """How to reach AWS. What is left out comes from the standard AWS chain; access keys never stand in this file."""
+
+    region: str | None = Field(None, description="Region, like eu-west-1.")
+    endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="For emulators and private endpoints.")
+    profile: str | None = Field(None, description="A profile of the shared AWS configuration.")
+    role_arn: Annotated[str, _said(_role)] | None = Field(None, description="A role to assume, renewed by itself.")
+    external_id: str | None = Field(None, description="The external id role_arn asks for.")
+
+
+class NatsConnectionConfig(NatsConfig):
+    """One more NATS connection."""
+
+    kind: Literal["nats"] = Field(description="nats")
+
+
+class AwsConnectionConfig(AwsConfig):
+    """One more AWS account or region."""
+
+    kind: Literal["aws"] = Field(description="aws")
+
+
+class HttpConfig(Section):
+    """Where /metrics, /healthz, /readyz and /status are served."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
+    port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+
+
+class LogConfig(Section):
+    """Logs, on stderr. No payload is ever in them."""
+
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+
+class SqsSourceConfig(Section):
+    """Reads an SQS queue."""
+
+    kind: Literal["sqs"] = Field(description="sqs")
+    queue: QueueName = Field(description="Name, URL or ARN.")
+    envelope: Literal["auto", "never"] = Field(
+        "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left alone."
+    )
+    wait_seconds: int = Field(20, ge=1, le=20, description="Long poll, in seconds; at most 60 % of shutdown_timeout.")
+    receivers: int = Field(4, ge=1, le=32, description="Most long polls side by side; an idle route keeps one.")
+
+
+class JetStreamSourceConfig(Section):
+    """Reads a durable pull consumer with explicit acks."""
+
+    kind: Literal["jetstream"] = Field(description="jetstream")
+    stream: StreamName = Field(description="Stream.")
+    consumer: StreamName = Field(description="Durable pull consumer. It must exist: run creates nothing.")
+    filter_subjects: Annotated[list[Annotated[str, _said(_filter)]], BeforeValidator(_listed)] | None = Field(
+        None, description="What the consumer must filter on; the route does not open when it filters otherwise."
+    )
+    batch: int = Field(200, ge=1, le=1000, description="Most messages of one pull.")
+
+
+class JetStreamDestinationConfig(Section):
+    """Publishes into JetStream."""
+
+    kind: Literal["jetstream"] = Field(description="jetstream")
+    subject: Annotated[str, _said(_template(SubjectTemplate.parse))] = Field(
+        description="Subject; {attributes.NAME} {group} {queue} {topic} {body.PATH} are filled in, {x|default} too."
+    )
+    stream: StreamName | None = Field(None, description="The stream that must take it; any other is refused.")
+
+
+class SqsDestinationConfig(Section):
+    """Sends to an SQS queue."""
+
+    kind: Literal["sqs"] = Field(description="sqs")
+    queue: QueueName = Field(description="Name, URL or ARN.")
+    group: GroupText | None = Field(
+        None,
+        description="MessageGroupId for a FIFO queue: {subject} {subject.N} {headers.NAME} {body.PATH}; "
+        "left out: the group the message had in SQS, else its subject.",
+    )
+
+
+class SnsDestinationConfig(Section):
+    """Publishes to an SNS topic."""
+
+    kind: Literal["sns"] = Field(description="sns")
+    topic: TopicName = Field(description="Name or ARN.")
+    group: GroupText | None = Field(None, description="MessageGroupId for a FIFO topic, as for a queue.")
+
+
+class JetStreamParkingConfig(Section):
+    """Parks into JetStream."""
+
+    kind: Literal["jetstream"] = Field(description="jetstream")
+    subject: Annotated[str, _said(_literal_subject)] = Field(description="Plain subject, captured by a stream.")
+
+
+class SqsParkingConfig(Section):
+    """Parks into an SQS queue."""
+
+    kind: Literal["sqs"] = Field(description="sqs")
+    queue: QueueName = Field(description="Name, URL or ARN.")
+
+
+class RouteConfig(Section):
+    """Carries messages from one source to one destination: sqs to jetstream, jetstream to sqs, jetstream to sns."""
+
+    name: Annotated[str, _said(_route)] = Field(description="Unique; the label of its metrics.")
+    source: Annotated[SqsSourceConfig | JetStreamSourceConfig, Field(discriminator="kind")] = Field(
+        description="Where messages come from."
+    )
+    destination: Annotated[
+        JetStreamDestinationConfig | SqsDestinationConfig | SnsDestinationConfig, Field(discriminator="kind")
+    ] = Field(description="Where they go.")
+    parking: Annotated[JetStreamParkingConfig | SqsParkingConfig, Field(discriminator="kind")] | None = Field(
+        None, description="Where messages go that can never be carried; without it they are left to the source."
+    )
+    nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
+    aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")
+    max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
+
+
+class Config(BaseSettings):
+    """The whole file."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    nats: NatsConfig = Field(default_factory=NatsConfig, description="The NATS connection routes use.")
+    aws: AwsConfig = Field(default_factory=AwsConfig, description="The AWS connection routes use.")
+    connections: dict[str, Annotated[NatsConnectionConfig | AwsConnectionConfig, Field(discriminator="kind")]] = Field(
+        default_factory=dict, description="Further connections by name, for routes that say nats: or aws:."
+    )
+    http: HttpConfig = Field(default_factory=HttpConfig, description="The HTTP surface.")
+    log: LogConfig = Field(default_factory=LogConfig, description="Logs.")
+    shutdown_timeout: float = Field(
+        30.0, ge=1, le=3600, description="Seconds from the first SIGTERM until what is unfinished is abandoned."
+    )
+    routes: list[RouteConfig] = Field(min_length=1, description="What is carried from where to where.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment is laid over the file by load.py, which knows the line or the variable of every value and
+        # reaches into lists, as BRIDGE_ROUTES__0__SOURCE__QUEUE does. Nothing else may get in unseen.
+        return (init_settings,)
+
+
+def masked(text: str) -> str:
+    """`text` without the password a URL may hold."""
+    return re.sub(r"//[^@/\s]*@", "//***@", text)

@@ -1,0 +1,117 @@
+"""Rules between keys, on the raw values, so that they speak even when something else is wrong too.
+
+May not: raise, or look at one key alone (models.py does). Each rule yields (path, sentence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+Place = tuple[str | int, ...]
+Complaint = tuple[Place, str]
+
+PAIRS = {("sqs", "jetstream"), ("jetstream", "sqs"), ("jetstream", "sns")}
+
+
+def complaints(raw: Mapping[str, Any]) -> Iterator[Complaint]:
+    connections = _mapping(raw.get("connections"))
+    for place, nats in [(("nats",), raw.get("nats")), *((("connections", str(n)), c) for n, c in connections.items())]:
+        if isinstance(nats, Mapping):
+            yield from _authentication(place, nats)
+            yield from _pairs_of_keys(place, nats)
+    seen: dict[Any, str] = {}
+    routes = raw.get("routes")
+    for at, route in enumerate(routes if isinstance(routes, list) else []):
+        if isinstance(route, Mapping):
+            yield from _route(("routes", at), route, connections, seen)
+
+
+def _authentication(place: Place, nats: Mapping[str, Any]) -> Iterator[Complaint]:
+    ways = [name for name in ("credentials_file", "nkey_seed_file", "user", "token", "token_file") if nats.get(name)]
+    if len(ways) > 1:
+        yield (*place, ways[1]), f"{ways[0]} is set too; keep one way to authenticate"
+    if nats.get("password") and nats.get("password_file"):
+        yield (*place, "password"), "password_file is set too; keep one of them"
+    if nats.get("user") and not (nats.get("password") or nats.get("password_file")):
+        yield (*place, "user"), "it needs a password; add password_file"
+    if (nats.get("password") or nats.get("password_file")) and not nats.get("user"):
+        yield (*place, "password" if nats.get("password") else "password_file"), "it needs a user; add user"
+
+
+def _pairs_of_keys(place: Place, section: Mapping[str, Any]) -> Iterator[Complaint]:
+    tls = _mapping(section.get("tls"))
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if tls.get(one) and not tls.get(other):
+            yield (*place, "tls", one), f"it needs {other}; add it"
+    for name in ("credentials_file", "nkey_seed_file"):
+        if isinstance(section.get(name), str) and not Path(section[name]).is_file():
+            yield (*place, name), f"there is no file {section[name]}"
+    for name in ("ca_file", "cert_file", "key_file"):
+        if isinstance(tls.get(name), str) and not Path(tls[name]).is_file():
+            yield (*place, "tls", name), f"there is no file {tls[name]}"
+
+
+def external_ids(raw: Mapping[str, Any]) -> Iterator[Complaint]:
+    connections = _mapping(raw.get("connections"))
+    for place, aws in [(("aws",), raw.get("aws")), *((("connections", str(n)), c) for n, c in connections.items())]:
+        if isinstance(aws, Mapping) and aws.get("external_id") and not aws.get("role_arn"):
+            yield (*place, "external_id"), "it goes with a role; add role_arn"
+
+
+def _route(
+    place: Place, route: Mapping[str, Any], connections: Mapping[str, Any], seen: dict[Any, str]
+) -> Iterator[Complaint]:
+    name = str(route.get("name", f"number {place[1]}"))
+    if ("name", name) in seen:
+        yield (*place, "name"), f"another route is called {name}; names are unique"
+    seen["name", name] = name
+    for kind in ("nats", "aws"):
+        yield from _connection((*place, kind), route.get(kind), kind, connections)
+    source, destination = _mapping(route.get("source")), _mapping(route.get("destination"))
+    pair = (source.get("kind"), destination.get("kind"))
+    known = all(kind in {each for legal in PAIRS for each in legal} for kind in pair)
+    if known and pair not in PAIRS:
+        ways = "sqs to jetstream, jetstream to sqs and jetstream to sns"
+        yield (*place, "destination", "kind"), f"there is no way from {pair[0]} to {pair[1]}; there is {ways}"
+    if source.get("kind") == "sqs" and (queue := source.get("queue")):
+        key: tuple[Any, ...] = ("queue", route.get("aws"), _last(queue))
+        if key in seen:
+            yield (*place, "source", "queue"), f"route {seen[key]} reads this queue too; each would get half of it"
+        seen[key] = name
+        parking = _mapping(route.get("parking"))
+        if parking.get("kind") == "sqs" and _last(parking.get("queue")) == _last(queue):
+            yield (*place, "parking", "queue"), "it is the queue the route reads; a parked message would come back"
+    if source.get("kind") == "jetstream" and (consumer := source.get("consumer")):
+        key = ("consumer", route.get("nats"), source.get("stream"), consumer)
+        if key in seen:
+            yield (
+                (*place, "source", "consumer"),
+                f"route {seen[key]} reads this consumer too; each would get half of it",
+            )
+        seen[key] = name
+    target = _last(destination.get("queue") or destination.get("topic") or "")
+    if destination.get("group") and target and not target.endswith(".fifo"):
+        yield (*place, "destination", "group"), f"{target} is no FIFO queue or topic (.fifo); leave group out"
+
+
+def _connection(place: Place, name: Any, kind: str, connections: Mapping[str, Any]) -> Iterator[Complaint]:
+    if name is None or not isinstance(name, str):
+        return
+    if name not in connections:
+        near = get_close_matches(name, map(str, connections), 1)
+        known = f'; did you mean "{near[0]}"?' if near else "; add it under connections, or leave this out"
+        yield place, f"there is no connection {name}{known}"
+    elif _mapping(connections[name]).get("kind") not in (kind, None):
+        yield place, f"connection {name} is of kind {connections[name]['kind']}; name one of kind {kind}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _last(name: Any) -> str:
+    """The name in a name, URL or ARN."""
+    return str(name).rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]

@@ -1,0 +1,162 @@
+"""What exists out there, for `check`: facts about queues, topics, streams and consumers, read-only.
+
+Permissions are tried with calls that can change nothing: a delete of a handle that is none, an empty batch. AWS decides
+about the permission before it looks at the arguments.
+May not: judge (core/findings.py does), or touch a message.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bridge.core.errors import BridgeError, NotUsable
+from bridge.core.findings import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
+from bridge.core.subjects import permitted
+from bridge.legs.aws import AwsConnection
+from bridge.legs.nats import NatsConnection
+from bridge.legs.sns import open_topic
+from bridge.legs.sqs import Queue, open_queue
+
+NO_HANDLE = "nats-sqs-bridge-check"
+DENIED = ("AccessDenied", "not authorized", "AuthorizationError", "UnauthorizedOperation")
+
+
+async def queue_facts(aws: AwsConnection, name: str) -> QueueFacts:
+    """Raises NotUsable or Unavailable."""
+    queue = await open_queue(aws, name)
+    return QueueFacts(
+        name=queue.name,
+        arn=queue.arn,
+        fifo=queue.fifo,
+        visibility_timeout=queue.visibility_timeout,
+        max_message_size=queue.max_message_size,
+        redrives=queue.redrives,
+    )
+
+
+async def may_consume(aws: AwsConnection, name: str) -> list[BridgeError]:
+    """What of receiving, deleting and extending we may not do. A receive for zero messages is an error everywhere that
+    checks it, and brings none where nobody does."""
+    queue = await open_queue(aws, name)
+    handle = [{"Id": "0", "ReceiptHandle": NO_HANDLE}]
+    hidden = [{**handle[0], "VisibilityTimeout": 0}]
+    return await _denied(
+        aws,
+        queue,
+        ("sqs", "receive_message", {"MaxNumberOfMessages": 0, "VisibilityTimeout": 0, "WaitTimeSeconds": 0}),
+        ("sqs", "delete_message_batch", {"Entries": handle}),
+        ("sqs", "change_message_visibility_batch", {"Entries": hidden}),
+    )
+
+
+async def may_send(aws: AwsConnection, name: str) -> list[BridgeError]:
+    """Whether we may send: an empty batch sends nothing."""
+    queue = await open_queue(aws, name)
+    return await _denied(aws, queue, ("sqs", "send_message_batch", {"Entries": []}))
+
+
+async def _denied(aws: AwsConnection, queue: Queue, *calls: tuple[str, str, dict[str, Any]]) -> list[BridgeError]:
+    found: list[BridgeError] = []
+    for service, operation, arguments in calls:
+        try:
+            await aws.call(service, operation, about=queue.name, QueueUrl=queue.url, **arguments)
+        except BridgeError as error:
+            if _says_denied(error):
+                found.append(error)
+    return found
+
+
+async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[BridgeError]]:
+    """The topic, and what of publishing we may not do."""
+    topic = await open_topic(aws, name)
+    denied: list[BridgeError] = []
+    try:
+        await aws.call("sns", "publish_batch", about=topic.name, TopicArn=topic.arn, PublishBatchRequestEntries=[])
+    except BridgeError as error:
+        if _says_denied(error):
+            denied.append(error)
+    return TopicFacts(topic.name, topic.arn, topic.fifo, await _subscribers(aws, topic.arn)), denied
+
+
+async def _subscribers(aws: AwsConnection, arn: str) -> tuple[str, ...] | None:
+    feeds: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        try:
+            answer = await aws.call("sns", "list_subscriptions_by_topic", about=arn, TopicArn=arn, **token)
+        except BridgeError:
+            return None  # a permission the bridge itself does not need
+        feeds += [each["Endpoint"] for each in answer.get("Subscriptions") or () if each.get("Protocol") == "sqs"]
+        if not answer.get("NextToken"):
+            return tuple(feeds)
+        token = {"NextToken": answer["NextToken"]}
+
+
+async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
+    """Raises NotUsable or Unavailable."""
+    info = await nats.api(f"STREAM.INFO.{name}", missing=f"nats stream add {name}")
+    config = info["config"]
+    consumers = []
+    offset = 0
+    while True:
+        page = await nats.api(f"CONSUMER.LIST.{name}", {"offset": offset})
+        consumers += [_consumer(each) for each in page.get("consumers") or ()]
+        offset += len(page.get("consumers") or ())
+        if offset >= int(page.get("total", 0)) or not page.get("consumers"):
+            break
+    return StreamFacts(
+        name=name,
+        subjects=tuple(config.get("subjects") or ()),
+        retention=str(config.get("retention")),
+        discard=str(config.get("discard")),
+        limited=int(config.get("max_msgs", -1)) > 0 or int(config.get("max_bytes", -1)) > 0,
+        duplicate_window=int(config.get("duplicate_window", 0)) / 1e9,
+        max_msg_size=int(config.get("max_msg_size", -1)),
+        consumers=tuple(consumers),
+    )
+
+
+def _consumer(info: Any) -> ConsumerFacts:
+    config = info["config"]
+    filters = config.get("filter_subjects") or [each for each in [config.get("filter_subject")] if each]
+    return ConsumerFacts(
+        name=str(info.get("name")),
+        filters=tuple(filters),
+        ack_wait=int(config.get("ack_wait", 30 * 10**9)) / 1e9,
+        max_deliver=int(config.get("max_deliver", -1)),
+    )
+
+
+async def streams_for(nats: NatsConnection, pattern: str) -> list[str]:
+    """The names of the streams that capture some of `pattern`."""
+    answer = await nats.api("STREAM.NAMES", {"subject": pattern})
+    return [str(name) for name in answer.get("streams") or ()]
+
+
+async def max_payload(nats: NatsConnection) -> int:
+    """The server's limit on headers and payload together, in bytes."""
+    return int((await nats.live()).max_payload)
+
+
+async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError]:
+    """The subjects our user may not use, as its own account of its permissions says. Empty where a server tells none."""
+    client = await nats.live()
+    try:
+        reply = await client.request("$SYS.REQ.USER.INFO", b"", timeout=2)
+        permissions = json.loads(reply.data).get("data", {}).get("permissions") or {}
+    except Exception:  # noqa: BLE001 - old servers, and those that keep it to themselves
+        return []
+    found: list[BridgeError] = []
+    for verb, subjects in (("publish", publish), ("subscribe", subscribe)):
+        rule = permissions.get(verb) or {}
+        found += [
+            NotUsable(f"the NATS user may not {verb} {subject}", hint=f"allow it: {verb}: {subject}")
+            for subject in subjects
+            if not permitted(subject, rule.get("allow"), rule.get("deny"))
+        ]
+    return found
+
+
+def _says_denied(error: BridgeError) -> bool:
+    return isinstance(error, NotUsable) and any(word.lower() in str(error).lower() for word in DENIED)

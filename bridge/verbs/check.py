@@ -1,0 +1,189 @@
+"""`check`: gathers the facts of every route, side by side, and prints what core/findings.py makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar, assert_never
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bridge.config import (
+    Config,
+    JetStreamDestinationConfig,
+    JetStreamParkingConfig,
+    JetStreamSourceConfig,
+    RouteConfig,
+    SnsDestinationConfig,
+    SqsDestinationConfig,
+    SqsParkingConfig,
+    SqsSourceConfig,
+    load,
+)
+from bridge.core.errors import BridgeError
+from bridge.core.findings import Finding, RouteFacts, World, findings
+from bridge.core.mapping.subject import SubjectTemplate
+from bridge.legs import inventory
+from bridge.legs.aws import AwsConnection
+from bridge.legs.jetstream import open_consumer, open_destination
+from bridge.legs.nats import NatsConnection
+from bridge.routes import aws_config, aws_options, nats_config, nats_options
+from bridge.verbs import loop_factory
+
+T = TypeVar("T")
+STYLES = {"error": "bold red", "warning": "yellow", "ok": "green"}
+
+
+def check(path: Path | None, environ: Mapping[str, str], *, as_json: bool) -> int:
+    """Returns 1 if anything is an error, else 0. Raises ConfigError."""
+    config = load(path, environ)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        found = runner.run(_look(config))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        _show(found, Console())
+    return 1 if any(finding.level == "error" for finding in found) else 0
+
+
+def _show(found: list[Finding], console: Console) -> None:
+    table = Table("", "route", "what", "finding", expand=True)
+    for each in found:
+        text = f"{each.text}\n[dim]{each.advice}[/]" if each.advice else each.text
+        table.add_row(f"[{STYLES[each.level]}]{each.level}[/]", each.route, each.what, text)
+    console.print(table)
+    errors = sum(each.level == "error" for each in found)
+    warnings = sum(each.level == "warning" for each in found)
+    console.print(f"{errors} errors, {warnings} warnings.", style="bold red" if errors else "bold")
+
+
+async def _look(config: Config) -> list[Finding]:
+    async with AsyncExitStack() as stack:
+        nats: dict[str | None, NatsConnection] = {}
+        aws: dict[str | None, AwsConnection] = {}
+        for route in config.routes:
+            if route.nats not in nats:
+                options = nats_options(nats_config(config, route))
+                nats[route.nats] = await stack.enter_async_context(
+                    NatsConnection(options, name=route.nats or "default")
+                )
+            if route.aws not in aws:
+                connection = AwsConnection(aws_options(aws_config(config, route), pool=20))
+                aws[route.aws] = await stack.enter_async_context(connection)
+        looks = [_Look(route, nats[route.nats], aws[route.aws]).facts() for route in config.routes]
+        return findings(World(await asyncio.gather(*looks)))
+
+
+@dataclass(slots=True)
+class _Look:
+    """One route's facts. What cannot be found out becomes an error of the route, and the look goes on."""
+
+    route: RouteConfig
+    nats: NatsConnection
+    aws: AwsConnection
+    errors: list[tuple[str, BridgeError]] = field(default_factory=list)
+
+    async def facts(self) -> RouteFacts:
+        facts = RouteFacts(self.route.name, parked_elsewhere=self.route.parking is not None)
+        facts = await self._destination(await self._source(facts))
+        await self._parking()
+        return replace(facts, errors=tuple(self.errors))
+
+    async def _source(self, facts: RouteFacts) -> RouteFacts:
+        match self.route.source:
+            case SqsSourceConfig() as source:
+                what = f"queue {source.queue}"
+                queue = await self._try(what, inventory.queue_facts(self.aws, source.queue))
+                if queue is not None:
+                    await self._denied(what, inventory.may_consume(self.aws, source.queue))
+                return replace(facts, queue=queue, sns_ids=source.envelope == "auto")
+            case JetStreamSourceConfig() as source:
+                what = f"consumer {source.consumer}"
+                found = await self._try(
+                    what, open_consumer(self.nats, source.stream, source.consumer, source.filter_subjects)
+                )
+                if found is None:
+                    return facts
+                stream = await self._try(f"stream {source.stream}", inventory.stream_facts(self.nats, source.stream))
+                pull = f"$JS.API.CONSUMER.MSG.NEXT.{source.stream}.{source.consumer}"
+                acks = f"$JS.ACK.{source.stream}.{source.consumer}.>"
+                await self._permitted(publish=[pull, acks])
+                consumer = (
+                    next((each for each in stream.consumers if each.name == source.consumer), None) if stream else None
+                )
+                return replace(facts, stream=stream, consumer=consumer, batch=source.batch)
+            case _:
+                assert_never(self.route.source)
+
+    async def _destination(self, facts: RouteFacts) -> RouteFacts:
+        match self.route.destination:
+            case JetStreamDestinationConfig() as to:
+                pattern = SubjectTemplate.parse(to.subject).pattern
+                if (
+                    await self._try(
+                        f"subject {pattern}", open_destination(self.nats, pattern=pattern, stream=to.stream)
+                    )
+                    is None
+                ):
+                    return facts
+                await self._permitted(publish=[pattern])
+                names = [to.stream] if to.stream else await inventory.streams_for(self.nats, pattern)
+                streams = [await self._try(f"stream {name}", inventory.stream_facts(self.nats, name)) for name in names]
+                return replace(
+                    facts,
+                    pattern=pattern,
+                    destinations=tuple(stream for stream in streams if stream is not None),
+                    max_payload=await inventory.max_payload(self.nats),
+                )
+            case SqsDestinationConfig() as to:
+                what = f"queue {to.queue}"
+                queue = await self._try(what, inventory.queue_facts(self.aws, to.queue))
+                if queue is not None:
+                    await self._denied(what, inventory.may_send(self.aws, to.queue))
+                return replace(facts, to_queue=queue)
+            case SnsDestinationConfig() as to:
+                what = f"topic {to.topic}"
+                found = await self._try(what, inventory.topic_facts(self.aws, to.topic))
+                if found is None:
+                    return facts
+                topic, denied = found
+                self.errors += [(what, error) for error in denied]
+                return replace(facts, to_topic=topic)
+            case _:
+                assert_never(self.route.destination)
+
+    async def _parking(self) -> None:
+        match self.route.parking:
+            case None:
+                return
+            case JetStreamParkingConfig(subject=subject):
+                what = f"parking {subject}"
+                if await self._try(what, open_destination(self.nats, pattern=subject, stream=None)) is not None:
+                    await self._permitted(publish=[subject])
+            case SqsParkingConfig(queue=queue):
+                what = f"parking {queue}"
+                if await self._try(what, inventory.queue_facts(self.aws, queue)) is not None:
+                    await self._denied(what, inventory.may_send(self.aws, queue))
+            case _:
+                assert_never(self.route.parking)
+
+    async def _permitted(self, *, publish: list[str]) -> None:
+        inbox = f"{self.nats.options.inbox_prefix}.>"
+        for error in await inventory.not_permitted(self.nats, publish=publish, subscribe=[inbox]):
+            self.errors.append(("permissions", error))
+
+    async def _denied(self, what: str, look: Awaitable[list[BridgeError]]) -> None:
+        self.errors += [(what, error) for error in await self._try(what, look) or ()]
+
+    async def _try(self, what: str, look: Awaitable[T]) -> T | None:
+        try:
+            return await look
+        except BridgeError as error:
+            self.errors.append((what, error))
+            return None
