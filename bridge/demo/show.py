@@ -82,10 +82,14 @@ def seen_by(sent: int, consumers: Sequence[Seen]) -> Table:
 
 def summary(sent: int, carried: Mapping[str, int], consumers: Sequence[Seen], complaints: Sequence[str]) -> Group:
     """The last word: every consumer with every message, or what differs."""
+    repeats = sum(consumer.again for consumer in consumers)
+    dropped = f" ({repeats:,} repeats were recognised by their number)" if repeats else ""
     verdict = (
         Text("\n".join(complaints), style="bold red")
         if complaints
-        else Text(f"Every consumer has seen every one of {sent:,} payments, each exactly once.", style="bold green")
+        else Text(
+            f"Every consumer has seen every one of {sent:,} payments, each exactly once{dropped}.", style="bold green"
+        )
     )
     crossed = "   ".join(f"{route}: {count:,}" for route, count in carried.items())
     return Group(seen_by(sent, consumers), Text(f" carried   {crossed}"), verdict)

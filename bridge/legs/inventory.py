@@ -140,7 +140,7 @@ async def max_payload(nats: NatsConnection) -> int:
 
 
 async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError]:
-    """The subjects our user may not use, as its own account of its permissions says. Empty where a server tells none."""
+    """The subjects our user may not use, as the server tells it. Empty where it tells nothing."""
     client = await nats.live()
     try:
         reply = await client.request("$SYS.REQ.USER.INFO", b"", timeout=2)

@@ -26,6 +26,7 @@ class _Kept:
     delivered: int = 0
     lease: int = 0
     until: float | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,20 @@ class MemorySource:
 
     def _due(self, limit: int) -> list[_Kept]:
         now = asyncio.get_running_loop().time()
-        free = [kept for kept in self._kept.values() if kept.until is None or kept.until <= now]
+        free = []
+        for kept in self._kept.values():
+            if kept.until is not None and kept.until > now:
+                continue
+            if kept.held:
+                kept.until = now + self.visibility  # lent again to us, who still hold it: the lease is renewed
+            else:
+                free.append(kept)
         return sorted(free, key=lambda kept: kept.place)[:limit]
 
     def _lend(self, kept: _Kept) -> Delivery:
         kept.delivered += 1
         kept.lease = next(self._leases)
+        kept.held = True
         kept.until = asyncio.get_running_loop().time() + self.visibility
         on_loan = sum(1 for each in self._kept.values() if each.lease and each.until is not None)
         self.most_on_loan = max(self.most_on_loan, on_loan)
@@ -99,10 +108,10 @@ class MemorySource:
         return [self._settle(settlement) for settlement in settled]
 
     def _settle(self, settlement: Settlement) -> BridgeError | None:
-        if self.settle_faults:
-            return self.settle_faults.pop(0)
         name = settlement.delivery.id
         kept = self._held(settlement.delivery)
+        if self.settle_faults:
+            return self.settle_faults.pop(0)
         if kept is None:
             return LeaseLost(f"{name} was lent again meanwhile")
         match settlement.outcome:
@@ -125,6 +134,8 @@ class MemorySource:
     def _held(self, delivery: Delivery) -> _Kept | None:
         assert isinstance(delivery.token, _Loan)
         kept, lease = delivery.token.kept, delivery.token.lease
+        if kept.lease == lease:
+            kept.held = False
         now = asyncio.get_running_loop().time()
         current = delivery.id in self._kept and kept.lease == lease and kept.until is not None and kept.until > now
         return kept if current else None
