@@ -179,7 +179,9 @@ class AwsConfig(Section):
     endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="For emulators and private endpoints.")
     profile: str | None = Field(None, description="A profile of the shared AWS configuration.")
     role_arn: Annotated[str, _said(_role)] | None = Field(None, description="A role to assume, renewed by itself.")
-    external_id: str | None = Field(None, description="The external id role_arn asks for.")
+    external_id: str | None = Field(
+        None, min_length=2, max_length=1224, description="The external id role_arn asks for."
+    )
 
 
 class NatsConnectionConfig(NatsConfig):

@@ -1,0 +1,83 @@
+"""A stand-in for SQS that does what the documentation says and no emulator does: batches that fail in part, throttling,
+expired handles, answers that never come. It speaks the AWS JSON 1.0 protocol.
+
+Not a queue: each test says how each operation answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+Reply = Callable[[dict[str, Any]], Any]
+
+
+class Fault(Exception):
+    """An error response: HTTP status, modelled name, legacy code."""
+
+    def __init__(self, status: int, name: str, legacy: str = "") -> None:
+        self.status = status
+        self.name = name
+        self.legacy = legacy
+
+
+@dataclass
+class Stub:
+    """`replies` by operation; `calls` is what came, in order."""
+
+    url: str = ""
+    replies: dict[str, Reply] = field(default_factory=dict)
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def named(self, operation: str) -> list[dict[str, Any]]:
+        return [body for name, body in self.calls if name == operation]
+
+
+@asynccontextmanager
+async def stub_sqs() -> AsyncIterator[Stub]:
+    stub = Stub()
+
+    async def answer(request: web.Request) -> web.Response:
+        operation = request.headers["X-Amz-Target"].removeprefix("AmazonSQS.")
+        body = json.loads(await request.text())
+        stub.calls.append((operation, body))
+        try:
+            reply = stub.replies[operation](body)
+        except Fault as fault:
+            headers = {"x-amzn-query-error": f"{fault.legacy or fault.name};Sender"}
+            error = json.dumps({"__type": f"com.amazonaws.sqs#{fault.name}", "message": "as the test says"})
+            return web.Response(
+                status=fault.status, text=error, headers=headers, content_type="application/x-amz-json-1.0"
+            )
+        return web.Response(text=json.dumps(reply), content_type="application/x-amz-json-1.0")
+
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        stub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield stub
+    finally:
+        await runner.cleanup()
+
+
+def all_good(body: dict[str, Any]) -> dict[str, Any]:
+    """Every entry of a batch succeeded."""
+    return {
+        "Successful": [
+            {"Id": each["Id"], "MessageId": f"m-{each['Id']}", "MD5OfMessageBody": ""} for each in body["Entries"]
+        ]
+    }
+
+
+def messages(*names: str, handle: str = "h") -> dict[str, Any]:
+    """What a ReceiveMessage brings."""
+    return {"Messages": [{"MessageId": name, "ReceiptHandle": f"{handle}-{name}", "Body": name} for name in names]}

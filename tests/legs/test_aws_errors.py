@@ -1,0 +1,126 @@
+"""Every error AWS or its SDK can raise is an instruction to the pump: an upgrade cannot add one unseen."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import aiohttp
+import botocore.exceptions
+import botocore.session
+import pytest
+
+from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable
+from bridge.embedded import MotoServer
+from bridge.legs.aws import CODES, AwsConnection, AwsOptions, aws_error, coded_error
+from tests.legs.aws_world import REGION
+
+KNOWN = frozenset().union(*CODES.values())
+
+
+def shapes() -> list[str]:
+    session = botocore.session.get_session()
+    names = {
+        shape.name for service in ("sqs", "sns", "sts") for shape in session.get_service_model(service).error_shapes
+    }
+    return sorted(names)
+
+
+@pytest.mark.parametrize("name", shapes())
+def test_every_modelled_error_is_classed_on_purpose(name: str) -> None:
+    plain = name.lower()
+    assert KNOWN & {plain, plain.removesuffix("exception"), plain.removesuffix("error")}, f"class {name} in CODES"
+
+
+def test_no_code_is_classed_twice() -> None:
+    assert sum(len(codes) for codes in CODES.values()) == len(KNOWN)
+
+
+NETWORK = {
+    "CapacityNotAvailableError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "ConnectionError",
+    "EndpointConnectionError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "MetadataRetrievalError",
+    "ProxyConnectionError",
+    "ReadTimeoutError",
+    "ResponseStreamingError",
+    "SSLError",
+}
+
+
+def sdk_errors() -> list[Any]:
+    return [
+        kind
+        for kind in vars(botocore.exceptions).values()
+        if inspect.isclass(kind) and issubclass(kind, Exception) and not issubclass(kind, Warning)
+    ]
+
+
+@pytest.mark.parametrize("kind", sdk_errors(), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_sdk_becomes_ours(kind: type[Exception]) -> None:
+    error = kind.__new__(kind)
+    error.response = {"Error": {"Code": "Strange", "Message": "m"}}  # type: ignore[attr-defined]
+    answer = aws_error(error, "doing")
+    if issubclass(kind, botocore.exceptions.ClientError):
+        assert type(answer) is Failed
+    elif kind.__name__ in NETWORK:
+        assert type(answer) is Unavailable
+    elif kind.__name__ == "ParamValidationError":
+        assert type(answer) is Refused
+    else:
+        assert type(answer) is NotUsable
+        assert answer.hint
+
+
+@pytest.mark.parametrize("error", [aiohttp.ClientConnectionError("x"), TimeoutError(), ConnectionResetError("x")])
+def test_the_network_is_an_outage(error: Exception) -> None:
+    assert type(aws_error(error, "doing")) is Unavailable
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, Unavailable), (503, Unavailable), (429, Throttled), (400, Failed)])
+def test_an_unknown_code_is_classed_by_its_status(status: int, kind: type[BridgeError]) -> None:
+    assert type(coded_error(("BrandNew",), "text", status=status)) is kind
+
+
+def test_a_parameter_botocore_refuses_is_not_quoted() -> None:
+    error = botocore.exceptions.ParamValidationError(report="Invalid type: secret body")
+    assert "secret body" not in str(aws_error(error, "sqs send_message_batch q"))
+
+
+async def test_no_credentials_no_region_and_no_profile_are_for_a_human(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    for options in (
+        AwsOptions(region=REGION, endpoint_url="http://127.0.0.1:1"),
+        AwsOptions(region=REGION, profile="nobody"),
+        AwsOptions(region=REGION, role_arn="arn:aws:iam::123456789012:role/r"),
+    ):
+        async with AwsConnection(options) as aws:
+            with pytest.raises(NotUsable, match="check the aws section"):
+                await aws.call("sqs", "list_queues", about="q")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    async with AwsConnection(AwsOptions()) as aws:
+        with pytest.raises(NotUsable, match="region"):
+            await aws.call("sqs", "list_queues", about="q")
+
+
+async def test_an_endpoint_nobody_answers_at_is_an_outage() -> None:
+    async with AwsConnection(AwsOptions(region=REGION, endpoint_url="http://127.0.0.1:1")) as aws:
+        with pytest.raises(Unavailable):
+            await aws.call("sqs", "list_queues", about="q")
+
+
+@pytest.mark.server
+async def test_a_role_is_assumed(moto_server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_server.url)
+    role = "arn:aws:iam::210987654321:role/bridge"
+    options = AwsOptions(region=REGION, endpoint_url=moto_server.url, role_arn=role, external_id="ours")
+    async with AwsConnection(options) as aws:
+        identity = await aws.call("sts", "get_caller_identity", about="role")
+    assert identity["Arn"] == "arn:aws:sts::210987654321:assumed-role/bridge/nats-sqs-bridge"
