@@ -122,10 +122,13 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
     for header, value in single.items():
         if header == "Sqs-Attributes":
             try:
-                attributes |= unpacked(json.loads(value))
-                used.add(header)
+                found = unpacked(json.loads(value))
             except ValueError:
                 continue
+            fitting = {name: each for name, each in found.items() if sendable(name, each)}
+            attributes |= fitting
+            if len(fitting) == len(found):
+                used.add(header)
         elif header.startswith("Sqs-Attr-") or not reserved(header):
             name = header.removeprefix("Sqs-Attr-")
             about = {f"Sqs-Type-{name}", f"Sqs-Encoding-{name}"} & single.keys()

@@ -101,6 +101,11 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
         raise ConfigError(f"{{{inside}}} in {text!r} takes no name", hint=f"write {{{kind}}}")
     if bar and not default.strip():
         raise ConfigError(f"{{{inside}}} in {text!r} has an empty default", hint=f"write {{{name}|something}}")
+    if "|" in default:
+        raise ConfigError(
+            f"{{{inside}}} in {text!r} has two bars",
+            hint="put a pipe of JMESPath's own into parentheses: {body.(a | b)|x}",
+        )
     path = None
     if kind == "body":
         try:

@@ -1,0 +1,149 @@
+"""What check finds: each rule on the facts that break it, and silence on a sound world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.errors import NotUsable
+from bridge.core.findings import (
+    ConsumerFacts,
+    Finding,
+    QueueFacts,
+    RouteFacts,
+    StreamFacts,
+    TopicFacts,
+    World,
+    findings,
+)
+
+QUEUE = QueueFacts("orders", "arn:orders", False, 30.0, 1_048_576, True)
+CONSUMER = ConsumerFacts("c", ("back.>",), 60.0, -1)
+STREAM = StreamFacts("ORDERS", ("orders.>",), "limits", "old", False, 600.0, -1, (CONSUMER,))
+IN = RouteFacts(
+    "in",
+    queue=QUEUE,
+    pattern="orders.*",
+    destinations=(STREAM,),
+    max_payload=8_388_608,
+    parked_elsewhere=True,
+    sns_ids=True,
+)
+BACK_STREAM = replace(STREAM, name="BACK", subjects=("back.>",))
+OUT = RouteFacts(
+    "out",
+    stream=BACK_STREAM,
+    consumer=CONSUMER,
+    batch=200,
+    to_queue=replace(QUEUE, name="legacy", arn="arn:legacy"),
+    parked_elsewhere=True,
+)
+
+
+def found(*routes: RouteFacts) -> list[Finding]:
+    return findings(World(routes))
+
+
+def only(level: str, words: str, *routes: RouteFacts) -> Finding:
+    (finding,) = [each for each in found(*routes) if each.level != "ok"]
+    assert finding.level == level
+    assert words in finding.text
+    assert finding.advice
+    return finding
+
+
+def test_a_sound_world_is_ok() -> None:
+    assert [(each.level, each.route) for each in found(IN, OUT)] == [("ok", "in"), ("ok", "out")]
+
+
+def test_what_is_missing_is_an_error_with_the_command() -> None:
+    error = NotUsable("there is no queue", hint="aws sqs create-queue")
+    finding = only("error", "there is no queue", replace(IN, errors=(("queue orders", error),)))
+    assert finding.advice == "aws sqs create-queue"
+
+
+def test_a_short_duplicate_window() -> None:
+    short = replace(STREAM, duplicate_window=20.0)
+    assert "--dupe-window" in only("warning", "duplicate window (20 s)", replace(IN, destinations=(short,))).advice
+
+
+def test_a_max_payload_without_room_for_headers() -> None:
+    only("warning", "1,114,111", replace(IN, max_payload=1_048_576))
+
+
+def test_a_max_msg_size_that_is_too_small() -> None:
+    only("warning", "max_msg_size", replace(IN, destinations=(replace(STREAM, max_msg_size=1000),)))
+
+
+def test_a_stream_that_captures_only_a_part() -> None:
+    only("warning", "only a part", replace(IN, destinations=(replace(STREAM, subjects=("orders.a",)),)))
+
+
+def test_a_limited_stream_that_discards_old_messages() -> None:
+    only("warning", "discards old", replace(IN, destinations=(replace(STREAM, limited=True),)))
+    assert found(replace(IN, destinations=(replace(STREAM, limited=True, discard="new"),)))[0].level == "ok"
+
+
+def test_a_work_queue_that_another_consumer_shares() -> None:
+    shared = replace(BACK_STREAM, retention="workqueue", consumers=(CONSUMER, replace(CONSUMER, name="other")))
+    assert "other" in only("warning", "work queue", replace(OUT, stream=shared)).text
+
+
+def test_an_ack_wait_shorter_than_a_batch_takes() -> None:
+    only("warning", "ack wait is 5 s", replace(OUT, consumer=replace(CONSUMER, ack_wait=5.0)))
+
+
+def test_a_visibility_timeout_shorter_than_a_publish() -> None:
+    only("warning", "visibility timeout is 2 s", replace(IN, queue=replace(QUEUE, visibility_timeout=2.0)))
+
+
+def test_no_parking_and_no_redrive() -> None:
+    bare = replace(IN, parked_elsewhere=False)
+    assert found(bare)[0].level == "ok"
+    only("warning", "comes back for ever", replace(bare, queue=replace(QUEUE, redrives=False)))
+    only("warning", "delivered again for ever", replace(OUT, parked_elsewhere=False))
+    limited = replace(CONSUMER, max_deliver=5)
+    only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
+
+
+def test_two_queues_of_one_topic_in_one_stream() -> None:
+    second = replace(IN, name="in2", queue=replace(QUEUE, name="orders2", arn="arn:orders2"))
+    only("warning", "duplicate and is not stored", IN, second)
+    assert all(each.level == "ok" for each in found(IN, replace(second, sns_ids=False)))
+
+
+def reader(stream: StreamFacts, **changes: object) -> RouteFacts:
+    consumer = ConsumerFacts("r", (), 60.0, -1)
+    return replace(OUT, stream=stream, consumer=consumer, **changes)  # type: ignore[arg-type]
+
+
+def test_two_routes_that_feed_each_other() -> None:
+    back = reader(STREAM, to_queue=QUEUE)
+    assert "in -> out -> in" in only("error", "round for ever", IN, back).text
+
+
+def test_a_loop_through_a_topic_is_seen_where_its_subscriptions_are() -> None:
+    topic = TopicFacts("t", "arn:t", False, ("arn:orders",))
+    only("error", "round for ever", IN, reader(STREAM, to_queue=None, to_topic=topic))
+    unknown = replace(topic, feeds=None)
+    assert all(each.level == "ok" for each in found(IN, reader(STREAM, to_queue=None, to_topic=unknown)))
+
+
+@pytest.mark.parametrize("filters", [("orders.*.x",), ("other.>",)])
+def test_filters_that_keep_routes_apart_make_no_loop(filters: tuple[str, ...]) -> None:
+    back = reader(STREAM, to_queue=QUEUE)
+    apart = replace(back, consumer=ConsumerFacts("r", filters, 60.0, -1))
+    assert all(each.level == "ok" for each in found(IN, apart))
+
+
+def test_a_loop_over_four_routes_is_one_finding() -> None:
+    a, b = replace(QUEUE, name="a", arn="arn:a"), replace(QUEUE, name="b", arn="arn:b")
+    one, two = replace(STREAM, name="ONE"), replace(STREAM, name="TWO")
+    routes = (
+        replace(IN, name="1", queue=a, destinations=(one,)),
+        reader(one, name="2", to_queue=b),
+        replace(IN, name="3", queue=b, destinations=(two,), sns_ids=False),
+        reader(two, name="4", to_queue=a),
+    )
+    only("error", "1 -> 2 -> 3 -> 4 -> 1", *routes)
