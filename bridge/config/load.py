@@ -71,11 +71,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
 def _sentences(found: list[Complaint], layers: _Layers) -> list[str]:
     def order(complaint: Complaint) -> tuple[int, str]:
         place = complaint[0]
+        if not layers.where(place).startswith(layers.file):
+            return 0, str(place)  # the environment first: it wins
         nearest = next((layers.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in layers.lines), 0)
         return nearest, str(place)
 
     sentences = [
-        f"{layers.where(place)}: {named(place)}: {text}" if place else f"{layers.where(place)}: {text}"
+        ": ".join(dict.fromkeys(part for part in (layers.where(place), named(place), text) if part))
         for place, text in sorted(found, key=order)
     ]
     return list(dict.fromkeys(sentences))
@@ -292,7 +294,8 @@ def _sentence(kind: str, context: Mapping[str, Any], given: Any, place: Place, a
         case "too_short" | "string_too_short":
             return "it must not be empty"
         case "value_error":
-            return f"{context['error']}{shown}"
+            said = str(context["error"])
+            return said if repr(given) in said else f"{said}{shown}"
         case _:
             return f"{message[:1].lower()}{message[1:]}{shown}"
 

@@ -1,0 +1,345 @@
+"""One bad configuration per rule, and the exact sentence the operator reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from bridge.config import load
+from bridge.core.errors import ConfigError
+
+ROUTE = """
+routes:
+  - name: in
+    source: {kind: sqs, queue: orders}
+    destination: {kind: jetstream, subject: orders}
+"""
+
+
+def complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, **environ: str) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    Path("bridge.yaml").write_text(dedent(text))
+    with pytest.raises(ConfigError) as raised:
+        load(None, environ)
+    said = str(raised.value).splitlines()
+    for jargon in ("Input should", "type=", "pydantic", "validation error", "value_error", "Field required"):
+        assert jargon not in str(raised.value)
+    return said
+
+
+def route(source: str = "", destination: str = "", more: str = "") -> str:
+    """One route on known lines: source is line 4, destination line 5, anything more line 6."""
+    source = source or "{kind: sqs, queue: orders}"
+    destination = destination or "{kind: jetstream, subject: orders}"
+    return f"\nroutes:\n  - name: in\n    source: {source}\n    destination: {destination}\n    {more}\n"
+
+
+CASES: dict[str, tuple[str, list[str]]] = {
+    "an unknown key, with the nearest": (
+        route("{kind: sqs, queu: orders}"),
+        [
+            'bridge.yaml:4: routes[0].source.queu: unknown key; did you mean "queue"?',
+            "bridge.yaml:4: routes[0].source.queue: it is missing; add queue: Name, URL or ARN",
+        ],
+    ),
+    "an unknown key, with those known": (
+        f"zzz: 1{ROUTE}",
+        [
+            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, log, shutdown_timeout, routes",
+        ],
+    ),
+    "an unknown key of a connection": (
+        f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
+        ['bridge.yaml:1: connections.hub.server: unknown key; did you mean "servers"?'],
+    ),
+    "no routes": (
+        "aws: {region: x}",
+        ["bridge.yaml:1: routes: it is missing; add routes: What is carried from where to where"],
+    ),
+    "empty routes": ("routes: []", ["bridge.yaml:1: routes: it must not be empty"]),
+    "an empty file": ("", ["bridge.yaml: routes: it is missing; add routes: What is carried from where to where"]),
+    "routes that are no list": (
+        "routes: {a: b}",
+        ["bridge.yaml:1: routes: it must be a list; write - before each item, or [a, b]"],
+    ),
+    "a section that is no mapping": (
+        f"http: 9108{ROUTE}",
+        ["bridge.yaml:1: http: it must hold keys and values, indented below it"],
+    ),
+    "a key written twice": (
+        f"aws: {{region: a}}\naws: {{region: b}}{ROUTE}",
+        ["bridge.yaml:2: aws: written twice, in line 1 too; keep one"],
+    ),
+    "a number out of range": (
+        f"http: {{port: 99999}}{ROUTE}",
+        ["bridge.yaml:1: http.port: it must be at most 65535 (99999)"],
+    ),
+    "a number that is none": (
+        f"http: {{port: many}}{ROUTE}",
+        ["bridge.yaml:1: http.port: it is no whole number ('many')"],
+    ),
+    "a boolean that is none": (
+        f"nats: {{tls: {{required: perhaps}}}}{ROUTE}",
+        ["bridge.yaml:1: nats.tls.required: it is neither true nor false ('perhaps')"],
+    ),
+    "a text YAML reads as a boolean": (
+        f"aws: {{region: no}}{ROUTE}",
+        ["bridge.yaml:1: aws.region: it must be text (False); put quotes around it"],
+    ),
+    "an unquoted template": (
+        route(destination="{kind: jetstream, subject: {group}}"),
+        ["bridge.yaml:5: routes[0].destination.subject: YAML reads {…} as a mapping; put quotes around it"],
+    ),
+    "a choice that is none": (
+        f"log: {{level: loud}}{ROUTE}",
+        ["bridge.yaml:1: log.level: it must be debug, info, warning or error ('loud')"],
+    ),
+    "a kind that is none": (
+        route("{kind: kafka, topic: x}"),
+        ["bridge.yaml:4: routes[0].source: kind must be sqs, jetstream ('kafka')"],
+    ),
+    "a kind that is missing": (route("{queue: x}"), ["bridge.yaml:4: routes[0].source: its kind is missing; add kind"]),
+    "a pair there is no way between": (
+        route(destination="{kind: sqs, queue: other}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.kind: there is no way from sqs to sqs; "
+                "there is sqs to jetstream, jetstream to sqs and jetstream to sns"
+            )
+        ],
+    ),
+    "a route name that is no label": (
+        route().replace("name: in", "name: In Route"),
+        [
+            (
+                "bridge.yaml:3: routes[0].name: it is no route name; write up to 63 lower-case letters, digits, - and _, "
+                "like payments-in ('In Route')"
+            )
+        ],
+    ),
+    "a route name used twice": (
+        route() + route().replace("\nroutes:\n", "").replace("orders", "other"),
+        ["bridge.yaml:7: routes[1].name: another route is called in; names are unique"],
+    ),
+    "a queue read twice": (
+        route() + route().replace("\nroutes:\n", "").replace("name: in", "name: too"),
+        ["bridge.yaml:8: routes[1].source.queue: route in reads this queue too; each would get half of it"],
+    ),
+    "a consumer read twice": (
+        route("{kind: jetstream, stream: S, consumer: c}", "{kind: sns, topic: t}")
+        + route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: q}")
+        .replace("\nroutes:\n", "")
+        .replace("name: in", "name: too"),
+        ["bridge.yaml:8: routes[1].source.consumer: route in reads this consumer too; each would get half of it"],
+    ),
+    "a queue name that is none": (
+        route("{kind: sqs, queue: my queue}"),
+        [
+            (
+                "bridge.yaml:4: routes[0].source.queue: it is no queue name; write its name (letters, digits, - and _; "
+                "FIFO ends in .fifo), URL or ARN ('my queue')"
+            )
+        ],
+    ),
+    "a queue ARN that is none": (
+        route("{kind: sqs, queue: 'arn:aws:sns:eu-west-1:1:orders'}"),
+        [
+            (
+                "bridge.yaml:4: routes[0].source.queue: it is no queue ARN; write one like "
+                "arn:aws:sqs:eu-west-1:123456789012:orders ('arn:aws:sns:eu-west-1:1:orders')"
+            )
+        ],
+    ),
+    "a stream name that is none": (
+        route("{kind: jetstream, stream: orders.fifo, consumer: c}", "{kind: sns, topic: t}"),
+        [
+            (
+                "bridge.yaml:4: routes[0].source.stream: it is no stream or consumer name; write 1 to 255 characters "
+                "without blanks . * > / \\ ('orders.fifo')"
+            )
+        ],
+    ),
+    "a topic name that is none": (
+        route("{kind: jetstream, stream: S, consumer: c}", "{kind: sns, topic: a b}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.topic: it is no topic name; write its name (letters, digits, - and "
+                "_; FIFO ends in .fifo) or ARN ('a b')"
+            )
+        ],
+    ),
+    "a subject that is none": (
+        route(destination="{kind: jetstream, subject: 'a..b'}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.subject: 'a..b' gives no legal subject: it has an empty token: a dot "
+                "at an end, or two in a row; write one like orders.{attributes.NAME}"
+            )
+        ],
+    ),
+    "an unknown placeholder": (
+        route(destination="{kind: jetstream, subject: 'a.{attribute.x}'}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.subject: 'a.{attribute.x}' has an unknown placeholder {attribute.x}; "
+                "known are {attributes.…}, {group}, {queue}, {topic}, {body.…}"
+            )
+        ],
+    ),
+    "a subject filter that is none": (
+        route("{kind: jetstream, stream: S, consumer: c, filter_subjects: ['a.>.b']}", "{kind: sns, topic: t}"),
+        [
+            (
+                "bridge.yaml:4: routes[0].source.filter_subjects[0]: it is no subject filter; write one like orders.> or "
+                "orders.*.created ('a.>.b')"
+            )
+        ],
+    ),
+    "a group for a queue that is not FIFO": (
+        route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: q, group: '{subject}'}"),
+        ["bridge.yaml:5: routes[0].destination.group: q is no FIFO queue or topic (.fifo); leave group out"],
+    ),
+    "a parking subject with a placeholder": (
+        route(more="parking: {kind: jetstream, subject: 'parked.{group}'}"),
+        [
+            (
+                "bridge.yaml:6: routes[0].parking.subject: it takes no placeholders; write a plain subject like "
+                "parked.orders ('parked.{group}')"
+            )
+        ],
+    ),
+    "parking in the queue it came from": (
+        route(more="parking: {kind: sqs, queue: 'arn:aws:sqs:eu-west-1:123456789012:orders'}"),
+        ["bridge.yaml:6: routes[0].parking.queue: it is the queue the route reads; a parked message would come back"],
+    ),
+    "a connection that is not there": (
+        f"connections: {{hub: {{kind: nats}}}}{route(more='nats: hob')}",
+        ['bridge.yaml:6: routes[0].nats: there is no connection hob; did you mean "hub"?'],
+    ),
+    "a connection of the other kind": (
+        f"connections: {{hub: {{kind: nats}}}}{route(more='aws: hub')}",
+        ["bridge.yaml:6: routes[0].aws: connection hub is of kind nats; name one of kind aws"],
+    ),
+    "two ways to authenticate": (
+        f"nats: {{token: a, user: b, password: c}}{ROUTE}",
+        ["bridge.yaml:1: nats.token: user is set too; keep one way to authenticate"],
+    ),
+    "a user without a password": (
+        f"nats: {{user: b}}{ROUTE}",
+        ["bridge.yaml:1: nats.user: it needs a password; add password_file"],
+    ),
+    "a password file that is not there": (
+        f"nats: {{user: b, password_file: /nowhere}}{ROUTE}",
+        ["bridge.yaml:1: nats.password_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a credentials file that is not there": (
+        f"nats: {{credentials_file: /nowhere}}{ROUTE}",
+        ["bridge.yaml:1: nats.credentials_file: there is no file /nowhere"],
+    ),
+    "a certificate without its key": (
+        f"nats: {{tls: {{cert_file: bridge.yaml}}}}{ROUTE}",
+        ["bridge.yaml:1: nats.tls.cert_file: it needs key_file; add it"],
+    ),
+    "a server that is no URL": (
+        f"nats: {{servers: ['http://x']}}{ROUTE}",
+        [
+            (
+                "bridge.yaml:1: nats.servers[0]: it is no NATS URL; write one like nats://host:4222 or tls://host:4222 "
+                "('http://x')"
+            )
+        ],
+    ),
+    "an endpoint that is no URL": (
+        f"aws: {{endpoint_url: localhost}}{ROUTE}",
+        ["bridge.yaml:1: aws.endpoint_url: it is no URL; write one like http://127.0.0.1:4566 ('localhost')"],
+    ),
+    "a role that is no ARN": (
+        f"aws: {{role_arn: bridge}}{ROUTE}",
+        [
+            (
+                "bridge.yaml:1: aws.role_arn: it is no role ARN; write one like arn:aws:iam::123456789012:role/bridge "
+                "('bridge')"
+            )
+        ],
+    ),
+    "an external id without a role": (
+        f"aws: {{external_id: abc}}{ROUTE}",
+        ["bridge.yaml:1: aws.external_id: it goes with a role; add role_arn"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_mistake_has_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    text, sentences = CASES[name]
+    assert complaint(tmp_path, monkeypatch, text) == sentences
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """\
+        aws: {regoin: x}
+        http: {port: -1}
+        routes:
+          - name: in
+            source: {kind: sqs, queue: a b}
+            destination: {kind: jetstream, subject: "a.{x}"}
+          - name: in
+            nats: nowhere
+            source: {kind: jetstream, stream: S, consumer: c}
+            destination: {kind: sns, topic: t}
+        """
+    said = complaint(tmp_path, monkeypatch, text, BRIDGE_LOG__LEVEL="loud")
+    assert [line.split(": ")[0] for line in said] == [
+        "BRIDGE_LOG__LEVEL",
+        *(f"bridge.yaml:{line}" for line in (1, 2, 5, 6, 7, 8)),
+    ]
+
+
+def test_a_secret_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"nats: {{servers: ['nats://me:hunter2@x:y:z'], password: [hunter2], token: {{hunter2: 1}}}}{ROUTE}"
+    assert "hunter2" not in "\n".join(complaint(tmp_path, monkeypatch, text))
+
+
+def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (said,) = complaint(tmp_path, monkeypatch, "routes: [\n  a: b: c\n")
+    assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
+
+
+def test_a_file_that_holds_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (said,) = complaint(tmp_path, monkeypatch, "just text")
+    assert said == "bridge.yaml:1: the file must hold keys and values (see deploy/bridge.example.yaml)"
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no configuration file .*nope\.yaml .*--config or BRIDGE_CONFIG"):
+        load(tmp_path / "nope.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        (
+            "BRIDGE_HTTP__PROT",
+            "1",
+            "BRIDGE_HTTP__PROT: nothing in the configuration is called PROT; did you mean PORT?",
+        ),
+        ("BRIDGE_HTTP__PORT", "x", "BRIDGE_HTTP__PORT: http.port: it is no whole number ('x')"),
+        (
+            "BRIDGE_ROUTES__OUT__NATS",
+            "x",
+            "BRIDGE_ROUTES__OUT__NATS: nothing in the configuration is called OUT; known here: 0, IN",
+        ),
+        (
+            "BRIDGE_NATS__TOKEN_FILE",
+            "/nowhere",
+            "BRIDGE_NATS__TOKEN_FILE: nats.token_file: cannot read /nowhere: No such file or directory",
+        ),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
+) -> None:
+    said = complaint(tmp_path, monkeypatch, ROUTE, **{variable: value})
+    assert said == [sentence]
