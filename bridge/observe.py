@@ -297,10 +297,10 @@ class RouteObservation:
 
     def unready(self) -> str | None:
         """Why the route is neither moving nor idle, or None."""
-        for trouble in self._trouble.values():
-            if time.monotonic() - trouble.since > GRACE_SECONDS:
+        for side, trouble in self._trouble.items():
+            if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
                 return trouble.error
-        return "starting" if "open" in self._trouble else None
+        return None
 
     def snapshot(self) -> dict[str, Any]:
         backlog = self.backlog

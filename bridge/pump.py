@@ -22,7 +22,7 @@ from bridge.core.errors import BridgeError, Unmappable
 from bridge.core.lanes import Lanes
 from bridge.core.models import Out
 from bridge.core.route import Ack, Delivery, Destination, Mapping, Park, Receipt, Retry, Settlement, Source
-from bridge.core.settle import HandBack, Hold, Policy, Reject, backoff, decide
+from bridge.core.settle import HandBack, Hold, Policy, Reject, decide, pause
 
 
 class Observer(Protocol):
@@ -146,7 +146,7 @@ class Pump:
                 except BridgeError as error:
                     self._give_back(self._limit)
                     failures += 1
-                    after = backoff(failures, self._jitter(), self._policy)
+                    after = pause(error, failures, self._jitter(), self._policy)
                     self._observer.receive_failed(error, after)
                     await _pause(after, self._draining)
                     continue

@@ -14,10 +14,12 @@ from bridge.core.errors import NotUsable, Refused, Throttled, Unavailable, Unmap
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Delays in seconds. `attempts` bounds tries of one message that fails for reasons of its own."""
+    """Delays in seconds; `outage` is the longest while the other side is down. `attempts` bounds tries of one message
+    that fails for reasons of its own."""
 
     first: float = 0.2
     longest: float = 30.0
+    outage: float = 3.0
     attempts: int = 8
 
 
@@ -53,16 +55,27 @@ def backoff(attempt: int, jitter: float, policy: Policy) -> float:
     return min(policy.longest, policy.first * 2.0**exponent) * (0.5 + jitter / 2)
 
 
+def pause(error: Exception, attempt: int, jitter: float, policy: Policy) -> float:
+    """Seconds to wait after the `attempt`-th failure (from 1) in a row of this kind."""
+    match error:
+        case Throttled():
+            # Two steps up the curve: a throttled API gets quieter sooner than a broken one.
+            return backoff(attempt + 2, jitter, policy)
+        case Unavailable():
+            # Looking whether a connection is back costs next to nothing, and traffic should not wait for us.
+            return min(policy.outage, backoff(attempt, jitter, policy))
+        case _:
+            return backoff(attempt, jitter, policy)
+
+
 def decide(error: Exception, attempt: int, jitter: float, policy: Policy) -> Decision:
     """What the pump does with a message whose `attempt`-th try (from 1) ended in `error`."""
     match error:
         case Unmappable() | Refused():
             return Reject()
-        case Throttled():
-            # Two steps up the curve: a throttled API gets quieter sooner than a broken one.
-            return Hold(backoff(attempt + 2, jitter, policy))
         case Unavailable() | NotUsable():
-            return Hold(backoff(attempt, jitter, policy))
+            return Hold(pause(error, attempt, jitter, policy))
         case _:
-            delay = backoff(attempt, jitter, policy)
-            return Hold(delay) if attempt < policy.attempts else HandBack(policy.longest)
+            return (
+                Hold(pause(error, attempt, jitter, policy)) if attempt < policy.attempts else HandBack(policy.longest)
+            )

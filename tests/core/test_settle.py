@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from bridge.core import errors
 from bridge.core.settle import HandBack, Hold, Policy, Reject, backoff, decide
 
-POLICIES = st.builds(Policy, first=st.floats(0.001, 10), longest=st.floats(10, 600), attempts=st.integers(1, 50))
+POLICIES = st.builds(
+    Policy, first=st.floats(0.001, 10), longest=st.floats(10, 600), outage=st.floats(1, 10), attempts=st.integers(1, 50)
+)
 JITTER = st.floats(0, 1, exclude_max=True)
 ATTEMPT = st.integers(1, 10_000)
 OURS = [

@@ -1,0 +1,65 @@
+"""A gate in front of SQS: lets every call through but those of one operation, which it holds until it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+
+
+class Gate:
+    """Runs in a thread of its own. `held` counts the calls it keeps; they are never answered."""
+
+    def __init__(self, target: str, operation: str) -> None:
+        self.target = target
+        self.operation = operation
+        self.held = 0
+        self.url = ""
+        self._ready = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with aiohttp.ClientSession() as session:
+
+            async def forward(request: web.Request) -> web.StreamResponse:
+                if request.headers.get("X-Amz-Target", "").endswith(f".{self.operation}"):
+                    self.held += 1
+                    assert self._stop is not None
+                    await self._stop.wait()
+                    return web.Response(status=503)
+                headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
+                url = self.target + request.path_qs
+                async with session.request(request.method, url, data=await request.read(), headers=headers) as answer:
+                    kept = {k: v for k, v in answer.headers.items() if k.lower().startswith(("x-amz", "content-type"))}
+                    return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+
+            app = web.Application(client_max_size=8 * 2**20)
+            app.router.add_route("*", "/{tail:.*}", forward)
+            runner = web.AppRunner(app, shutdown_timeout=1)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self._ready.set()
+            await self._stop.wait()
+            await runner.cleanup()
