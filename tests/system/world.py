@@ -92,7 +92,9 @@ class Nats:
                 subscription = await client.jetstream().pull_subscribe(info["config"]["subjects"][0], stream=stream)
                 found: list[str] = []
                 while len(found) < expected:
-                    found += [message.data.decode() for message in await subscription.fetch(500, timeout=10)]
+                    for message in await subscription.fetch(500, timeout=10):
+                        found.append(message.data.decode())
+                        await message.ack()  # an ephemeral consumer, and 1,000 unacknowledged are its limit
                 return found
 
         return asyncio.run(scene())
