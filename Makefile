@@ -1,35 +1,36 @@
 # Everything runs in .venv, which the first target you call makes. Nothing else is needed but python3 and make.
 PYTHON ?= python3
 BIN := .venv/bin
+READY := .venv/ready
 
 .PHONY: help demo test quick check format endurance lock clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: .venv     ## watch real messages cross, both ways (about a minute)
+demo: $(READY)     ## watch real messages cross, both ways (about a minute)
 	$(BIN)/nats-sqs-bridge demo
 
-test: .venv     ## every test, on real servers
+test: $(READY)     ## every test, on real servers
 	$(BIN)/python -m pytest
 
-quick: .venv    ## the tests that need no server
+quick: $(READY)    ## the tests that need no server
 	$(BIN)/python -m pytest -m "not server"
 
-check: .venv    ## format, lint, types, architecture
+check: $(READY)    ## format, lint, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-format: .venv   ## put the code into shape
+format: $(READY)   ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-endurance: .venv  ## 20,000 messages, ten SIGKILLs, nothing lost, nothing twice (a few minutes)
+endurance: $(READY)  ## 20,000 messages, ten SIGKILLs, nothing lost, nothing twice (a few minutes)
 	$(BIN)/python -m tests.endurance.kills
 
-lock:           ## renew the pinned packages in requirements/
+lock: $(READY)  ## renew the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 		--python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
@@ -39,10 +40,10 @@ clean:          ## forget the environment
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # requirements/dev.txt pins every package by hash; `make lock` renews it.
-.venv: requirements/dev.txt pyproject.toml
+$(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nats-sqs-bridge needs Python 3.11 or newer; set PYTHON=")'
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch .venv
+	touch $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_nats_restarted_under_load_loses_nothing(tmp_path: Path, aws: Aws, name:
         nats.stream(name, f"{name}.>")
         with Bridge(tmp_path, [inward(name)], nats=server.url, aws=aws.url) as bridge:
             for goal in (50, 200):
-                until(lambda goal=goal: nats.count(name) > goal, "some carried")
+                until(partial(more_than, nats, name, goal), "some carried")
                 server.kill()
                 until(lambda: bridge.get("/readyz")[0] == 503, "it says so")
                 server.start()
@@ -133,6 +134,10 @@ def test_nats_restarted_under_load_loses_nothing(tmp_path: Path, aws: Aws, name:
             bridge.terminate()
             assert bridge.exit_code() == 0
         assert sorted(nats.bodies(name)) == sorted(bodies)
+
+
+def more_than(nats: Nats, stream: str, count: int) -> bool:
+    return nats.count(stream) > count
 
 
 def test_a_missing_queue_stops_only_its_own_route(tmp_path: Path, aws: Aws, nats: Nats, name: str) -> None:
