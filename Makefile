@@ -5,38 +5,38 @@ READY := .venv/ready
 
 .PHONY: help demo test quick check format endurance lock clean
 
-help:           ## this list
+help:                ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(READY)     ## watch real messages cross, both ways (about a minute)
+demo: $(READY)       ## watch real messages cross, both ways (about a minute)
 	$(BIN)/nats-sqs-bridge demo
 
-test: $(READY)     ## every test, on real servers
+test: $(READY)       ## every test, on real servers
 	$(BIN)/python -m pytest
 
-quick: $(READY)    ## the tests that need no server
+quick: $(READY)      ## the tests that need no server
 	$(BIN)/python -m pytest -m "not server"
 
-check: $(READY)    ## format, lint, types, architecture
+check: $(READY)      ## format, lint, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-format: $(READY)   ## put the code into shape
+format: $(READY)     ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 endurance: $(READY)  ## 20,000 messages, ten SIGKILLs, nothing lost, nothing twice (a few minutes)
 	$(BIN)/python -m tests.endurance.kills
 
-lock: $(READY)  ## renew the pinned packages in requirements/
+lock: $(READY)       ## renew the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 		--python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 		--python-version 3.11 pyproject.toml --extra demo --group dev -o requirements/dev.txt
 
-clean:          ## forget the environment
+clean:               ## forget the environment
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # requirements/dev.txt pins every package by hash; `make lock` renews it.
