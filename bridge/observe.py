@@ -10,9 +10,10 @@ import logging
 import platform
 import sys
 import time
+import traceback
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,16 +37,19 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     """`format` is json, console or auto (console on a terminal). Logs go to stderr."""
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
-    # Libraries speak through logging; theirs must not drown ours.
-    logging.basicConfig(level=max(number, logging.WARNING), format="%(levelname)s %(name)s: %(message)s")
     render: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    common: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    # Libraries speak through logging: in the same format, and only when something is wrong.
+    theirs = logging.StreamHandler(sys.stderr)
+    theirs.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[theirs], force=True)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
+        processors=[*common, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -62,6 +66,7 @@ class Observation:
         self.draining = False
         self.routes: dict[str, RouteObservation] = {}
         self.connections: dict[str, str] = {}
+        self._repeats = _Repeats()
         prefix = "nats_sqs_bridge_"
         self.messages = Counter(
             f"{prefix}messages", "Messages by what became of them.", ["route", "outcome"], registry=self.registry
@@ -119,7 +124,8 @@ class Observation:
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""
         if event == "error":
-            self.log.warning("nats_error", connection=name, error=detail)
+            if self._repeats.first(f"{name}:{detail}"):
+                self.log.warning("nats_error", connection=name, error=detail)
             return
         self.connections[name] = event
         level = self.log.info if event in ("connected", "reconnected") else self.log.warning
@@ -146,7 +152,11 @@ class Observation:
             self.log.info("stopped")
 
     def crashed(self, error: BaseException) -> None:
-        self.log.error("crashed", exc_info=error)
+        """Where it happened and what kind it was. Not its text: a stranger's error may quote a message."""
+        for each in _leaves(error):
+            frames = traceback.extract_tb(each.__traceback__)
+            stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+            self.log.error("crashed", error=type(each).__name__, stack=stack)
 
     def unready(self) -> list[str]:
         """Why the process is not ready, one sentence each; empty when every route is moving or idle."""
@@ -187,7 +197,7 @@ class RouteObservation:
         self.last_carried: float | None = None
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
         self._trouble: dict[str, _Trouble] = {"open": _Trouble("not opened yet", time.monotonic())}
-        self._logged: dict[str, float] = {}
+        self._repeats = _Repeats()
         self._outcomes = {outcome: whole.messages.labels(name, outcome) for outcome in OUTCOMES}
         self._in_flight = whole.in_flight.labels(name)
         self._transit = whole.transit.labels(name)
@@ -215,7 +225,7 @@ class RouteObservation:
     def not_sampled(self, error: BridgeError) -> None:
         self.backlog = None
         self._pending.set(float("nan"))  # unknown is a value, never zero
-        if self._first("sample"):
+        if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
 
     def draining(self) -> None:
@@ -282,7 +292,7 @@ class RouteObservation:
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._settle_failures.inc()
         self._keep("unsettled", delivery, error)
-        if self._first("unsettled"):
+        if self._repeats.first("unsettled"):
             self.log.warning("unsettled", id=delivery.id, error=str(error), meaning="the source may lend it again")
 
     def released(self, deliveries: Sequence[Delivery]) -> None:
@@ -339,13 +349,30 @@ class RouteObservation:
         if self.state not in ("draining", "stopped"):
             self.state = "down" if side == "open" else "holding"
         self._up.set(0)
-        if self._first(f"{event}:{type(error).__name__}"):
+        if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)
 
-    def _first(self, key: str) -> bool:
+
+class _Repeats:
+    """Which troubles were logged lately."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+
+    def first(self, key: str) -> bool:
         """Whether `key` was not logged within REPEAT_SECONDS."""
         now = time.monotonic()
         if now - self._logged.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
+        if len(self._logged) > 1000:
+            self._logged.clear()
         self._logged[key] = now
         return True
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

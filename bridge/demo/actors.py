@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import nats.errors
 from nats.aio.client import Client
 
 EVENTS = ("authorized", "captured", "refunded")
@@ -97,8 +96,9 @@ async def consume_pull(client: Client, seen: Seen) -> None:
     """A new service: takes payments from a pull consumer and publishes a settlement for each."""
     js = client.jetstream()
     subscription = await js.pull_subscribe_bind("validation", "PAYMENTS")
-    while True:
-        with suppress(nats.errors.TimeoutError):
+    task = asyncio.current_task()
+    while task is not None and not task.cancelling():  # nats-py's fetch takes a cancellation for a timeout
+        with suppress(TimeoutError):
             for message in await subscription.fetch(50, timeout=1):
                 payment = json.loads(message.data)
                 number = int(payment["payment"])

@@ -23,6 +23,7 @@ CONFIG = """\
 nats: {{servers: ["{nats}"]}}
 aws: {{region: {region}, endpoint_url: "{aws}"}}
 http: {{host: 127.0.0.1, port: {port}}}
+shutdown_timeout: 10
 routes:
   - name: payments-in
     source: {{kind: sqs, queue: payments-bridge}}

@@ -47,8 +47,8 @@ def demo(*, seconds: float, rate: float, keep: bool) -> int:
                 asyncio.Runner(loop_factory=loop_factory()) as runner,
             ):
                 stage = Stage(Path(folder), nats.url, moto.url, console, seconds=seconds, rate=rate, keep=keep)
-                return runner.run(stage.play())
-        except KeyboardInterrupt:
+                return runner.run(_performed(stage))
+        except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("Interrupted; everything is stopped.")
             return 130
         except BaseExceptionGroup as errors:
@@ -59,6 +59,15 @@ def demo(*, seconds: float, rate: float, keep: bool) -> int:
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from None
+
+
+async def _performed(stage: Stage) -> int:
+    """Cancels the play on a signal: raised at any odd place, a KeyboardInterrupt may miss what has to be stopped."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await stage.play()
 
 
 @dataclass(slots=True)

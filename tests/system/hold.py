@@ -1,4 +1,4 @@
-"""A gate in front of SQS: lets every call through but those of one operation, which it holds until it is told."""
+"""A gate in front of SQS: holds the calls of one operation for ever, or answers all with an error for a while."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from aiohttp import web
 
 
 class Gate:
-    """Runs in a thread of its own. `held` counts the calls it keeps; they are never answered."""
+    """Runs in a thread of its own. `held` counts the calls of `operation` it keeps; they are never answered. While
+    `trouble` is set to (status, error name), every call gets that, and `refused` counts them."""
 
-    def __init__(self, target: str, operation: str) -> None:
+    def __init__(self, target: str, operation: str = "") -> None:
         self.target = target
         self.operation = operation
         self.held = 0
+        self.refused = 0
+        self.trouble: tuple[int, str] | None = None
         self.url = ""
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
@@ -42,7 +45,11 @@ class Gate:
         async with aiohttp.ClientSession() as session:
 
             async def forward(request: web.Request) -> web.StreamResponse:
-                if request.headers.get("X-Amz-Target", "").endswith(f".{self.operation}"):
+                if self.trouble is not None:
+                    self.refused += 1
+                    status, name = self.trouble
+                    return web.json_response({"__type": name, "message": name}, status=status)
+                if self.operation and request.headers.get("X-Amz-Target", "").endswith(f".{self.operation}"):
                     self.held += 1
                     assert self._stop is not None
                     await self._stop.wait()

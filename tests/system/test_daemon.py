@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.embedded import MotoServer, NatsServer
+from tests.conftest import MinistackServer
 from tests.system.hold import Gate
 from tests.system.process import Bridge, until
 from tests.system.world import Aws, Nats
@@ -134,6 +135,83 @@ def test_nats_restarted_under_load_loses_nothing(tmp_path: Path, aws: Aws, name:
             bridge.terminate()
             assert bridge.exit_code() == 0
         assert sorted(nats.bodies(name)) == sorted(bodies)
+
+
+def test_aws_failing_and_throttling_under_load_loses_nothing(tmp_path: Path, aws: Aws, nats: Nats, name: str) -> None:
+    url = aws.queue(name)
+    nats.stream(name, f"{name}.>")
+    bodies = [f"m{n}" for n in range(300)]
+    aws.send(url, bodies)
+    with Gate(aws.url) as gate, Bridge(tmp_path, [inward(name)], nats=nats.url, aws=gate.url) as bridge:
+        for goal, trouble in ((30, (503, "ServiceUnavailable")), (150, (400, "RequestThrottled"))):
+            until(partial(more_than, nats, name, goal), "some carried")
+            gate.refused, gate.trouble = 0, trouble
+            until(lambda: gate.refused >= 3, "calls fail")
+            until(lambda: bridge.state(name) == "holding", "it says so")
+            gate.trouble = None
+            until(lambda: bridge.state(name) == "running", "it recovers by itself")
+        until(lambda: nats.count(name) == 300, "all carried")
+        until(lambda: aws.counts(url) == (0, 0), "the queue is empty")
+        bridge.terminate()
+        assert bridge.exit_code() == 0
+    assert sorted(nats.bodies(name)) == sorted(bodies)
+
+
+def test_kills_on_the_way_back_lose_nothing_and_send_nothing_twice(
+    tmp_path: Path, ministack_server: MinistackServer, nats: Nats, name: str
+) -> None:
+    """On ministack, whose FIFO queues recognise a deduplication id as AWS does; moto forgets it with the message."""
+    aws = Aws(ministack_server.url)
+    url = aws.queue(f"{name}.fifo")
+    nats.stream(name, f"{name}.>")
+    nats.consumer(name, "back", ack_wait=3 * 10**9)
+    for group in "abcde":
+        nats.publish(f"{name}.{group}", [f"{group}{n:02}" for n in range(40)])
+    bodies = nats.bodies(name)
+    route = {
+        "name": "back",
+        "source": {"kind": "jetstream", "stream": name, "consumer": "back", "batch": 30},
+        "destination": {"kind": "sqs", "queue": f"{name}.fifo", "group": "{subject.2}"},
+    }
+    with Bridge(tmp_path, [route], nats=nats.url, aws=aws.url) as bridge:
+        for goal in (20, 90):
+            until(partial(holds, aws, url, goal), "some carried")
+            bridge.kill()
+            bridge.start()
+        until(lambda: waiting(nats, name, "back") == 0, "all acknowledged")
+    found = [each["Body"] for each in aws.drain(url, len(bodies))]
+    assert sorted(found) == sorted(bodies)
+
+
+def test_groups_keep_their_order_on_the_way_to_a_fifo_queue(
+    tmp_path: Path, ministack_server: MinistackServer, nats: Nats, name: str
+) -> None:
+    aws = Aws(ministack_server.url)
+    url = aws.queue(f"{name}.fifo")
+    nats.stream(name, f"{name}.>")
+    nats.consumer(name, "back")
+    for n in range(30):
+        for group in "abcde":
+            nats.publish(f"{name}.{group}", [f"{group}{n:02}"])
+    route = {
+        "name": "back",
+        "source": {"kind": "jetstream", "stream": name, "consumer": "back", "batch": 20},
+        "destination": {"kind": "sqs", "queue": f"{name}.fifo", "group": "{subject.2}"},
+    }
+    with Bridge(tmp_path, [route], nats=nats.url, aws=aws.url):
+        until(lambda: waiting(nats, name, "back") == 0, "all acknowledged")
+    found = [each["Body"] for each in aws.drain(url, 150)]
+    for group in "abcde":
+        assert [body for body in found if body[0] == group] == [f"{group}{n:02}" for n in range(30)]
+
+
+def holds(aws: Aws, url: str, count: int) -> bool:
+    return sum(aws.counts(url)) >= count
+
+
+def waiting(nats: Nats, stream: str, consumer: str) -> int:
+    info = nats.api(f"CONSUMER.INFO.{stream}.{consumer}")
+    return int(info["num_ack_pending"]) + int(info["num_pending"])
 
 
 def more_than(nats: Nats, stream: str, count: int) -> bool:
