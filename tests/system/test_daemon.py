@@ -166,7 +166,7 @@ def test_kills_on_the_way_back_lose_nothing_and_send_nothing_twice(
     nats.stream(name, f"{name}.>")
     nats.consumer(name, "back", ack_wait=3 * 10**9)
     for group in "abcde":
-        nats.publish(f"{name}.{group}", [f"{group}{n:02}" for n in range(40)])
+        nats.publish(f"{name}.{group}", [f"{group}{n:03}" for n in range(400)])
     bodies = nats.bodies(name)
     route = {
         "name": "back",
@@ -174,9 +174,10 @@ def test_kills_on_the_way_back_lose_nothing_and_send_nothing_twice(
         "destination": {"kind": "sqs", "queue": f"{name}.fifo", "group": "{subject.2}"},
     }
     with Bridge(tmp_path, [route], nats=nats.url, aws=aws.url) as bridge:
-        for goal in (20, 90):
+        for goal in (100, 900):
             until(partial(holds, aws, url, goal), "some carried")
             bridge.kill()
+            assert waiting(nats, name, "back") > 0, "it was killed in full flight"
             bridge.start()
         until(lambda: waiting(nats, name, "back") == 0, "all acknowledged")
     found = [each["Body"] for each in aws.drain(url, len(bodies))]
