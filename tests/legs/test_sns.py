@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,24 +10,12 @@ import pytest
 from bridge.core.errors import NotUsable
 from bridge.core.models import Attribute, Out, SnsOut
 from bridge.core.route import Receipt
-from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.aws import AwsConnection
 from bridge.legs.sns import SnsDestination, open_topic
-from tests.legs.aws_world import REGION, World, world
+from tests.legs.aws_world import REGION, World
 from tests.legs.exam import DestinationExam
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(params=["moto_server", "ministack_server"])
-async def aws_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with world(request.getfixturevalue(request.param).url) as found:
-        yield found
-
-
-@pytest.fixture
-async def aws(aws_world: World) -> AsyncIterator[AwsConnection]:
-    async with AwsConnection(AwsOptions(region=REGION, endpoint_url=aws_world.url)) as connection:
-        yield connection
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,24 +11,12 @@ from bridge.core.errors import NotUsable, Refused
 from bridge.core.mapping.sizes import sqs_bytes
 from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
 from bridge.core.route import Ack, Delivery, Receipt, Settlement
-from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.aws import AwsConnection
 from bridge.legs.sqs import Queue, SqsDestination, SqsSource, open_queue
-from tests.legs.aws_world import REGION, World, world
+from tests.legs.aws_world import World
 from tests.legs.exam import DestinationExam, SourceExam, nothing_left, take, tended
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(params=["moto_server", "ministack_server"])
-async def aws_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with world(request.getfixturevalue(request.param).url) as found:
-        yield found
-
-
-@pytest.fixture
-async def aws(aws_world: World) -> AsyncIterator[AwsConnection]:
-    async with AwsConnection(AwsOptions(region=REGION, endpoint_url=aws_world.url)) as connection:
-        yield connection
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bridge.core.errors import ConfigError, Unmappable
-from bridge.core.mapping.template import Part, Placeholder, json_of, parse, value_of
+from bridge.core.mapping.template import Part, Placeholder, fill, json_of, parse
 from bridge.core.models import JetStreamMessage, SnsNotification, SqsMessage
 
 TOKEN_LIMIT = 200
@@ -99,20 +99,7 @@ class SubjectTemplate:
             "topic": lambda _: notification.topic if notification else None,
         }
         body = json_of(message.body if notification is None else notification.message)
-        rendered = []
-        for part in self.parts:
-            if isinstance(part, str):
-                rendered.append(part)
-                continue
-            value = value_of(part, lookups, body)
-            if value is None:
-                raise Unmappable(
-                    "destination.subject",
-                    f"{{{part.text}}} has no value in this message",
-                    hint=f"give it a default: {{{part.text}|unknown}}",
-                )
-            rendered.append(encode_token(value))
-        subject = "".join(rendered)
+        subject = fill(self.parts, lookups, body, field="destination.subject", encode=encode_token)
         if len(subject) > SUBJECT_LIMIT:
             raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
         return subject
@@ -150,20 +137,7 @@ class GroupTemplate:
 
         lookups = {"subject": subject, "headers": message.header}
         body = json_of(message.payload)
-        rendered = []
-        for part in self.parts:
-            if isinstance(part, str):
-                rendered.append(part)
-                continue
-            value = value_of(part, lookups, body)
-            if value is None:
-                raise Unmappable(
-                    "destination.group",
-                    f"{{{part.text}}} has no value in this message",
-                    hint=f"give it a default: {{{part.text}|unknown}}",
-                )
-            rendered.append(value)
-        return fifo_id("".join(rendered))
+        return fifo_id(fill(self.parts, lookups, body, field="destination.group", encode=str))
 
 
 def fifo_id(text: str) -> str:

@@ -4,7 +4,7 @@
     {subject}  {subject.N}  {headers.NAME}  {body.PATH}  {x|default}            group templates
 
 A pipe of JMESPath's own goes into parentheses, for a bar outside of them starts the default: {body.(a || b)|none}.
-May not: know what the result is for. Parsing gives a sentence for each mistake, filling None for what is missing.
+May not: know what the result is for, or put a message's values into an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jmespath
 import jmespath.exceptions
 
-from bridge.core.errors import ConfigError
+from bridge.core.errors import ConfigError, Unmappable
 
 Lookup = Callable[[str], str | None]
 """From an argument (the NAME, the PATH, empty for none) to its value for one message."""
@@ -116,17 +116,34 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
     return Placeholder(inside, kind, argument, default.strip() if bar else None, path)
 
 
-def value_of(part: Placeholder, lookups: Mapping[str, Lookup], body: Body) -> str | None:
-    """The placeholder's value or its default; None when there is neither. An empty value is none."""
-    if part.path is not None:
-        try:
-            found = part.path.search(body())
-        except jmespath.exceptions.JMESPathError:
-            found = None  # a function got a type it does not take: this message has no such value
-        value = _scalar(found)
-    else:
-        value = lookups[part.kind](part.argument)
-    return value or part.default
+def fill(
+    parts: tuple[Part, ...], lookups: Mapping[str, Lookup], body: Body, *, field: str, encode: Callable[[str], str]
+) -> str:
+    """The parts put together, each value encoded. Raises Unmappable naming `field` and the placeholder without a value;
+    an empty value is none."""
+    filled = []
+    for part in parts:
+        if isinstance(part, str):
+            filled.append(part)
+            continue
+        value = _value_of(part, lookups, body) or part.default
+        if value is None:
+            raise Unmappable(
+                field,
+                f"{{{part.text}}} has no value in this message",
+                hint=f"give it a default: {{{part.text}|unknown}}",
+            )
+        filled.append(encode(value))
+    return "".join(filled)
+
+
+def _value_of(part: Placeholder, lookups: Mapping[str, Lookup], body: Body) -> str | None:
+    if part.path is None:
+        return lookups[part.kind](part.argument)
+    try:
+        return _scalar(part.path.search(body()))
+    except jmespath.exceptions.JMESPathError:
+        return None  # a function got a type it does not take: this message has no such value
 
 
 def _scalar(found: object) -> str | None:

@@ -1,0 +1,22 @@
+"""SQS and SNS for the legs' tests: every test that asks for them runs on two implementations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.legs.aws import AwsConnection, AwsOptions
+from tests.legs.aws_world import REGION, World, world
+
+
+@pytest.fixture(params=["moto_server", "ministack_server"])
+async def aws_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with world(request.getfixturevalue(request.param).url) as found:
+        yield found
+
+
+@pytest.fixture
+async def aws(aws_world: World) -> AsyncIterator[AwsConnection]:
+    async with AwsConnection(AwsOptions(region=REGION, endpoint_url=aws_world.url)) as connection:
+        yield connection
