@@ -120,6 +120,8 @@ def main() -> None:
 
 def _complain(error: BridgeError) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error.args[0]))}")
+    text = escape(str(error.args[0]))
+    what = "Bad configuration" if isinstance(error, ConfigError) else "Failed"
+    console.print(f"[bold red]{what}[/]:" + (f"\n{text}" if "\n" in text else f" {text}"))
     if error.hint:
         console.print(f"[bold]Try[/]: {escape(error.hint)}")

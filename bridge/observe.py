@@ -37,7 +37,9 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     """`format` is json, console or auto (console on a terminal). Logs go to stderr."""
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
-    render: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    render: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+    )
     common: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     # Libraries speak through logging: in the same format, and only when something is wrong.
     theirs = logging.StreamHandler(sys.stderr)

@@ -205,6 +205,17 @@ async def test_what_the_parking_place_refuses_is_left_to_the_source() -> None:
     assert len(source) == 1
 
 
+async def test_while_the_parking_place_is_down_a_bad_message_waits_for_it() -> None:
+    source, destination = MemorySource(), MemoryDestination()
+    parking = MemoryDestination(lambda out, tries: Unavailable("down") if tries <= 10 else None)
+    source.put(message("bad"), message("good"))
+    async with Running(source, destination, parking=Parking(parking, park)) as running:
+        await until(lambda: not len(source))
+    assert payloads(parking) == ["bad"]
+    assert running.journal.named("rejected") == []
+    assert source.retried == []
+
+
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow down"), NotUsable("no such stream")])
 async def test_an_outage_keeps_messages_on_loan(error: BridgeError) -> None:
     source = MemorySource()

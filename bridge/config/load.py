@@ -110,7 +110,9 @@ def _read(file: Path, layers: _Layers) -> None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}") from error
+        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+        braces = 'a template needs quotes: subject: "orders.{attributes.NAME}"' if line.count("{") > 1 else ""
+        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}", hint=braces) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: this is no YAML: {error}") from error
     if not isinstance(document, dict):

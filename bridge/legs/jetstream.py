@@ -77,8 +77,9 @@ class _Pull:
     """One inbox for one pull at a time. A delivered message carries its own subject, not the inbox's, so pulls that
     run side by side each need their own subscription."""
 
-    def __init__(self, inbox: str) -> None:
+    def __init__(self, inbox: str, generation: int) -> None:
         self.inbox = inbox
+        self.generation = generation
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self._serial = itertools.count()
 
@@ -96,14 +97,12 @@ class JetStreamSource:
         self._nats = nats
         self._loans: dict[int, _Loan] = {}
         self._idle: list[_Pull] = []
-        self._generation = 0
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """What is there now, or what comes first within POLL_SECONDS. Raises Unavailable, NotUsable."""
         client = await self._nats.live()
-        if self._generation != self._nats.generation:
-            self._generation = self._nats.generation
-            self._idle.clear()  # their subscriptions died with their client
+        # The subscriptions of a client that closed for good died with it.
+        self._idle = [pull for pull in self._idle if pull.generation == self._nats.generation]
         pull = self._idle.pop() if self._idle else await self._new_pull(client)
         try:
             return await self._pull(client, pull, min(limit, self.batch))
@@ -113,7 +112,7 @@ class JetStreamSource:
             self._idle.append(pull)
 
     async def _new_pull(self, client: Any) -> _Pull:
-        pull = _Pull(client.new_inbox())
+        pull = _Pull(client.new_inbox(), self._nats.generation)
 
         async def arrived(message: Any) -> None:
             if delivery := self._lend(message):
@@ -195,6 +194,9 @@ class JetStreamSource:
         return Delivery(body, name, meta.delivered, meta.timestamp, time.monotonic(), loan)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
+        return await self._settle(settled, repeat=True)
+
+    async def _settle(self, settled: Sequence[Settlement], *, repeat: bool) -> list[BridgeError | None]:
         loans: list[_Loan] = []
         words: list[bytes] = []
         for settlement in settled:
@@ -207,13 +209,13 @@ class JetStreamSource:
                     words.append(_nak(after))
         for loan in loans:
             loan.tended = False  # a +WPI behind a -NAK would undo its delay
-        answers = await self._tell(loans, words)
+        answers = await self._tell(loans, words, repeat=repeat)
         for loan in loans:
             self._loans.pop(loan.sequence, None)
         return answers
 
-    async def _tell(self, loans: Sequence[_Loan], words: Sequence[bytes]) -> list[BridgeError | None]:
-        """Awaited acks, asked again while the lease lives: an ack that is not answered may never have arrived."""
+    async def _tell(self, loans: Sequence[_Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
+        """Awaited acks, repeated while the lease lives: an ack that is not answered may never have arrived."""
         loop = asyncio.get_running_loop()
         answers: list[BridgeError | None] = [Unavailable("the ack was not answered")] * len(loans)
         todo = list(range(len(loans)))
@@ -223,7 +225,8 @@ class JetStreamSource:
             except BridgeError as error:
                 for i in todo:
                     answers[i] = error
-                await asyncio.sleep(0.2)
+                if repeat:
+                    await asyncio.sleep(0.2)
             else:
                 for i, reply in zip(todo, replies, strict=True):
                     if reply is None:
@@ -232,12 +235,13 @@ class JetStreamSource:
                         answers[i] = LeaseLost(f"consumer {self.consumer.name} is gone or has no leader")
                     else:
                         answers[i] = None
-            todo = [i for i in todo if answers[i] is not None and loans[i].until > loop.time()]
+            todo = [i for i in todo if repeat and answers[i] is not None and loans[i].until > loop.time()]
         return answers
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         # Ordinary NAKs: JetStream counts them as deliveries. It has no way to hand a message back uncounted.
-        await self.settle([Settlement(delivery, Retry(0)) for delivery in deliveries])
+        # Not repeated: we may be on our way out, and what is not heard comes back with the ack wait.
+        await self._settle([Settlement(delivery, Retry(0)) for delivery in deliveries], repeat=False)
 
     async def tend(self) -> None:
         """+WPI restarts the whole ack wait; sent at a third of it, one may get lost."""
@@ -352,7 +356,10 @@ class JetStreamDestination:
     ) -> list[Receipt | BridgeError]:
         """No stream took a subject. Where streams do capture others of the route's subjects, it is this message that is
         wrong, and holding it would stop the rest; where none does, a human must act and every message waits."""
-        known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).get("streams") or []
+        try:
+            known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).get("streams") or []
+        except BridgeError:
+            return list(answers)  # not to be found out now: they are held, and asked again
         create = f'nats stream add NAME --subjects "{self._pattern}"'
         return [
             answer

@@ -120,6 +120,7 @@ class NatsConnection:
     ) -> None:
         client, self._client = self._client, None
         if client is not None:
+            self._notice = _silent  # that it closes is no news
             await _close(client)
 
     @property
@@ -177,7 +178,8 @@ class NatsConnection:
                     ) from error
                 case _:
                     raise
-        self._notice("connected", f"{client.connected_url.hostname} {client.connected_server_version}")
+        version = str(client.connected_server_version).strip("<>")
+        self._notice("connected", f"{client.connected_url.hostname} {version}")
         return client
 
     async def api(self, call: str, request: Mapping[str, Any] | None = None, *, missing: str = "") -> dict[str, Any]:

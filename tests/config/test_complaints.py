@@ -307,6 +307,16 @@ def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pyt
     assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
 
 
+def test_an_unquoted_template_that_breaks_the_yaml_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (said,) = complaint(tmp_path, monkeypatch, route(destination="{kind: jetstream, subject: a.{group}}"))
+    assert said == (
+        "bridge.yaml:5:47: this is no YAML: expected ',' or '}', but got '{' "
+        '(a template needs quotes: subject: "orders.{attributes.NAME}")'
+    )
+
+
 def test_a_file_that_holds_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = complaint(tmp_path, monkeypatch, "just text")
     assert said == "bridge.yaml:1: the file must hold keys and values (see deploy/bridge.example.yaml)"

@@ -118,6 +118,18 @@ class TestJetStreamSource(SourceExam):
         (lent,) = await take(candidate.source, 1)
         assert list(await candidate.source.settle([Settlement(lent, Ack())])) == [None]
 
+    async def test_after_a_client_closed_every_receiver_hears_again(self, candidate: JetStreamSourceCandidate) -> None:
+        source, client = candidate.source, await candidate.nats.live()
+        first, second = asyncio.create_task(source.receive(1)), asyncio.create_task(source.receive(1))
+        await until(lambda: len(client._subs) >= 2)
+        await client.publish(f"{candidate.name}.x", b"x" * client.max_payload, headers={"A": "b"})
+        await until(lambda: client.is_closed)
+        await candidate.nats.live()
+        await asyncio.gather(source.receive(1), first, second, return_exceptions=True)
+        await candidate.put(4)
+        lent = await asyncio.gather(*(take(source, 1) for _ in range(4)))
+        assert sorted(candidate.number(each) for (each,) in lent) == [0, 1, 2, 3]
+
 
 @dataclass
 class JetStreamDestinationCandidate:
