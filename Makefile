@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test quick check format endurance lock clean
+.PHONY: help demo test quick check format endurance matrix lock clean
 
 help:                ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ format: $(READY)     ## put the code into shape
 
 endurance: $(READY)  ## 20,000 messages, ten SIGKILLs, nothing lost, nothing twice (a few minutes)
 	$(BIN)/python -m tests.endurance.kills
+
+matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few minutes)
+	$(BIN)/python -m tests.endurance.matrix
 
 lock: $(READY)       ## renew the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \

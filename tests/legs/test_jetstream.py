@@ -77,7 +77,9 @@ class TestJetStreamSource(SourceExam):
     async def test_pulls_side_by_side_share_the_messages(self, candidate: JetStreamSourceCandidate) -> None:
         await candidate.put(300)
         batches = await asyncio.gather(*(candidate.source.receive(100) for _ in range(3)))
-        assert sorted(candidate.number(each) for batch in batches for each in batch) == list(range(300))
+        lent = [each for batch in batches for each in batch]
+        lent += await take(candidate.source, 300 - len(lent))  # a server may end a pull early (2.10 does)
+        assert sorted(candidate.number(each) for each in lent) == list(range(300))
 
     async def test_a_poison_status_header_is_a_message_like_any_other(
         self, candidate: JetStreamSourceCandidate
