@@ -119,14 +119,15 @@ class Server:
 
 
 class NatsServer(Server):
-    """nats-server with JetStream, its store under `folder`. `config` is appended to its configuration file."""
+    """nats-server with JetStream, its store under `folder`. `config` is appended to its configuration file; the
+    environment's NATS_SERVER names another program than the wheel's."""
 
-    def __init__(self, folder: Path, *, config: str = "", program: str | None = None) -> None:
+    def __init__(self, folder: Path, *, config: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder / "nats-server.log")
         self.folder = folder
         self.config = config
-        self.program = program or find_program("nats-server", "nats-sqs-bridge[demo]")
+        self.program = os.environ.get("NATS_SERVER") or find_program("nats-server", "nats-sqs-bridge[demo]")
 
     @property
     def url(self) -> str:

@@ -49,7 +49,7 @@ class MinistackServer(Server):
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path_factory.mktemp("nats"), program=os.environ.get("TEST_NATS_SERVER")) as server:
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 

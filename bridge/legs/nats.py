@@ -109,7 +109,7 @@ class NatsConnection:
         self._notice = notice or _silent
         self._client: _Client | None = None
         self._opening = asyncio.Lock()
-        self._last_error = ""
+        self._last_error = self._refusal = ""
         self._denied: deque[str] = deque(maxlen=64)
 
     async def __aenter__(self) -> Self:
@@ -144,7 +144,7 @@ class NatsConnection:
     async def _open(self) -> _Client:
         options, client = self.options, _Client()
         client.tls_required = options.tls is not None and options.tls.required
-        self._last_error = ""
+        self._last_error, self._refusal = "", ""
         try:
             async with asyncio.timeout(options.connect_timeout):
                 await client.connect(
@@ -171,7 +171,7 @@ class NatsConnection:
             match error:
                 case TimeoutError() | errors.Error():
                     # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
-                    raise _connect_error(self._last_error or str(error), self) from None
+                    raise _connect_error(self._refusal or self._last_error or str(error), self) from None
                 case OSError() | ValueError():  # unreadable credentials, seed or certificate
                     raise NotUsable(
                         f"NATS connection {self.name}: {error}", hint="check the files named under nats"
@@ -218,6 +218,8 @@ class NatsConnection:
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         self._last_error = text
+        if _is_refusal(text):
+            self._refusal = text  # the next attempt may end in a mere reset, and this is what a human must hear
         if "permissions violation" in text.lower():
             self._denied.append(text)
         self._notice("error", text)
@@ -300,6 +302,11 @@ def api_error(error: Mapping[str, Any], doing: str, *, missing: str = "") -> Bri
             return NotUsable(text, hint="enable JetStream, or point nats.servers or nats.domain at where it runs")
         case _:
             return Unavailable(text) if code >= 500 else Failed(text)
+
+
+def _is_refusal(text: str) -> bool:
+    """Whether the server turned us away, as against not being there."""
+    return any(word in text.lower() for word in ("authorization", "authentication", "tls", "ssl", "certificate"))
 
 
 def _connect_error(text: str, connection: NatsConnection) -> BridgeError:

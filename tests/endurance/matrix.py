@@ -28,7 +28,7 @@ def run(versions: tuple[str, ...], exam: tuple[str, ...]) -> int:
     results = {}
     for version in versions:
         print(f"nats-server {version}", flush=True)
-        environment = {**os.environ, "TEST_NATS_SERVER": str(program(version))}
+        environment = {**os.environ, "NATS_SERVER": str(program(version))}
         results[version] = subprocess.run([sys.executable, "-m", "pytest", "-q", *exam], env=environment).returncode
     for version, code in results.items():
         print(f"{version:>8}  {'passed' if code == 0 else 'FAILED'}")
