@@ -115,6 +115,7 @@ class Daemon:
                 opened.mapping,
                 observation,
                 parking=opened.parking,
+                block=route.cannot_carry == "block",
                 credits=route.max_in_flight,
                 receivers=opened.receivers,
             )

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,10 +23,10 @@ from prometheus_client.process_collector import ProcessCollector
 
 from bridge import __version__
 from bridge.core.errors import BridgeError
-from bridge.core.route import Backlog, Delivery, Receipt
+from bridge.core.route import Backlog, Delivery, Receipt, Skip
 
 State = Literal["starting", "running", "holding", "down", "draining", "stopped"]
-OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected")
+OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected", "filtered", "echo")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 REPEAT_SECONDS = 10.0  # the same trouble of a route is logged once in this time; the metrics count every one
 FAILURES_KEPT = 20
@@ -99,6 +99,12 @@ class Observation:
         self.up = Gauge(
             f"{prefix}route_up",
             "1 while the route can carry: both sides open, no trouble.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.blocked = Gauge(
+            f"{prefix}blocked_groups",
+            "Message groups that wait behind a message that cannot be carried.",
             ["route"],
             registry=self.registry,
         )
@@ -197,6 +203,7 @@ class RouteObservation:
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
         self.last_carried: float | None = None
+        self.blocking: dict[str, str] = {}
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
         self._trouble: dict[str, _Trouble] = {"open": _Trouble("not opened yet", time.monotonic())}
         self._repeats = _Repeats()
@@ -206,6 +213,7 @@ class RouteObservation:
         self._publish = whole.publish.labels(name)
         self._pending = whole.pending.labels(name)
         self._up = whole.up.labels(name)
+        self._blocked = whole.blocked.labels(name)
         self._settle_failures = whole.settle_failures.labels(name)
         self._pending.set(float("nan"))
         self._up.set(0)
@@ -258,6 +266,8 @@ class RouteObservation:
         self._count("carried", len(carried) - duplicates)
         self._count("duplicate", duplicates)
         self.last_carried = now
+        if self.blocking:
+            self._unblocked(delivery for delivery, _ in carried)
         self._clear("destination")
         self.log.debug("carried", count=len(carried), duplicates=duplicates)
 
@@ -266,6 +276,10 @@ class RouteObservation:
         self._in_trouble(
             "destination", error, "held", messages=len(deliveries), id=deliveries[0].id, again_in=round(after, 1)
         )
+
+    def skipped(self, delivery: Delivery, skip: Skip) -> None:
+        self._count(skip.why, 1)
+        self.log.debug("skipped", id=delivery.id, why=skip.why)
 
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None:
         self._count("retried", 1)
@@ -291,6 +305,24 @@ class RouteObservation:
             advice="left to the source's own redrive policy; set `parking` on the route to keep it with its reason",
         )
 
+    def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
+        if delivery.id not in self.blocking:
+            self._keep("blocked", delivery, reason)
+            self.log.error(
+                "blocked",
+                id=delivery.id,
+                reason=str(reason),
+                again_in=round(after, 1),
+                meaning="its group waits behind it; set `cannot_carry: park` on the route to go on",
+            )
+        self.blocking[delivery.id] = str(reason)
+        self._blocked.set(len(self.blocking))
+
+    def _unblocked(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self.blocking.pop(delivery.id, None)
+        self._blocked.set(len(self.blocking))
+
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._settle_failures.inc()
         self._keep("unsettled", delivery, error)
@@ -299,6 +331,7 @@ class RouteObservation:
 
     def released(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
+            self._unblocked(deliveries)
             self.log.info("released", count=len(deliveries))
 
     def in_flight(self, count: int) -> None:
@@ -327,6 +360,7 @@ class RouteObservation:
             "in_flight_messages": self.on_loan,
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "last_carried": self.last_carried,
+            "blocked": dict(self.blocking),
             "failures": list(self.failures),
         }
 

@@ -21,7 +21,7 @@ from typing import Protocol
 from bridge.core.errors import BridgeError, Unmappable
 from bridge.core.lanes import Lanes
 from bridge.core.models import Out
-from bridge.core.route import Ack, Delivery, Destination, Mapping, Park, Receipt, Retry, Settlement, Source
+from bridge.core.route import Ack, Delivery, Destination, Mapping, Park, Receipt, Retry, Settlement, Skip, Source
 from bridge.core.settle import HandBack, Hold, Policy, Reject, decide, pause
 
 
@@ -32,9 +32,11 @@ class Observer(Protocol):
     def receive_failed(self, error: BridgeError, after: float) -> None: ...
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None: ...
     def held(self, deliveries: Sequence[Delivery], error: BridgeError, after: float) -> None: ...
+    def skipped(self, delivery: Delivery, skip: Skip) -> None: ...
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None: ...
     def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None: ...
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None: ...
+    def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None: ...
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None: ...
     def released(self, deliveries: Sequence[Delivery]) -> None: ...
     def in_flight(self, count: int) -> None: ...
@@ -56,6 +58,7 @@ class _Item:
     out: Out | None = None
     lane: str | None = None
     reason: BridgeError | None = None
+    skip: Skip | None = None
     tries: int = 0
     last: type[BridgeError] | None = None
 
@@ -80,7 +83,8 @@ class _Round:
 
 
 class Pump:
-    """Carries one route. `credits` bounds deliveries on loan, `receivers` the receives that run side by side."""
+    """Carries one route. `credits` bounds deliveries on loan, `receivers` the receives that run side by side. `block`:
+    a message of a lane that cannot be carried is not parked; its lane waits."""
 
     def __init__(
         self,
@@ -90,6 +94,7 @@ class Pump:
         observer: Observer,
         *,
         parking: Parking | None = None,
+        block: bool = False,
         policy: Policy | None = None,
         credits: int = 500,  # noqa: A002 - the word of the trade
         receivers: int = 1,
@@ -100,6 +105,7 @@ class Pump:
         self._mapping = mapping
         self._observer = observer
         self._parking = parking
+        self._block = block
         self._policy = policy or Policy()
         self._jitter = jitter
         self._limit = min(source.batch, credits)
@@ -187,13 +193,17 @@ class Pump:
         self._start(self._lanes.admit([self._map(delivery) for delivery in deliveries]))
 
     def _map(self, delivery: Delivery) -> _Item:
+        if delivery.hopeless is not None:
+            return _Item(delivery, reason=delivery.hopeless)
         try:
             mapped = self._mapping(delivery.message)
         except Unmappable as error:
-            return _Item(delivery, reason=error)
+            return _Item(delivery, lane=error.lane, reason=error)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one message must not stop the others
             # Only the type: the text of a stranger's error may quote the message.
             return _Item(delivery, reason=Unmappable("message", f"the mapping failed: {type(error).__name__}"))
+        if isinstance(mapped, Skip):
+            return _Item(delivery, skip=mapped)
         return _Item(delivery, mapped.out, mapped.lane)
 
     # -- carrying
@@ -209,17 +219,36 @@ class Pump:
             items = outcome.held
             if not items:
                 return
-            await _pause(outcome.after, self._releasing)
-            if self._releasing.is_set():
+            # What is blocked cannot be finished, so a drain need not wait for it.
+            until = self._draining if all(map(self._blocked, items)) else self._releasing
+            await _pause(outcome.after, until)
+            if until.is_set():
                 await self._abandon(items)
                 return
 
     async def _round(self, items: Sequence[_Item]) -> _Round:
         outcome = _Round()
-        await self._publish([item for item in items if item.reason is None], outcome)
-        if hopeless := [item for item in items if item.reason is not None]:
-            await self._park(hopeless, outcome)
+        for item in items:
+            if item.skip is not None:
+                self._observer.skipped(item.delivery, item.skip)
+                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+            elif self._blocks(item):
+                item.reason = None if item.out is not None else item.reason  # it may be taken by now
+        await self._publish([item for item in items if item.out is not None and item.reason is None], outcome)
+        hopeless = [item for item in items if item.reason is not None]
+        for item in hopeless:
+            if item.reason is not None and self._blocks(item):
+                outcome.hold(item, self._policy.longest)
+                self._observer.blocked(item.delivery, item.reason, self._policy.longest)
+        if parkable := [item for item in hopeless if not self._blocks(item)]:
+            await self._park(parkable, outcome)
         return outcome
+
+    def _blocks(self, item: _Item) -> bool:
+        return self._block and item.lane is not None
+
+    def _blocked(self, item: _Item) -> bool:
+        return item.reason is not None and self._blocks(item)
 
     async def _publish(self, items: Sequence[_Item], outcome: _Round) -> None:
         if not items:
@@ -241,6 +270,8 @@ class Pump:
                 case Hold(after):
                     outcome.hold(item, after)
                     failed.setdefault(type(answer), (answer, after, []))[2].append(item.delivery)
+                case HandBack() if item.delivery.last and self._parking is not None:
+                    item.reason = answer  # handed back, it would never be lent again
                 case HandBack(after):
                     outcome.settled.append((item, Settlement(item.delivery, Retry(after))))
                     self._observer.handed_back(item.delivery, answer, after)

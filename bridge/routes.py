@@ -6,6 +6,7 @@ May not: create anything outside, retry, or run. It opens or raises; the daemon 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from bridge.config import (
@@ -22,16 +23,19 @@ from bridge.config import (
     SqsSourceConfig,
 )
 from bridge.core.errors import ConfigError
+from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
+from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate
 from bridge.core.route import Destination, Mapping, Source
 from bridge.legs.aws import AwsConnection, AwsOptions
-from bridge.legs.jetstream import JetStreamSource, open_consumer, open_destination
+from bridge.legs.jetstream import JetStreamSource, open_consumer
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
+from bridge.legs.stream import open_destination
 from bridge.pump import Parking
 
 
@@ -55,17 +59,26 @@ async def open_route(
 
     `longest_poll` bounds one receive, in seconds. Raises NotUsable or Unavailable.
     """
+    policy = None if route.filter is None else FilterPolicy.parse(route.filter, route.filter_scope)
+    passage = partial(Passage, route.name, skip_echo=route.echo == "skip")
     match route.destination:
         case JetStreamDestinationConfig() as to:
             template = SubjectTemplate.parse(to.subject)
-            destination: Destination = await open_destination(nats, pattern=template.pattern, stream=to.stream)
+            stream = await open_destination(nats, pattern=template.pattern, stream=to.stream, ttl=to.ttl == "retention")
             parking = await _open_parking(route, nats, aws)
             assert isinstance(route.source, SqsSourceConfig)
             queue = await open_queue(aws, route.source.queue)
             return OpenRoute(
                 source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
-                destination=destination,
-                mapping=sqs_to_nats(template, envelope=route.source.envelope, fifo=queue.fifo),
+                destination=stream,
+                mapping=sqs_to_nats(
+                    template,
+                    envelope=route.source.envelope,
+                    fifo=queue.fifo,
+                    passage=passage(queue.arn, stream.places),
+                    policy=policy,
+                    life=queue.retention if to.ttl == "retention" else None,
+                ),
                 parking=parking,
                 receivers=route.source.receivers,
                 source_name=f"sqs {queue.name}",
@@ -73,23 +86,24 @@ async def open_route(
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
-            fifo, name = target.fifo, f"sqs {target.name}"
-            destination = SqsDestination(aws, target)
-            mapping = nats_to_sqs(fifo=fifo, group=_group(to.group))
+            fifo, name, arn = target.fifo, f"sqs {target.name}", target.arn
+            destination: Destination = SqsDestination(aws, target)
+            to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
-            fifo, name = topic.fifo, f"sns {topic.name}"
+            fifo, name, arn = topic.fifo, f"sns {topic.name}", topic.arn
             destination = SnsDestination(aws, topic)
-            mapping = nats_to_sns(fifo=fifo, group=_group(to.group))
+            to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
             assert_never(route.destination)
     parking = await _open_parking(route, nats, aws)
     assert isinstance(route.source, JetStreamSourceConfig)
-    consumer = await open_consumer(nats, route.source.stream, route.source.consumer, route.source.filter_subjects)
+    source = route.source
+    consumer = await open_consumer(nats, source.stream, source.consumer, source.filter_subjects, ordered=fifo)
     return OpenRoute(
-        source=JetStreamSource(nats, consumer, batch=route.source.batch),
+        source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,
-        mapping=mapping,
+        mapping=to_aws(passage=passage(consumer.place, frozenset([arn])), policy=policy),
         parking=parking,
         # Two pulls side by side may come back in either order, and a FIFO target is promised one.
         receivers=1 if fifo else 2,

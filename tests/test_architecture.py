@@ -44,7 +44,7 @@ OUTSIDE: dict[str, set[str]] = {
     "pydantic_settings": {"config"},
     "yaml": {"config"},
 }
-PURE = {"asyncio", "time", "os", "logging", "random", "socket", "subprocess", "pathlib", "datetime", "threading"}
+PURE = {"asyncio", "time", "os", "logging", "random", "socket", "subprocess", "pathlib", "threading"}
 
 
 def room(path: Path) -> str:

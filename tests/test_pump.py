@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable, Unmappable
+from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable, Unmappable, in_lane
 from bridge.core.models import JetStreamOut, Message, Out, SqsMessage
-from bridge.core.route import Delivery, Mapped, Receipt
+from bridge.core.route import Delivery, Mapped, Receipt, Skip
 from bridge.core.settle import Policy
 from bridge.legs.memory import MemoryDestination, MemorySource
 from bridge.pump import Parking, Pump
@@ -47,6 +47,12 @@ class Journal:
     def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None:
         self._note("parked", delivery.id)
 
+    def skipped(self, delivery: Delivery, skip: Skip) -> None:
+        self._note(skip.why, delivery.id)
+
+    def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
+        self._note("blocked", delivery.id)
+
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         self._note("rejected", delivery.id)
 
@@ -71,14 +77,19 @@ def message(name: str) -> SqsMessage:
     return SqsMessage(message_id=name, body=name, queue="q", queue_arn="arn:aws:sqs:eu-west-1:1:q")
 
 
-def mapping(one: Message) -> Mapped:
+def mapping(one: Message) -> Mapped | Skip:
     """The lane is what stands before a dash: `a-3` travels in lane a, `x` in none."""
     assert isinstance(one, SqsMessage)
     if one.body.startswith("bad"):
         raise Unmappable("body", "it is bad")
+    if one.body.startswith("echo"):
+        return Skip("echo")
     if one.body.startswith("bug"):
         raise KeyError(one.body)
     lane = one.body.split("-")[0] if "-" in one.body else None
+    with in_lane(lane):
+        if one.body.endswith("unmappable"):
+            raise Unmappable("body", "it is unmappable")
     return Mapped(JetStreamOut("s", one.body.encode(), f"sqs:{one.message_id}"), lane)
 
 
@@ -336,6 +347,67 @@ async def test_an_error_nobody_expected_ends_the_pump() -> None:
         async with asyncio.timeout(10):
             await pump.run()
     assert source.acked == []
+
+
+async def test_what_is_skipped_is_acknowledged_and_goes_nowhere() -> None:
+    source, destination, parking = MemorySource(), MemoryDestination(), MemoryDestination()
+    source.put(*map(message, ["a", "echo", "b"]))
+    async with Running(source, destination, parking=Parking(parking, park)) as running:
+        await until(lambda: not len(source))
+    assert sorted(payloads(destination)) == ["a", "b"]
+    assert payloads(parking) == []
+    assert running.journal.named("echo") == ["echo"]
+
+
+@pytest.mark.parametrize("poison", ["a-refused", "a-unmappable"])
+async def test_a_blocked_group_waits_and_the_others_go_on(poison: str) -> None:
+    taken = False
+
+    def fault(out: Out, tries: int) -> BridgeError | None:
+        return None if taken else Refused("too large") if body(out) == "a-refused" else None
+
+    source, destination, parking = MemorySource(), MemoryDestination(fault), MemoryDestination()
+    source.put(*map(message, ["a-1", poison, "a-2", "b-1", "b-2", "c"]))
+    options = {"parking": Parking(parking, park), "block": True}
+    async with Running(source, destination, **options) as running:
+        await until(lambda: len(running.journal.named("blocked")) > 2)
+        assert sorted(payloads(destination)) == ["a-1", "b-1", "b-2", "c"]
+        if poison == "a-refused":
+            taken = True  # an operator raised the limit
+            await until(lambda: not len(source))
+            assert [each for each in payloads(destination) if each[0] == "a"] == ["a-1", "a-refused", "a-2"]
+        running.pump.release()
+    assert payloads(parking) == []
+    if poison == "a-unmappable":
+        assert len(source) == 2  # given back, in order, for a bridge that can
+
+
+async def test_without_block_an_unmappable_message_is_parked_in_its_turn() -> None:
+    source, destination, parking = MemorySource(), MemoryDestination(), MemoryDestination()
+    source.put(*map(message, ["a-1", "a-unmappable", "a-2"]))
+    async with Running(source, destination, parking=Parking(parking, park)):
+        await until(lambda: not len(source))
+    assert payloads(destination) == ["a-1", "a-2"]
+    assert payloads(parking) == ["a-unmappable"]
+
+
+async def test_a_message_on_its_last_delivery_is_parked_instead_of_handed_back() -> None:
+    source, parking = MemorySource(most=1), MemoryDestination()
+    destination = MemoryDestination(lambda out, tries: Failed("nobody knows why"))
+    source.put(message("a"))
+    async with Running(source, destination, parking=Parking(parking, park)) as running:
+        await until(lambda: not len(source))
+    assert payloads(parking) == ["a"]
+    assert running.journal.named("handed_back") == []
+
+
+async def test_a_message_the_source_has_given_up_is_parked_unseen_by_the_destination() -> None:
+    source, destination, parking = MemorySource(), MemoryDestination(), MemoryDestination()
+    source.hopeless["a"] = Refused("delivered 5 times")
+    source.put(message("a"))
+    async with Running(source, destination, parking=Parking(parking, park)):
+        await until(lambda: not len(source))
+    assert (payloads(destination), payloads(parking)) == ([], ["a"])
 
 
 ERRORS = [None, Failed("x"), Unavailable("x"), Throttled("x"), NotUsable("x"), Refused("x")]

@@ -76,6 +76,22 @@ def _topic(value: str) -> str | None:
     return None
 
 
+def _topic_arn(value: str) -> str | None:
+    if not value.startswith("arn:") or _topic(value) is not None:
+        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
+    return None
+
+
+def _document(value: Any) -> Any:
+    """A policy copied from AWS is JSON in a string."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _stream(value: str) -> str | None:
     if not value or len(value) > 255 or any(character in value for character in " .*>/\\\t\r\n"):
         return "it is no stream or consumer name; write 1 to 255 characters without blanks . * > / \\"
@@ -242,6 +258,9 @@ class JetStreamDestinationConfig(Section):
         description="Subject; {attributes.NAME} {group} {queue} {topic} {body.PATH} are filled in, {x|default} too."
     )
     stream: StreamName | None = Field(None, description="The stream that must take it; any other is refused.")
+    ttl: Literal["retention"] | None = Field(
+        None, description="retention: what is left of the queue's retention becomes Nats-TTL; the stream must allow it."
+    )
 
 
 class SqsDestinationConfig(Section):
@@ -253,6 +272,9 @@ class SqsDestinationConfig(Section):
         None,
         description="MessageGroupId for a FIFO queue: {subject} {subject.N} {headers.NAME} {body.PATH}; "
         "left out: the group the message had in SQS, else its subject.",
+    )
+    envelope: Annotated[str, _said(_topic_arn)] | None = Field(
+        None, description="A topic ARN: bodies are wrapped as that topic would wrap them, unsigned."
     )
 
 
@@ -293,6 +315,18 @@ class RouteConfig(Section):
     )
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")
+    filter: Annotated[dict[str, Any], BeforeValidator(_document)] | None = Field(
+        None, description="An SNS filter policy, as YAML or as its JSON: what it does not accept is not carried."
+    )
+    filter_scope: Literal["MessageAttributes", "MessageBody"] = Field(
+        "MessageAttributes", description="What filter looks at, as FilterPolicyScope."
+    )
+    cannot_carry: Literal["park", "block"] = Field(
+        "park", description="park: it is parked and the rest goes on; block: its message group waits (ordered routes)."
+    )
+    echo: Literal["skip", "carry"] = Field(
+        "skip", description="skip: what came from where it would go is not carried back; carry: it is (a refill)."
+    )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
 
 

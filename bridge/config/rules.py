@@ -5,10 +5,14 @@ May not: raise, or look at one key alone (models.py does). Each rule yields (pat
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from bridge.core.errors import ConfigError
+from bridge.core.filtering import FilterPolicy
 
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str]
@@ -92,6 +96,14 @@ def _route(
                 f"route {seen[key]} reads this consumer too; each would get half of it",
             )
         seen[key] = name
+    if isinstance(policy := _document(route.get("filter")), Mapping):
+        scope = "MessageBody" if route.get("filter_scope") == "MessageBody" else "MessageAttributes"
+        try:
+            FilterPolicy.parse(policy, scope)  # type: ignore[arg-type]  # one of two literals
+        except ConfigError as error:
+            yield (*place, "filter"), str(error)
+    elif route.get("filter_scope") is not None and route.get("filter") is None:
+        yield (*place, "filter_scope"), "it goes with a filter; add filter"
     target = _last(destination.get("queue") or destination.get("topic") or "")
     if destination.get("group") and target and not target.endswith(".fifo"):
         yield (*place, "destination", "group"), f"{target} is no FIFO queue or topic (.fifo); leave group out"
@@ -106,6 +118,13 @@ def _connection(place: Place, name: Any, kind: str, connections: Mapping[str, An
         yield place, f"there is no connection {name}{known}"
     elif _mapping(connections[name]).get("kind") not in (kind, None):
         yield place, f"connection {name} is of kind {connections[name]['kind']}; name one of kind {kind}"
+
+
+def _document(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -10,10 +10,13 @@
     |-- NotUsable        a queue, stream or permission is missing      -> hold, again slowly, tell the operator
     `-- LeaseLost        the source has taken the message back         -> forget it, it will be lent again
 
-May not: import anything, or carry a payload or a secret in its text.
+May not: import anything of ours, or carry a payload or a secret in its text.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class BridgeError(Exception):
@@ -33,11 +36,24 @@ class ConfigError(BridgeError):
 
 
 class Unmappable(BridgeError):
-    """This message cannot be expressed on the other side; `field` names the part that cannot."""
+    """This message cannot be expressed on the other side; `field` names the part that cannot. It still has its place
+    in its `lane`."""
+
+    lane: str | None = None
 
     def __init__(self, field: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{field}: {message}", hint=hint)
         self.field = field
+
+
+@contextmanager
+def in_lane(lane: str | None) -> Iterator[None]:
+    """Whatever turns out to be unmappable in here belongs to this lane."""
+    try:
+        yield
+    except Unmappable as error:
+        error.lane = lane
+        raise
 
 
 class Refused(BridgeError):

@@ -79,23 +79,28 @@ class JetStreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class JetStreamOut:
-    """One message to publish. `headers` are ready for the wire; `msg_id` becomes Nats-Msg-Id."""
+    """One message to publish. `headers` are ready for the wire, `repeated` holds those of several values; `msg_id`
+    becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it."""
 
     subject: str
     payload: bytes
     msg_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    repeated: tuple[tuple[str, str], ...] = ()
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SqsOut:
-    """One SendMessageBatch entry. `group` and `dedup_id` are for FIFO queues; `group` alone makes a fair queue."""
+    """One SendMessageBatch entry. `group` and `dedup_id` are for FIFO queues; `group` alone makes a fair queue. It
+    stays hidden until `due_at`, in seconds since the epoch."""
 
     body: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     group: str | None = None
     dedup_id: str | None = None
     trace_header: str | None = None
+    due_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

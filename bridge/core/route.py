@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bridge.core.errors import BridgeError
 from bridge.core.models import Message, Out
@@ -18,7 +18,8 @@ class Delivery:
     """A message on loan from a source. It is settled once, or released.
 
     `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
-    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it.
+    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
+    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already.
     """
 
     message: Message
@@ -27,6 +28,8 @@ class Delivery:
     sent_at: float
     received_at: float
     token: object = None
+    last: bool = False
+    hopeless: BridgeError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,15 @@ class Mapped:
     lane: str | None = None
 
 
-Mapping = Callable[[Message], Mapped]
-"""Total and deterministic: gives a Mapped or raises Unmappable, nothing else."""
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Not to be carried: it came from where it would go (echo), or the route's filter leaves it out (filtered)."""
+
+    why: Literal["echo", "filtered"]
+
+
+Mapping = Callable[[Message], Mapped | Skip]
+"""Total and deterministic: gives a Mapped or a Skip, or raises Unmappable, nothing else."""
 
 Park = Callable[[Delivery, BridgeError], Out]
 """Total: any delivery and its reason as a message for the parking place."""

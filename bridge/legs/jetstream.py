@@ -1,4 +1,4 @@
-"""JetStream as a source (a durable pull consumer) and as a destination (publish with awaited PubAcks).
+"""JetStream as a source: a durable pull consumer.
 
 May not: create or change a stream or consumer, log, or decide what to do after a failure.
 """
@@ -10,42 +10,53 @@ import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as nats_errors
 
-from bridge.core.errors import BridgeError, Failed, LeaseLost, NotUsable, Refused, Unavailable
-from bridge.core.mapping.sizes import jetstream_bytes
-from bridge.core.models import JetStreamMessage, JetStreamOut, Out
-from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
-from bridge.legs.nats import Headers, NatsConnection
+from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable
+from bridge.core.handover import Handover
+from bridge.core.models import JetStreamMessage
+from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
+from bridge.legs.exhausted import Exhausted
+from bridge.legs.nats import Headers, NatsConnection, place_of
 
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
-PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
-HEADER_LIMIT = 65_535  # JetStream's own limit on a header block (err_code 10097); core NATS has none
-LINE_LIMIT = 4_000  # the server cuts the connection at a control line of 4,096 bytes: subject, reply and two sizes
+KEPT = 200  # how much a handover keeps back before it waits for what it needs instead of pulling on
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What the source must know of its consumer. `ack_wait` is in seconds."""
+    """What the source must know of its consumer. `ack_wait` is in seconds, the shortest and the longest there is;
+    `group` is its priority group; `place` names its stream; a `max_deliver` of 0 is none."""
 
     stream: str
     name: str
     ack_wait: float
+    longest_wait: float
     max_batch: int
+    max_deliver: int
     filters: tuple[str, ...]
+    group: str | None
+    pinned: bool
+    place: str
+    removes: bool
+    """Whether its stream forgets what is acknowledged (a work queue)."""
 
 
-async def open_consumer(nats: NatsConnection, stream: str, name: str, filters: Sequence[str] | None = None) -> Consumer:
-    """Reads the consumer and sees that it can serve a route. Raises NotUsable with the command that would mend it."""
+async def open_consumer(
+    nats: NatsConnection, stream: str, name: str, filters: Sequence[str] | None = None, *, ordered: bool = False
+) -> Consumer:
+    """Reads the consumer and sees that it can serve a route, and with `ordered` that it has one reader at a time.
+    Raises NotUsable with the command that would mend it."""
     wanted = f" --filter {','.join(filters)}" if filters else ""
     create = (
         f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted}"
     )
-    await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
+    about = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
     info = await nats.api(f"CONSUMER.INFO.{stream}.{name}", missing=create)
     config = info["config"]
     found = tuple(config.get("filter_subjects") or filter(None, [config.get("filter_subject", "")]))
@@ -60,12 +71,39 @@ async def open_consumer(nats: NatsConnection, stream: str, name: str, filters: S
         )
     # With a backoff list its steps replace ack_wait; the shortest one is what a lease can count on.
     waits = [*config.get("backoff", []), config.get("ack_wait", 30 * 10**9)]
-    return Consumer(stream, name, min(waits) / 1e9, config.get("max_batch") or 10_000, found)
+    pinned = config.get("priority_policy") == "pinned_client"
+    if ordered and not pinned and info.get("num_waiting"):
+        raise NotUsable(SHARED.format(name=name, stream=stream), hint=PIN.format(name=name, stream=stream))
+    return Consumer(
+        stream=stream,
+        name=name,
+        ack_wait=min(waits) / 1e9,
+        longest_wait=max(waits) / 1e9,
+        max_batch=config.get("max_batch") or 10_000,
+        max_deliver=max(0, int(config.get("max_deliver", 0))),
+        filters=found,
+        group=next(iter(config.get("priority_groups") or ()), None),
+        pinned=pinned,
+        place=place_of(about),
+        removes=about["config"].get("retention") == "workqueue",
+    )
+
+
+SHARED = (
+    "consumer {name} of {stream} has another reader, and the order of groups takes exactly one "
+    "(a bridge that was killed a moment ago counts for a few seconds)"
+)
+PIN = (
+    "stop the other reader; or, for replicas that stand by, use nats-server 2.11 or newer and a consumer whose "
+    "priority policy is pinned_client: "
+    "nats consumer add {stream} {name} --pull --pinned-groups bridge --pinned-ttl 10s …"
+)
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
-    """One message on loan. `reply` is the newest ack subject; `until` is loop time."""
+    """One message on loan. `reply` is the newest ack subject, empty for one that ran out of deliveries; `until` is loop
+    time."""
 
     reply: str
     until: float
@@ -89,26 +127,80 @@ class _Pull:
 
 
 class JetStreamSource:
-    """A Source over a durable pull consumer. Source: ADR-13 (pull), ADR-15 (ack subjects)."""
+    """A Source over a durable pull consumer. Source: ADR-13 (pull), ADR-15 (ack subjects), ADR-42 (pinned clients).
 
-    def __init__(self, nats: NatsConnection, consumer: Consumer, *, batch: int = 200) -> None:
+    `ordered`: it lends in stream order, across readers that die too (core/handover.py); then there is one receive at a
+    time. `exhausted`: it also lends, as hopeless, what ran out of deliveries.
+    """
+
+    def __init__(
+        self,
+        nats: NatsConnection,
+        consumer: Consumer,
+        *,
+        batch: int = 200,
+        ordered: bool = False,
+        exhausted: bool = False,
+    ) -> None:
         self.consumer = consumer
         self.batch = min(batch, consumer.max_batch)
         self._nats = nats
         self._loans: dict[int, _Loan] = {}
         self._idle: list[_Pull] = []
+        self._handover: Handover[Delivery] | None = Handover() if ordered else None
+        self._handover_began = 0.0
+        self._settled = 0
+        self._pulls = 0
+        self._intruded = 0
+        self._pin = ""
+        self._exhausted = (
+            Exhausted(nats, consumer.stream, consumer.name, removes=consumer.removes, held=self._loans.__contains__)
+            if exhausted and consumer.max_deliver
+            else None
+        )
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """What is there now, or what comes first within POLL_SECONDS. Raises Unavailable, NotUsable."""
+        if self._exhausted is not None and (found := await self._exhausted.found(limit)):
+            return [self._lend_hopeless(message, why) for message, why in found]
+        if self._handover is None:
+            return await self._receive(limit)
+        if self._intruded > 1:
+            names = {"name": self.consumer.name, "stream": self.consumer.stream}
+            raise NotUsable(SHARED.format(**names), hint=PIN.format(**names))
+        return await self._receive_in_order(self._handover, limit)
+
+    async def _receive_in_order(self, handover: Handover[Delivery], limit: int) -> Sequence[Delivery]:
+        if not handover.waiting and handover.kept:
+            return handover.lendable(limit)
+        now = asyncio.get_running_loop().time()
+        if not handover.waiting:
+            self._handover_began = now
+        # What is due again is delivered before what is new: once every ack wait is over, one pull brings the missing.
+        if not handover.waiting or len(handover.kept) < KEPT or now - self._handover_began > self.consumer.longest_wait:
+            handover.keep((_sequence(each), each) for each in await self._receive(limit))
+        else:
+            await asyncio.sleep(0.5)
+        if handover.waiting and handover.kept:
+            before = self._settled
+            held = sum(loan.tended for loan in self._loans.values())
+            info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
+            # What was settled meanwhile may have been gone already when the server counted.
+            handover.told(pending=int(info.get("num_ack_pending", 0)), held=held - (self._settled - before))
+        return handover.lendable(limit)
+
+    async def _receive(self, limit: int) -> list[Delivery]:
         client = await self._nats.live()
         # The subscriptions of a client that closed for good died with it.
         self._idle = [pull for pull in self._idle if pull.generation == self._nats.generation]
         pull = self._idle.pop() if self._idle else await self._new_pull(client)
+        self._pulls += 1
         try:
             return await self._pull(client, pull, min(limit, self.batch))
         except (nats_errors.Error, OSError) as error:
             raise Unavailable(f"pull on {self.consumer.name}: {error or type(error).__name__}") from error
         finally:
+            self._pulls -= 1
             self._idle.append(pull)
 
     async def _new_pull(self, client: Any) -> _Pull:
@@ -134,7 +226,9 @@ class JetStreamSource:
         if brought:
             return brought
         # no_wait with expires: hands over what is there and says so, or lingers until something is.
-        request = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
+        request: dict[str, Any] = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
+        if self.consumer.group is not None:
+            request |= {"group": self.consumer.group, **({"id": self._pin} if self._pin else {})}
         subject = f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}"
         domain = self._nats.options.domain
         subject = f"$JS.{domain}.API.{subject}" if domain else f"$JS.API.{subject}"
@@ -159,6 +253,9 @@ class JetStreamSource:
         if brought or code in ("404", "408"):
             return
         where = f"consumer {self.consumer.name} of {self.consumer.stream}"
+        if code == "423" and self.consumer.group is not None:
+            self._pin = ""  # another reader has the pin now; without one, the next pull waits for its turn
+            return
         if code == "503" or "deleted" in text.lower():
             # Nobody answers for the consumer: it is gone, or has no leader just now. INFO tells which.
             await open_consumer(self._nats, self.consumer.stream, self.consumer.name, self.consumer.filters or None)
@@ -174,6 +271,8 @@ class JetStreamSource:
         meta = parse_ack_subject(message.reply) if message.reply else None
         if meta is None:
             return None
+        if self._handover is not None:
+            self._handover.numbered(meta.consumer_sequence)
         until = asyncio.get_running_loop().time() + self.consumer.ack_wait
         if loan := self._loans.get(meta.sequence):
             loan.reply, loan.until = message.reply, until
@@ -181,6 +280,8 @@ class JetStreamSource:
         loan = self._loans[meta.sequence] = _Loan(message.reply, until, meta.sequence)
         headers = message.headers
         pairs = headers.pairs if isinstance(headers, Headers) else tuple((headers or {}).items())
+        if self.consumer.group is not None and headers and (pin := headers.get("Nats-Pin-Id")):
+            self._pin, pairs = pin, tuple(pair for pair in pairs if pair[0] != "Nats-Pin-Id")
         body = JetStreamMessage(
             subject=message.subject,
             payload=message.data,
@@ -191,10 +292,26 @@ class JetStreamSource:
             headers=pairs,
         )
         name = f"{meta.stream}:{meta.sequence}"
-        return Delivery(body, name, meta.delivered, meta.timestamp, time.monotonic(), loan)
+        last = meta.delivered == self.consumer.max_deliver
+        return Delivery(body, name, meta.delivered, meta.timestamp, time.monotonic(), loan, last)
+
+    def _lend_hopeless(self, message: JetStreamMessage, why: BridgeError) -> Delivery:
+        loan = _Loan("", float("inf"), message.sequence, tended=False)
+        name = f"{message.stream}:{message.sequence}"
+        return Delivery(
+            message, name, message.delivered, message.timestamp, time.monotonic(), loan, last=True, hopeless=why
+        )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-        return await self._settle(settled, repeat=True)
+        lent = [each for each in settled if each.delivery.hopeless is None]
+        answers = iter(await self._settle(lent, repeat=True))
+        return [
+            next(answers) if each.delivery.hopeless is None else await self._settle_hopeless(each) for each in settled
+        ]
+
+    async def _settle_hopeless(self, settled: Settlement) -> BridgeError | None:
+        assert self._exhausted is not None
+        return await self._exhausted.settle(_sequence(settled.delivery), parked=isinstance(settled.outcome, Ack))
 
     async def _settle(self, settled: Sequence[Settlement], *, repeat: bool) -> list[BridgeError | None]:
         loans: list[_Loan] = []
@@ -208,6 +325,7 @@ class JetStreamSource:
                 case Retry(after):
                     words.append(_nak(after))
         for loan in loans:
+            self._settled += loan.tended
             loan.tended = False  # a +WPI behind a -NAK would undo its delay
         answers = await self._tell(loans, words, repeat=repeat)
         for loan in loans:
@@ -221,7 +339,7 @@ class JetStreamSource:
         todo = list(range(len(loans)))
         while todo:
             try:
-                replies = await self._nats.replies.ask([(loans[i].reply, words[i], None) for i in todo], ACK_SECONDS)
+                replies = await self._nats.replies.ask([(loans[i].reply, words[i], b"") for i in todo], ACK_SECONDS)
             except BridgeError as error:
                 for i in todo:
                     answers[i] = error
@@ -241,9 +359,22 @@ class JetStreamSource:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         # Ordinary NAKs: JetStream counts them as deliveries. It has no way to hand a message back uncounted.
         # Not repeated: we may be on our way out, and what is not heard comes back with the ack wait.
-        await self._settle([Settlement(delivery, Retry(0)) for delivery in deliveries], repeat=False)
+        back = [Settlement(delivery, Retry(0)) for delivery in deliveries]
+        await self._settle([each for each in back if each.delivery.hopeless is None], repeat=False)
+        for each in back:
+            if each.delivery.hopeless is not None:
+                await self._settle_hopeless(each)
 
     async def tend(self) -> None:
+        try:
+            await self._tend()
+        finally:
+            if self._handover is not None and self._handover.kept:
+                kept = [self._handover.kept.pop(sequence) for sequence in sorted(self._handover.kept)]
+                with suppress(BridgeError):
+                    await self.release(kept)
+
+    async def _tend(self) -> None:
         """+WPI restarts the whole ack wait; sent at a third of it, one may get lost."""
         loop = asyncio.get_running_loop()
         third = self.consumer.ack_wait / 3
@@ -262,113 +393,10 @@ class JetStreamSource:
 
     async def backlog(self) -> Backlog:
         info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
+        if not self.consumer.pinned:
+            # Seen twice in a row, it is no pull of ours that has just ended.
+            self._intruded = self._intruded + 1 if int(info.get("num_waiting", 0)) > self._pulls else 0
         return Backlog(pending=int(info.get("num_pending", 0)), in_flight=int(info.get("num_ack_pending", 0)))
-
-
-async def open_destination(nats: NatsConnection, *, pattern: str, stream: str | None) -> JetStreamDestination:
-    """Sees that what `pattern` (`*` for what a template fills in) publishes would be kept. Raises NotUsable."""
-    name = stream or pattern.replace("*", "").strip(".").split(".")[0].upper() or "ORDERS"
-    create = f'nats stream add {name} --subjects "{pattern}"'
-    names = (await nats.api("STREAM.NAMES", {"subject": pattern})).get("streams") or []
-    if stream is not None:
-        await nats.api(f"STREAM.INFO.{stream}", missing=create)
-        if stream not in names:
-            raise NotUsable(
-                f"stream {stream} captures nothing of {pattern}",
-                hint=f"nats stream edit {stream} --subjects …",
-            )
-    if not names:
-        raise NotUsable(f"no stream captures {pattern}", hint=create)
-    for each in [stream] if stream else names:
-        info = await nats.api(f"STREAM.INFO.{each}")
-        if info["config"].get("retention") == "interest" and not info["state"].get("consumer_count"):
-            # The server answers such a publish with a good PubAck and keeps nothing.
-            raise NotUsable(
-                f"stream {each} has interest retention and no consumer: it would drop every message",
-                hint=f"create its consumers first: nats consumer add {each} …",
-            )
-    return JetStreamDestination(nats, pattern=pattern, stream=stream)
-
-
-class JetStreamDestination:
-    """A Destination that publishes whole batches and awaits every PubAck. A message is published again under the same
-    Nats-Msg-Id, so an answer that got lost costs a duplicate ack, not a duplicate message."""
-
-    def __init__(self, nats: NatsConnection, *, pattern: str, stream: str | None = None) -> None:
-        self._nats = nats
-        self._pattern = pattern
-        self._expected = {"Nats-Expected-Stream": stream} if stream else {}
-
-    async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        client = await self._nats.live()
-        max_payload = int(client.max_payload)
-        answers: list[Receipt | BridgeError] = [Failed("not published")] * len(messages)
-        requests: list[tuple[str, bytes, Mapping[str, str]]] = []
-        places: list[int] = []
-        for place, out in enumerate(messages):
-            assert isinstance(out, JetStreamOut)
-            if error := self._too_large(out, max_payload):
-                answers[place] = error
-            else:
-                requests.append(
-                    (out.subject, out.payload, {**out.headers, "Nats-Msg-Id": out.msg_id, **self._expected})
-                )
-                places.append(place)
-        replies = await self._nats.replies.ask(requests, PUBLISH_SECONDS)
-        for place, request, reply in zip(places, requests, replies, strict=True):
-            answers[place] = self._receipt(request[0], reply)
-        if any(isinstance(answer, NotUsable) for answer in answers):
-            answers = await self._whose_fault(messages, answers)
-        return answers
-
-    def _too_large(self, out: JetStreamOut, max_payload: int) -> Refused | None:
-        # Found out by the server, each of these cuts the connection and takes every other message's ack with it.
-        block, total = jetstream_bytes(out)
-        extra = sum(len(name) + len(value) + 4 for name, value in self._expected.items())
-        if total + extra > max_payload:
-            return Refused(
-                f"{total + extra:,} bytes with headers; the server takes {max_payload:,} (max_payload)",
-                hint="raise max_payload in the server's configuration (8MB is safe)",
-            )
-        if block + extra > HEADER_LIMIT:
-            return Refused(f"its headers take {block + extra:,} bytes; JetStream takes {HEADER_LIMIT:,}")
-        if len(out.subject.encode()) > LINE_LIMIT - 200:  # the reply subject and the sizes share the line
-            return Refused(f"its subject takes {len(out.subject.encode()):,} bytes, too long for the server")
-        return None
-
-    def _receipt(self, subject: str, reply: Any | None) -> Receipt | BridgeError:
-        if reply is None:
-            if denied := self._nats.denied(subject):
-                return NotUsable(denied, hint=f"allow this user to publish {subject}")
-            return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s")
-        if (reply.headers or {}).get("Status") == "503":
-            return NotUsable(f"no stream captures {subject}")
-        try:
-            ack = json.loads(reply.data)
-            if error := ack.get("error"):
-                return publish_error(error)
-            return Receipt(f"{ack['stream']}:{ack['seq']}", bool(ack.get("duplicate")))
-        except (ValueError, KeyError, AttributeError):
-            return Failed(f"what answered the publish to {subject} was no PubAck: does another subscriber reply there?")
-
-    async def _whose_fault(
-        self, messages: Sequence[Out], answers: Sequence[Receipt | BridgeError]
-    ) -> list[Receipt | BridgeError]:
-        """No stream took a subject. Where streams do capture others of the route's subjects, it is this message that is
-        wrong, and holding it would stop the rest; where none does, a human must act and every message waits."""
-        try:
-            known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).get("streams") or []
-        except BridgeError:
-            return list(answers)  # not to be found out now: they are held, and asked again
-        create = f'nats stream add NAME --subjects "{self._pattern}"'
-        return [
-            answer
-            if not isinstance(answer, NotUsable) or "no stream captures" not in answer.args[0]
-            else Refused(answer.args[0], hint=f"add it: nats stream edit {known[0]} --subjects …")
-            if known and "*" in self._pattern and self._pattern != getattr(out, "subject", None)
-            else NotUsable(answer.args[0], hint=create)
-            for out, answer in zip(messages, answers, strict=True)
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +404,7 @@ class _Meta:
     stream: str
     delivered: int
     sequence: int
+    consumer_sequence: int
     timestamp: float
 
 
@@ -388,26 +417,14 @@ def parse_ack_subject(reply: str) -> _Meta | None:
         tokens = tokens[:2] + tokens[4:]
     try:
         # The time is that at which the stream stored the message, in nanoseconds.
-        return _Meta(tokens[2], int(tokens[4]), int(tokens[5]), int(tokens[7]) / 1e9)
+        return _Meta(tokens[2], int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7]) / 1e9)
     except (IndexError, ValueError):
         return None
 
 
-def publish_error(error: Mapping[str, Any]) -> BridgeError:
-    """The error of a PubAck as ours, by err_code. Source: nats-server, server/errors.json."""
-    number = int(error.get("err_code", 0))
-    text = f"{error.get('description', 'refused')} (err_code {number})"
-    match number:
-        case 10060:
-            return Refused(text, hint="another stream captures this subject than destination.stream says")
-        case 10054 | 10097:  # message or headers larger than the stream takes
-            return Refused(text, hint="raise max_msg_size of the stream, or park it")
-        case 10077:  # discard new, and full: the same class as an outage, and nothing is wrong with the message
-            return Unavailable(f"the stream is full: {text}")
-        case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no room, offline, or the same id is being stored just now
-            return Unavailable(text)
-        case _:
-            return Unavailable(text) if int(error.get("code", 0)) >= 500 else Failed(text)
+def _sequence(delivery: Delivery) -> int:
+    assert isinstance(delivery.message, JetStreamMessage)
+    return delivery.message.sequence
 
 
 def _nak(after: float) -> bytes:

@@ -38,9 +38,12 @@ class _Loan:
 
 
 class MemorySource:
-    """A queue. `visibility` is the lease in seconds, `wait` the longest a receive waits; order is that of `put`."""
+    """A queue. `visibility` is the lease in seconds, `wait` the longest a receive waits, `most` how often it lends a
+    message (0: for ever); order is that of `put`. What is in `hopeless` is lent as such."""
 
-    def __init__(self, *, batch: int = 10, visibility: float = 30.0, wait: float = 0.05) -> None:
+    def __init__(self, *, batch: int = 10, visibility: float = 30.0, wait: float = 0.05, most: int = 0) -> None:
+        self.most = most
+        self.hopeless: dict[str, BridgeError] = {}
         self.batch = batch
         self.visibility = visibility
         self.wait = wait
@@ -99,8 +102,16 @@ class MemorySource:
         kept.until = asyncio.get_running_loop().time() + self.visibility
         on_loan = sum(1 for each in self._kept.values() if each.lease and each.until is not None)
         self.most_on_loan = max(self.most_on_loan, on_loan)
+        name = _name(kept.message)
         return Delivery(
-            kept.message, _name(kept.message), kept.delivered, time.time(), time.monotonic(), _Loan(kept, kept.lease)
+            kept.message,
+            name,
+            kept.delivered,
+            time.time(),
+            time.monotonic(),
+            _Loan(kept, kept.lease),
+            last=kept.delivered == self.most,
+            hopeless=self.hopeless.get(name),
         )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:

@@ -82,6 +82,18 @@ class Headers(dict[str, str]):
 class _Client(Client):  # type: ignore[misc]  # nats-py ships no types
     tls_required = False
 
+    async def send(self, subject: str, payload: bytes, reply: str, block: bytes = b"") -> None:
+        """Publishes a header block as it is. nats-py's own `publish` takes one value for a name, and changes values."""
+        if self.is_closed:
+            raise errors.ConnectionClosedError
+        if block:
+            line = f"HPUB {subject} {reply} {len(block)} {len(block) + len(payload)}\r\n"
+        else:
+            line = f"PUB {subject} {reply} {len(payload)}\r\n"
+        await self._send_command(b"".join((line.encode(), block, payload, b"\r\n")))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_headers(self, headers: bytes) -> Mapping[str, str] | None:
         if not headers or headers[_STATUS_LINE] == ord(" "):
             found: Mapping[str, str] | None = await super()._process_headers(headers)  # a status of the server's
@@ -210,6 +222,10 @@ class NatsConnection:
             raise api_error(refused, subject, missing=missing)
         return answer
 
+    def report(self, text: str) -> None:
+        """Something a human should hear that stops nothing."""
+        self._notice("error", text)
+
     def denied(self, subject: str) -> str | None:
         """What the server said when it refused us `subject`, or None. It tells nobody in the reply."""
         quoted = f'"{subject}"'.lower()
@@ -253,10 +269,9 @@ class Replies:
         self._inbox = ""
         self._generation = 0
 
-    async def ask(
-        self, requests: Sequence[tuple[str, bytes, Mapping[str, str] | None]], timeout: float
-    ) -> list[Any | None]:
-        """Each request is (subject, payload, headers). One answer (a nats-py Msg) each, in order; None where none came
+    async def ask(self, requests: Sequence[tuple[str, bytes, bytes]], timeout: float) -> list[Any | None]:
+        """Each request is (subject, payload, header block or nothing).
+        One answer (a nats-py Msg) each, in order; None where none came
         within `timeout` seconds: what was asked may have been done all the same. Raises what `live()` raises."""
         client = await self._connection.live()
         if self._generation != self._connection.generation:
@@ -266,11 +281,11 @@ class Replies:
         tokens = []
         try:
             async with asyncio.timeout(timeout):
-                for place, (subject, payload, headers) in enumerate(requests):
+                for place, (subject, payload, block) in enumerate(requests):
                     token = f"{self._inbox}.{next(self._serial):x}"
                     tokens.append(token)
                     self._waiting[token] = (asked, place)
-                    await client.publish(subject, payload, reply=token, headers=headers)
+                    await client.send(subject, payload, token, block)
                 if requests:
                     await asked.done
         except (TimeoutError, errors.Error, OSError):
@@ -289,6 +304,11 @@ class Replies:
         asked.missing -= 1
         if not asked.missing and not asked.done.done():
             asked.done.set_result(None)
+
+
+def place_of(info: Mapping[str, Any]) -> str:
+    """A stream's name as no other stream in the world has it: made of its name and the moment of its creation."""
+    return f"jetstream:{info['config']['name']}@{info['created']}"
 
 
 def api_error(error: Mapping[str, Any], doing: str, *, missing: str = "") -> BridgeError:

@@ -34,6 +34,7 @@ class Queue:
     fifo: bool
     visibility_timeout: float
     max_message_size: int
+    retention: float
     redrives: bool
 
 
@@ -71,6 +72,7 @@ async def open_queue(aws: AwsConnection, queue: str) -> Queue:
         fifo=name.endswith(".fifo"),
         visibility_timeout=float(facts.get("VisibilityTimeout", LEASE)),
         max_message_size=int(facts.get("MaximumMessageSize", 1_048_576)),
+        retention=float(facts.get("MessageRetentionPeriod", 345_600)),
         redrives="RedrivePolicy" in facts,
     )
 
@@ -280,6 +282,8 @@ class SqsDestination:
         entry: dict[str, Any] = {"MessageBody": out.body}
         if out.attributes:
             entry["MessageAttributes"] = attribute_entries(out.attributes)
+        if out.due_at is not None and (delay := round(out.due_at - time.time())) > 0:
+            entry["DelaySeconds"] = delay
         if out.trace_header:
             entry["MessageSystemAttributes"] = {
                 "AWSTraceHeader": {"DataType": "String", "StringValue": out.trace_header}

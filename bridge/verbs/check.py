@@ -31,8 +31,9 @@ from bridge.core.findings import Finding, RouteFacts, World, findings
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
 from bridge.legs.aws import AwsConnection
-from bridge.legs.jetstream import open_consumer, open_destination
+from bridge.legs.jetstream import open_consumer
 from bridge.legs.nats import NatsConnection
+from bridge.legs.stream import open_destination
 from bridge.routes import aws_config, aws_options, nats_config, nats_options
 from bridge.verbs import loop_factory
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from bridge.core.models import Attribute, JetStreamMessage, SqsMessage
+from bridge.core.route import Mapped, Skip
 
 XML = st.characters(
     min_codepoint=0x20, max_codepoint=0x10FFFF, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff"
@@ -98,3 +99,9 @@ def delivered(out: Any) -> JetStreamMessage:
     """A JetStreamOut as the consumer of its stream gets it."""
     headers = as_sent({**out.headers, "Nats-Msg-Id": out.msg_id})
     return JetStreamMessage(out.subject, out.payload, "ORDERS", 7, 1700000000.0, 1, headers)
+
+
+def carried(mapped: Mapped | Skip) -> Mapped:
+    """What a mapping gave for a message it does carry."""
+    assert isinstance(mapped, Mapped)
+    return mapped

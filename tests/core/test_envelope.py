@@ -12,6 +12,7 @@ from bridge.core.mapping.envelope import notification_of
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.core.models import Attribute, JetStreamOut, SqsMessage
+from tests.core.strategies import carried
 
 ENVELOPE: dict[str, Any] = {
     "Type": "Notification",
@@ -49,7 +50,7 @@ def test_an_envelope_is_unwrapped(indent: int | None) -> None:
 
 
 def test_it_becomes_headers_and_its_id_the_message_id() -> None:
-    out = sqs_to_nats(SubjectTemplate.parse("p.{attributes.eventType}"))(message(ENVELOPE)).out
+    out = carried(sqs_to_nats(SubjectTemplate.parse("p.{attributes.eventType}"))(message(ENVELOPE))).out
     assert isinstance(out, JetStreamOut)
     assert (out.subject, out.payload, out.msg_id) == ("p.paid", "Hello ☃".encode(), f"sns:{ENVELOPE['MessageId']}")
     assert out.headers["Sns-Topic-Arn"] == ENVELOPE["TopicArn"]
@@ -60,7 +61,7 @@ def test_it_becomes_headers_and_its_id_the_message_id() -> None:
 
 
 def test_never_leaves_it_alone() -> None:
-    out = sqs_to_nats(SubjectTemplate.parse("p"), envelope="never")(message(ENVELOPE)).out
+    out = carried(sqs_to_nats(SubjectTemplate.parse("p"), envelope="never")(message(ENVELOPE))).out
     assert isinstance(out, JetStreamOut)
     assert json.loads(out.payload) == ENVELOPE
     assert out.msg_id == "sqs:sqs-id"

@@ -26,13 +26,13 @@ BACK_FIFO = nats_to_sqs(fifo=True)
 
 
 def forward(message: SqsMessage) -> JetStreamOut:
-    out = FORWARD(message).out
+    out = any_.carried(FORWARD(message)).out
     assert isinstance(out, JetStreamOut)
     return out
 
 
 def back(message: JetStreamMessage) -> SqsOut:
-    out = BACK(message).out
+    out = any_.carried(BACK(message)).out
     assert isinstance(out, SqsOut)
     return out
 
@@ -123,8 +123,8 @@ def test_sizes_are_what_goes_over_the_wire(message: SqsMessage) -> None:
 def test_the_group_is_the_lane_of_a_fifo_queue_only() -> None:
     message = SqsMessage("id", "b", "q", "arn:q", {}, {"MessageGroupId": "g"})
     template = SubjectTemplate.parse("orders")
-    assert sqs_to_nats(template, fifo=True)(message).lane == "g"
-    assert sqs_to_nats(template, fifo=False)(message).lane is None
+    assert any_.carried(sqs_to_nats(template, fifo=True)(message)).lane == "g"
+    assert any_.carried(sqs_to_nats(template, fifo=False)(message)).lane is None
 
 
 def test_half_a_surrogate_pair_cannot_be_carried_and_says_so() -> None:
@@ -169,14 +169,16 @@ def test_every_header_is_an_attribute_or_noted(message: JetStreamMessage) -> Non
 
 @given(any_.JETSTREAM)
 def test_a_fifo_id_is_always_legal_and_tells_messages_apart(message: JetStreamMessage) -> None:
-    mapped = BACK_FIFO(message)
+    mapped = any_.carried(BACK_FIFO(message))
     assert isinstance(mapped.out, SqsOut)
     for identity in (mapped.out.group, mapped.out.dedup_id):
         assert identity
         assert len(identity) <= 128
         assert all("!" <= character <= "~" for character in identity)
     assert mapped.lane == mapped.out.group
-    other = BACK_FIFO(JetStreamMessage(message.subject, b"", message.stream, message.sequence + 1, 0.0)).out
+    other = any_.carried(
+        BACK_FIFO(JetStreamMessage(message.subject, b"", message.stream, message.sequence + 1, 0.0))
+    ).out
     assert isinstance(other, SqsOut)
     assert other.dedup_id != mapped.out.dedup_id
 
@@ -207,7 +209,8 @@ def test_the_sns_subject_is_restored() -> None:
         headers = {"Sns-Subject": subject} if header_safe(subject) else {}
         if not headers:
             headers = {"Sns-Subject": base64.b64encode(subject.encode()).decode(), "Sns-Subject-Encoding": "base64"}
-        out = nats_to_sns(fifo=False)(JetStreamMessage("s", b"x", "S", 1, 0.0, 1, tuple(headers.items()))).out
+        subject_of = nats_to_sns(fifo=False)(JetStreamMessage("s", b"x", "S", 1, 0.0, 1, tuple(headers.items())))
+        out = any_.carried(subject_of).out
         assert isinstance(out, SnsOut)
         assert out.subject == subject
 

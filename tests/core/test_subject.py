@@ -51,12 +51,19 @@ NOTIFICATION = SnsNotification(
 def test_a_template_is_filled(text: str, subject: str) -> None:
     document = {"customer": {"id": 42, "name": "Zoë"}, "items": [{"sku": "A/1"}], "flags": {"new": True}}
     message = sqs(json.dumps(document), eventType="paid", version="2")
-    assert SubjectTemplate.parse(text).render(message, None) == subject
+    assert rendered(text, message) == subject
+
+
+def rendered(text: str, message: SqsMessage) -> str:
+    return SubjectTemplate.parse(text).render(message.attributes, message.body.encode(), message)
 
 
 def test_an_envelopes_own_attributes_topic_and_body_are_used() -> None:
     template = SubjectTemplate.parse("{topic}.{attributes.eventType}.{body.kind}")
-    assert template.render(sqs(), NOTIFICATION) == "payments.x.card"
+    assert (
+        template.render(NOTIFICATION.attributes, NOTIFICATION.message.encode(), sqs(), NOTIFICATION)
+        == "payments.x.card"
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,14 +73,14 @@ def test_an_envelopes_own_attributes_topic_and_body_are_used() -> None:
 def test_a_value_that_is_missing_parks_the_message_and_names_the_placeholder(text: str) -> None:
     message = sqs('{"list": [1], "s": "secret"}', empty="")
     with pytest.raises(Unmappable) as raised:
-        SubjectTemplate.parse(text).render(message, None)
+        rendered(text, message)
     assert raised.value.field == "destination.subject"
     assert text.removeprefix("a.").strip("{}") in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
 def test_a_body_that_is_no_json_has_no_paths() -> None:
-    assert SubjectTemplate.parse("a.{body.x|none}").render(sqs("not json"), None) == "a.none"
+    assert rendered("a.{body.x|none}", sqs("not json")) == "a.none"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_the_pattern_is_what_it_can_give(text: str, pattern: str) -> None:
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_no_value_makes_an_illegal_subject(one: str, other: str) -> None:
     message = SqsMessage("id", "b", "q", "arn", {"a": Attribute("String", one), "b": Attribute("String", other)})
-    subject = SubjectTemplate.parse("x.{attributes.a}.y{attributes.b}").render(message, None)
+    subject = rendered("x.{attributes.a}.y{attributes.b}", message)
     assert legal_subject(subject) is None
     assert subject.isascii()
     assert subject.count(".") == 2

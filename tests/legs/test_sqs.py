@@ -199,7 +199,7 @@ async def test_a_queue_deleted_meanwhile_is_told(aws_world: World, aws: AwsConne
 
 
 async def test_an_empty_body_is_refused_before_it_is_sent(aws: AwsConnection) -> None:
-    queue = Queue("http://127.0.0.1:1/q", "arn:q", "q", False, 30.0, 1000, False)
+    queue = Queue("http://127.0.0.1:1/q", "arn:q", "q", False, 30.0, 1000, 60.0, False)
     (answer,) = await SqsDestination(aws, queue).publish([SqsOut("")])
     assert isinstance(answer, Refused)
 

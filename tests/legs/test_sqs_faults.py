@@ -30,7 +30,7 @@ async def aws(stub: Stub) -> AsyncIterator[AwsConnection]:
 
 
 def queue(stub: Stub, *, fifo: bool = False, visibility: float = 30.0) -> Queue:
-    return Queue(f"{stub.url}/1/q", "arn:aws:sqs:eu-west-1:1:q", "q", fifo, visibility, 1_048_576, False)
+    return Queue(f"{stub.url}/1/q", "arn:aws:sqs:eu-west-1:1:q", "q", fifo, visibility, 1_048_576, 345_600.0, False)
 
 
 def failing(*ids: str, code: str = "InternalError", sender: bool = False) -> Any:

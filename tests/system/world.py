@@ -76,7 +76,7 @@ class Nats:
         async def scene() -> None:
             async with NatsConnection(NatsOptions((self.url,))) as nats:
                 for start in range(0, len(bodies), 500):
-                    requests = [(subject, body.encode(), None) for body in bodies[start : start + 500]]
+                    requests = [(subject, body.encode(), b"") for body in bodies[start : start + 500]]
                     assert None not in await nats.replies.ask(requests, 10)
 
         asyncio.run(scene())

@@ -1,7 +1,8 @@
-"""The SNS envelope: recognised by all it must have, never guessed from a stray JSON body.
+"""The SNS envelope: recognised by all it must have, never guessed from a stray JSON body; and put around a message
+again, for legacy consumers that parse envelopes.
 
 Source: SNS developer guide, "Parsing Amazon SNS message formats".
-May not: verify a signature, or lose an attribute.
+May not: verify or make a signature, or lose an attribute.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from bridge.core.errors import Unmappable
-from bridge.core.models import Attribute, SnsNotification, SqsMessage
+from bridge.core.mapping.headers import base64_of, text_of
+from bridge.core.models import Attribute, JetStreamMessage, SnsNotification, SqsMessage
 
 _REQUIRED = ("MessageId", "TopicArn", "Message", "Timestamp", "SignatureVersion", "Signature", "SigningCertURL")
 _CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
@@ -55,6 +60,52 @@ def notification_of(message: SqsMessage) -> SnsNotification | None:
         sequence_number=_text(document, "SequenceNumber"),
         attributes=_attributes(document.get("MessageAttributes")),
     )
+
+
+def enveloped(message: JetStreamMessage, body: str, attributes: Mapping[str, Attribute], *, topic_arn: str) -> str:
+    """The envelope SNS would have put around `body`: with the fields the message once had, else with ones of its own.
+
+    The signature fields are there, since parsers ask for them, and hold nothing: only AWS can sign for SNS.
+    """
+    stored = datetime.fromtimestamp(message.timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    own_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{message.stream}:{message.sequence}"))
+    document: dict[str, Any] = {
+        "Type": "Notification",
+        "MessageId": message.header("Sns-Message-Id") or own_id,
+        "TopicArn": message.header("Sns-Topic-Arn") or topic_arn,
+    }
+    if (number := message.header("Sns-Sequence-Number")) is not None:
+        document["SequenceNumber"] = number
+    if (subject := subject_of(message)) is not None:
+        document["Subject"] = subject
+    document |= {
+        "Message": body,
+        "Timestamp": message.header("Sns-Timestamp") or stored,
+        "SignatureVersion": "1",
+        "Signature": "",
+        "SigningCertURL": "",
+        "UnsubscribeURL": "",
+    }
+    if attributes:
+        document["MessageAttributes"] = {
+            name: {
+                "Type": each.data_type,
+                "Value": base64_of(each.value) if isinstance(each.value, bytes) else each.value,
+            }
+            for name, each in attributes.items()
+        }
+    return json.dumps(document, ensure_ascii=False)
+
+
+def subject_of(message: JetStreamMessage) -> str | None:
+    """The SNS subject the message once had."""
+    text = message.header("Sns-Subject")
+    if text and message.header("Sns-Subject-Encoding") == "base64":
+        try:
+            return text_of(text)
+        except ValueError:
+            return None
+    return text or None
 
 
 def _text(document: dict[str, Any], name: str) -> str | None:

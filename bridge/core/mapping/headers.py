@@ -116,7 +116,11 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
     restored exactly (several values, a bad encoding, a name SQS refuses) stays a header: the caller carries it packed.
     """
     times = Counter(name for name, _ in pairs)
-    single = {name: value for name, value in pairs if times[name] == 1}
+    folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
+    # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
+    single = {
+        name: value for name, value in pairs if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)
+    }
     attributes: dict[str, Attribute] = {}
     used: set[str] = set()
     for header, value in single.items():
@@ -159,6 +163,23 @@ def _typed(kind: object, value: object) -> Attribute:
         return Attribute(kind, base64.b64decode(value, validate=True))
     except (binascii.Error, ValueError) as error:
         raise ValueError("not base64") from error
+
+
+def carriable(name: str, value: str) -> bool:
+    """Whether this foreign pair may be written as a header: no name that means something, no line break in it."""
+    if (
+        reserved(name)
+        or not _HEADER_NAME.fullmatch(name)
+        or "\r" in value
+        or "\n" in value
+        or value != value.strip(" \t")
+    ):
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sendable(name: str, attribute: Attribute) -> bool:

@@ -1,91 +1,146 @@
 """JetStream to SQS and to SNS: a JetStreamMessage as an SqsOut or SnsOut. The wire format is docs/wire-format.md.
 
 Total and deterministic. Attributes come back as they were; what has no place of its own goes into one JSON attribute,
-`nats.message`. May not: drop anything.
+the note (note.py). May not: drop anything.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from bridge.core.mapping.headers import from_headers, packed, reserved, text_of, xml_text
+from bridge.core.errors import Unmappable, in_lane
+from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.envelope import enveloped, subject_of
+from bridge.core.mapping.headers import from_headers, reserved, xml_text
+from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
+from bridge.core.mapping.packing import MARK, unfitted
+from bridge.core.mapping.provenance import NOWHERE, Passage
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
 from bridge.core.models import Attribute, JetStreamMessage, Message, SnsOut, SqsOut
-from bridge.core.route import Mapped, Mapping
+from bridge.core.route import Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
-EMPTY = "{}"  # SQS takes no empty body
+LONGEST_DELAY = 900
 
 
-def nats_to_sqs(*, fifo: bool, group: GroupTemplate | None = None) -> Mapping:
-    """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from."""
+def nats_to_sqs(
+    *,
+    fifo: bool,
+    group: GroupTemplate | None = None,
+    envelope: str | None = None,
+    passage: Passage = NOWHERE,
+    policy: FilterPolicy | None = None,
+) -> Mapping:
+    """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from;
+    `envelope`: the ARN of the topic to name in an SNS envelope around the message."""
 
-    def mapping(message: Message) -> Mapped:
+    def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
-        trace = message.header("X-Amzn-Trace-Id")
-        trace = trace if trace and trace.startswith("Root=") and xml_text(trace) else None
         parts = _taken_apart(message)
+        if (skip := _left_out(parts, passage, policy)) is not None:
+            return skip
         lane = _group(message, group) if fifo else None
         dedup_id = fifo_id(f"{message.stream}-{message.sequence}") if fifo else None
-        return Mapped(SqsOut(parts.body, parts.attributes, lane, dedup_id, trace), lane)
+        with in_lane(lane):
+            note = _note(message, parts, passage)
+            due_at = _due_at(message, fifo=fifo)
+        attributes: dict[str, Attribute]
+        if envelope is not None:
+            body, attributes = enveloped(message, *parts.all(note), topic_arn=envelope), {}
+        else:
+            body, attributes = parts.ten(note)
+        trace = message.header("X-Amzn-Trace-Id")
+        trace = trace if trace and trace.startswith("Root=") and xml_text(trace) else None
+        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at), lane)
 
     return mapping
 
 
-def nats_to_sns(*, fifo: bool, group: GroupTemplate | None = None) -> Mapping:
+def nats_to_sns(
+    *,
+    fifo: bool,
+    group: GroupTemplate | None = None,
+    passage: Passage = NOWHERE,
+    policy: FilterPolicy | None = None,
+) -> Mapping:
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from."""
 
-    def mapping(message: Message) -> Mapped:
+    def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
         parts = _taken_apart(message)
+        if (skip := _left_out(parts, passage, policy)) is not None:
+            return skip
         lane = _group(message, group) if fifo else None
+        with in_lane(lane):
+            body, attributes = parts.ten(_note(message, parts, passage))
         dedup_id = fifo_id(f"{message.stream}-{message.sequence}") if fifo else None
-        return Mapped(SnsOut(parts.body, parts.attributes, _subject(message), lane, dedup_id), lane)
+        return Mapped(SnsOut(body, attributes, _subject(message), lane, dedup_id), lane)
 
     return mapping
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    body: str
+    """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none."""
+
+    payload: bytes
     attributes: dict[str, Attribute]
+    rest: tuple[tuple[str, str], ...]
+    via: tuple[str, ...]
+
+    def all(self, note: Note) -> tuple[str, dict[str, Attribute]]:
+        """Body and attributes where any number is taken: in an SNS envelope."""
+        body, marker = body_of(self.payload)
+        return body, {**self.attributes, **marker, MESSAGE: note.attribute()}
+
+    def ten(self, note: Note) -> tuple[str, dict[str, Attribute]]:
+        """Body and at most ten attributes; the others are packed into the note."""
+        body, marker = body_of(self.payload)
+        room = ATTRIBUTES - len(marker)
+        if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
+            # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
+            return body, {**self.attributes, **marker}
+        kept = dict(list(self.attributes.items())[: room - 1])
+        over = {name: each for name, each in self.attributes.items() if name not in kept}
+        return body, {**kept, **marker, MESSAGE: replace(note, attributes=over).attribute()}
 
 
 def _taken_apart(message: JetStreamMessage) -> _Parts:
-    body, attributes = body_of(message.payload)
-    restored, rest = from_headers(message.headers)
-    for name in ("nats.encoding", "nats.message"):  # of an earlier crossing: kept, but not as what is true now
+    payload, headers = message.payload, message.headers
+    large: dict[str, Attribute] = {}
+    if message.header(MARK) and (unpacked := unfitted(payload)) is not None:
+        payload, large = unpacked
+        headers = tuple(pair for pair in headers if pair[0] != MARK)
+    restored, rest = from_headers(headers)
+    restored |= large
+    for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    envelope: dict[str, Any] = {"subject": message.subject, "stream": message.stream, "seq": message.sequence}
-    room = ATTRIBUTES - len(attributes)
-    if len(restored) == room and all(reserved(name) for name, _ in rest):
-        # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
-        return _Parts(body, attributes | restored)
-    if rest:
-        envelope["headers"] = rest
-    kept = dict(list(restored.items())[: room - 1])
-    if over := {name: each for name, each in restored.items() if name not in kept}:
-        envelope["attributes"] = packed(over)
-    attributes |= kept
-    attributes["nats.message"] = Attribute("String", json.dumps(envelope, separators=(",", ":")))
-    return _Parts(body, attributes)
+    via = tuple((message.header("Bridge-Via") or "").split())
+    return _Parts(payload, restored, tuple(rest), via)
 
 
-def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:
-    """The payload as a body SQS takes, and the marker attribute that says how to read it back, if it needs one."""
-    if not payload:
-        return EMPTY, {"nats.encoding": Attribute("String", "empty")}
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError:
-        text = None
-    if text is None or not xml_text(text):
-        return base64.b64encode(payload).decode("ascii"), {"nats.encoding": Attribute("String", "base64")}
-    return text, {}
+def _note(message: JetStreamMessage, parts: _Parts, passage: Passage) -> Note:
+    return Note(message.subject, message.stream, message.sequence, passage.on(parts.via), parts.rest)
+
+
+def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> Skip | None:
+    if policy is not None and not policy.accepts(parts.attributes, parts.payload):
+        return Skip("filtered")
+    return Skip("echo") if passage.echo(parts.via) else None
+
+
+def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
+    """When a producer asked, in the header `Sqs-Delay-Seconds`, for the message to be seen. Source: SQS API reference,
+    SendMessage, DelaySeconds: up to 900, and for a FIFO queue only on the queue."""
+    asked = message.header("Sqs-Delay-Seconds")
+    if asked is None:
+        return None
+    if not asked.isascii() or not asked.isdecimal() or int(asked) > LONGEST_DELAY:
+        raise Unmappable("Sqs-Delay-Seconds", f"it is no number of seconds from 0 to {LONGEST_DELAY}")
+    if fifo:
+        raise Unmappable("Sqs-Delay-Seconds", "a FIFO queue delays all its messages or none", hint="leave it out")
+    return message.timestamp + int(asked)
 
 
 def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:
@@ -97,10 +152,5 @@ def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:
 
 def _subject(message: JetStreamMessage) -> str | None:
     """The SNS subject it once had, where SNS takes it. Source: SNS API reference, Publish: under 100 characters."""
-    text = message.header("Sns-Subject")
-    if text and message.header("Sns-Subject-Encoding") == "base64":
-        try:
-            text = text_of(text)
-        except ValueError:
-            return None
+    text = subject_of(message)
     return text if text and len(text) < 100 and text.isprintable() and not text[0].isspace() else None

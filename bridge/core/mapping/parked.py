@@ -10,7 +10,8 @@ from typing import Any, assert_never
 
 from bridge.core.errors import BridgeError
 from bridge.core.mapping.headers import base64_of, packed, sendable
-from bridge.core.mapping.nats_to_sqs import ATTRIBUTES, body_of
+from bridge.core.mapping.nats_to_sqs import ATTRIBUTES
+from bridge.core.mapping.note import body_of
 from bridge.core.mapping.sizes import header_bytes
 from bridge.core.mapping.subject import fifo_id
 from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Out, SqsMessage, SqsOut

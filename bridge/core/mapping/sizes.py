@@ -6,22 +6,40 @@ May not: judge. The legs know the limits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from bridge.core.models import Attribute, JetStreamOut, SnsOut, SqsOut
 
 _FRAME = len("NATS/1.0\r\n") + len("\r\n")
-_MSG_ID = len("Nats-Msg-Id: \r\n")
 
 
 def header_bytes(headers: Mapping[str, str]) -> int:
     """The header block on the wire: the version line, `name: value` lines, a blank line. Source: ADR-4."""
-    return _FRAME + sum(_bytes(name) + _bytes(value) + 4 for name, value in headers.items())
+    return _FRAME + pair_bytes(headers.items())
+
+
+def pair_bytes(pairs: Iterable[tuple[str, str]]) -> int:
+    """Header lines without the frame around them."""
+    return sum([_bytes(name) + _bytes(value) + 4 for name, value in pairs])
+
+
+def header_pairs(out: JetStreamOut) -> Iterator[tuple[str, str]]:
+    """Every header of `out` as it goes on the wire, Nats-Msg-Id last."""
+    yield from out.headers.items()
+    yield from out.repeated
+    yield "Nats-Msg-Id", out.msg_id
+
+
+def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """The header block on the wire. Its length and the payload's count against max_payload together. What came in as
+    bytes that are no UTF-8 (lone surrogates, see legs/nats.py) goes out as those bytes. Source: ADR-4."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in pairs])
+    return f"NATS/1.0\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
 
 
 def jetstream_bytes(out: JetStreamOut) -> tuple[int, int]:
-    """(header block, header block and payload), Nats-Msg-Id included: both count against max_payload."""
-    block = header_bytes(out.headers) + _MSG_ID + _bytes(out.msg_id)
+    """(header block, header block and payload), Nats-Msg-Id included."""
+    block = _FRAME + pair_bytes(header_pairs(out))
     return block, block + len(out.payload)
 
 

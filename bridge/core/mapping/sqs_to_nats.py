@@ -6,14 +6,23 @@ May not: drop anything but the envelope's signature, which covers a text that no
 
 from __future__ import annotations
 
+import json
+from collections import abc
 from typing import Literal
 
 from bridge.core.errors import Unmappable
+from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.envelope import notification_of
-from bridge.core.mapping.headers import base64_of, header_safe, to_headers
+from bridge.core.mapping.headers import base64_of, carriable, header_safe
+from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
+from bridge.core.mapping.packing import fitted
+from bridge.core.mapping.provenance import NOWHERE, Passage
+from bridge.core.mapping.sizes import pair_bytes
 from bridge.core.mapping.subject import SubjectTemplate
-from bridge.core.models import JetStreamOut, Message, SnsNotification, SqsMessage
-from bridge.core.route import Mapped, Mapping
+from bridge.core.models import Attribute, JetStreamOut, Message, SnsNotification, SqsMessage
+from bridge.core.route import Mapped, Mapping, Skip
+
+Attributes = abc.Mapping[str, Attribute]
 
 SYSTEM = {
     "SentTimestamp": "Sqs-Sent-Timestamp",
@@ -30,36 +39,95 @@ SYSTEM = {
 
 
 def sqs_to_nats(
-    template: SubjectTemplate, *, envelope: Literal["auto", "never"] = "auto", fifo: bool = False
+    template: SubjectTemplate,
+    *,
+    envelope: Literal["auto", "never"] = "auto",
+    fifo: bool = False,
+    passage: Passage = NOWHERE,
+    policy: FilterPolicy | None = None,
+    life: float | None = None,
 ) -> Mapping:
-    """A Mapping for one route. `fifo`: the queue is a FIFO queue, so its message groups are lanes."""
+    """A Mapping for one route. `fifo`: the source is a FIFO queue, so its message groups are lanes. `life`: seconds
+    after which the stream may forget a message, from its sending."""
 
-    def mapping(message: Message) -> Mapped:
+    def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
-        notification = notification_of(message) if envelope == "auto" else None
-        body = message.body if notification is None else notification.message
+        # A group id on a standard queue is a tenant (fair queues), and no promise of order.
+        lane = message.system.get("MessageGroupId") if fifo else None
         try:
-            payload = body.encode()
-        except UnicodeEncodeError:
-            raise Unmappable("body", "it has half a surrogate pair and is no text in UTF-8") from None
-        if notification is None:
-            headers = to_headers(message.attributes)
-            msg_id = f"sqs:{message.message_id}"
-        else:
-            headers = to_headers(notification.attributes)
-            _add_notification(headers, notification)
+            out = mapped(message)
+        except Unmappable as error:
+            error.lane = lane
+            raise
+        return out if isinstance(out, Skip) else Mapped(out, lane)
+
+    def mapped(message: SqsMessage) -> JetStreamOut | Skip:
+        notification = notification_of(message) if envelope == "auto" else None
+        body, attributes = message.body, message.attributes
+        if notification is not None:
+            body, attributes = notification.message, notification.attributes
+        note = None
+        payload: bytes | None = None
+        if MESSAGE in attributes or ENCODING in attributes:
+            note, payload, attributes = _returned(body, attributes)
+        if payload is None:
+            payload = _encoded(body)
+        if policy is not None and not policy.accepts(attributes, payload):
+            return Skip("filtered")
+        via = note.via if note else ()
+        if passage.echo(via):
+            return Skip("echo")
+        fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
+        msg_id = f"sqs:{message.message_id}"
+        if notification is not None:
             msg_id = f"sns:{notification.message_id}"
-        headers["Sqs-Message-Id"] = message.message_id
-        headers["Sqs-Queue-Arn"] = message.queue_arn
+            _add_notification(fixed, notification)
         system = message.system
         for name, header in SYSTEM.items():
             if value := system.get(name):
-                headers[header] = value
-        # A group id on a standard queue is a tenant (fair queues), and no promise of order.
-        lane = system.get("MessageGroupId") if fifo else None
-        return Mapped(JetStreamOut(template.render(message, notification), payload, msg_id, headers), lane)
+                fixed[header] = value
+        if passage.source:
+            fixed["Bridge-Via"] = " ".join(passage.on(via, notification.topic_arn if notification else ""))
+            fixed["Bridge-Route"] = passage.route
+        repeated: tuple[tuple[str, str], ...] = ()
+        if note is not None:
+            repeated, fixed["Bridge-Origin"] = _origin(note)
+        headers, carried = fitted(attributes, pair_bytes(fixed.items()) + pair_bytes(repeated), payload)
+        headers |= fixed
+        subject = template.render(attributes, payload, message, notification)
+        expires_at = None if life is None else _sent_at(message) + life
+        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at)
 
     return mapping
+
+
+def _encoded(body: str) -> bytes:
+    try:
+        return body.encode()
+    except UnicodeEncodeError:
+        raise Unmappable("body", "it has half a surrogate pair and is no text in UTF-8") from None
+
+
+def _returned(body: str, attributes: Attributes) -> tuple[Note | None, bytes | None, Attributes]:
+    """A message that came out of JetStream before: its note, its payload and its attributes. What is not ours stays."""
+    note, payload = read(attributes), payload_of(body, attributes.get(ENCODING))
+    ours = {name for name, found in ((MESSAGE, note), (ENCODING, payload)) if found is not None}
+    kept = {name: each for name, each in attributes.items() if name not in ours}
+    if note is not None and note.attributes:
+        kept = {**note.attributes, **kept}
+    return note, payload, kept
+
+
+def _origin(note: Note) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Its headers that may be headers again; and where it came from, as JSON, with those that may not."""
+    again = tuple(pair for pair in note.headers if carriable(*pair))
+    rest = [pair for pair in note.headers if not carriable(*pair)]
+    document = {"subject": note.subject, "stream": note.stream, "seq": note.sequence}
+    return again, json.dumps({**document, "headers": rest} if rest else document, separators=(",", ":"))
+
+
+def _sent_at(message: SqsMessage) -> float:
+    return float(message.system.get("SentTimestamp", 0)) / 1000
 
 
 def _add_notification(headers: dict[str, str], notification: SnsNotification) -> None:

@@ -6,13 +6,13 @@ May not: give an illegal subject or group id, or put a message's values into an 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from bridge.core.errors import ConfigError, Unmappable
 from bridge.core.mapping.template import Part, Placeholder, fill, json_of, parse
-from bridge.core.models import JetStreamMessage, SnsNotification, SqsMessage
+from bridge.core.models import Attribute, JetStreamMessage, SnsNotification, SqsMessage
 
 TOKEN_LIMIT = 200
 SUBJECT_LIMIT = 2_000  # the server's control line of 4,096 bytes also holds a reply subject and two sizes
@@ -82,11 +82,17 @@ class SubjectTemplate:
         shape = "".join("{" if isinstance(part, Placeholder) else part for part in self.parts)
         return ".".join("*" if "{" in token else token for token in shape.split("."))
 
-    def render(self, message: SqsMessage, notification: SnsNotification | None) -> str:
-        """The subject for this message. Raises Unmappable naming the placeholder that has no value."""
+    def render(
+        self,
+        attributes: Mapping[str, Attribute],
+        payload: bytes,
+        message: SqsMessage,
+        notification: SnsNotification | None = None,
+    ) -> str:
+        """The subject for this message, whose attributes and payload are those of its envelope if it came in one.
+        Raises Unmappable naming the placeholder that has no value."""
         if len(self.parts) == 1 and isinstance(self.parts[0], str):
             return self.parts[0]
-        attributes = message.attributes if notification is None else notification.attributes
 
         def attribute(name: str) -> str | None:
             found = attributes.get(name)
@@ -98,8 +104,7 @@ class SubjectTemplate:
             "queue": lambda _: message.queue,
             "topic": lambda _: notification.topic if notification else None,
         }
-        body = json_of(message.body if notification is None else notification.message)
-        subject = fill(self.parts, lookups, body, field="destination.subject", encode=encode_token)
+        subject = fill(self.parts, lookups, json_of(payload), field="destination.subject", encode=encode_token)
         if len(subject) > SUBJECT_LIMIT:
             raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
         return subject

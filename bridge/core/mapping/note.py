@@ -1,0 +1,94 @@
+"""The note `nats.message`: what a JetStream message has and an SQS message has no place for, as one JSON attribute; and
+the marker `nats.encoding` beside it, which says how the body stands for the payload.
+
+    {subject, stream, seq, via: [place], headers: [[name, value]], attributes: {name: [type, value]}}
+
+Written on the way out of JetStream and read on the way in. May not: trust what it reads. Anyone may send an attribute
+of this name; what is not ours stays an ordinary attribute.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.mapping.headers import packed, unpacked, xml_text
+from bridge.core.models import Attribute
+
+MESSAGE = "nats.message"
+ENCODING = "nats.encoding"
+EMPTY = "{}"  # SQS takes no empty body
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """`headers` in wire order; `via` are the places the message has been to, oldest first."""
+
+    subject: str
+    stream: str
+    sequence: int
+    via: tuple[str, ...] = ()
+    headers: Pairs = ()
+    attributes: Mapping[str, Attribute] | None = None
+
+    def attribute(self) -> Attribute:
+        """The note as an attribute SQS takes: ASCII, for JSON escapes the rest."""
+        document: dict[str, Any] = {"subject": self.subject, "stream": self.stream, "seq": self.sequence}
+        if self.via:
+            document["via"] = self.via
+        if self.headers:
+            document["headers"] = self.headers
+        if self.attributes:
+            document["attributes"] = packed(self.attributes)
+        return Attribute("String", json.dumps(document, separators=(",", ":")))
+
+
+def read(attributes: Mapping[str, Attribute]) -> Note | None:
+    """The note among these attributes, or None if there is none of ours."""
+    found = attributes.get(MESSAGE)
+    if found is None or not isinstance(found.value, str):
+        return None
+    try:
+        document = json.loads(found.value)
+        headers = tuple((name, value) for name, value in document.get("headers", ()))
+        via = tuple(document.get("via", ()))
+        subject, stream, sequence = document["subject"], document["stream"], document["seq"]
+        texts = [subject, stream, *via, *(text for pair in headers for text in pair)]
+        if type(sequence) is not int or not all(isinstance(text, str) for text in texts):
+            return None
+        return Note(subject, stream, sequence, via, headers, unpacked(document.get("attributes", {})))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:
+    """The payload as a body SQS takes, and the marker attribute that says how to read it back, if it needs one."""
+    if not payload:
+        return EMPTY, {ENCODING: Attribute("String", "empty")}
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is None or not xml_text(text):
+        return base64.b64encode(payload).decode("ascii"), {ENCODING: Attribute("String", "base64")}
+    return text, {}
+
+
+def payload_of(body: str, marker: Attribute | None) -> bytes | None:
+    """The payload this body stands for, or None if the marker is none of ours: the body is then the payload itself."""
+    match marker.value if marker is not None else None:
+        case "empty" if body == EMPTY:
+            return b""
+        case "base64":
+            try:
+                return base64.b64decode(body, validate=True)
+            except (binascii.Error, ValueError):
+                return None
+        case _:
+            return None

@@ -1,0 +1,56 @@
+"""Attributes that do not fit the headers: JetStream takes 64 KiB of headers, SQS a mebibyte of attributes.
+
+The smallest stay headers; the others travel in the payload, which then is a JSON document and says so:
+`Sqs-Packed: 1`, payload {"body": text, "attributes": {name: [type, value]}}; a body that is no text stands in base64,
+with "encoding": "base64". May not: drop anything, or pack what fits.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+
+from bridge.core.errors import Unmappable
+from bridge.core.mapping.headers import base64_of, packed, to_headers, unpacked
+from bridge.core.mapping.sizes import header_bytes
+from bridge.core.models import Attribute
+
+ROOM = 64_000  # of the 65,535 bytes JetStream takes; the rest is for what the leg adds
+MARK = "Sqs-Packed"
+
+
+def fitted(attributes: Mapping[str, Attribute], taken: int, payload: bytes) -> tuple[dict[str, str], bytes]:
+    """The headers of all that fits beside the `taken` bytes of other headers, and the payload. Raises Unmappable if
+    those alone do not fit."""
+    headers = to_headers(attributes)
+    if header_bytes(headers) + taken <= ROOM:
+        return headers, payload
+    left = ROOM - taken - len(f"{MARK}: 1\r\n")
+    if left < header_bytes({}):
+        raise Unmappable("headers", "what must be told of it takes more than the 64 KiB JetStream has for headers")
+    kept: dict[str, Attribute] = {}
+    for name in sorted(attributes, key=lambda name: (header_bytes(to_headers({name: attributes[name]})), name)):
+        # Twins (two names that differ only in case) cost more together than alone, so the whole is measured each time.
+        if header_bytes(to_headers({**kept, name: attributes[name]})) > left:
+            break
+        kept[name] = attributes[name]
+    document: dict[str, object] = {}
+    try:
+        document["body"] = payload.decode()
+    except UnicodeDecodeError:
+        document |= {"body": base64_of(payload), "encoding": "base64"}
+    document["attributes"] = packed({name: each for name, each in attributes.items() if name not in kept})
+    # Names and values may hold half a surrogate pair, which only an escape can write.
+    return {**to_headers(kept), MARK: "1"}, json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def unfitted(payload: bytes) -> tuple[bytes, dict[str, Attribute]] | None:
+    """What `fitted` packed, or None for what it cannot have written."""
+    try:
+        document = json.loads(payload)
+        body = document["body"]
+        raw = base64.b64decode(body, validate=True) if document.get("encoding") == "base64" else body.encode()
+        return raw, unpacked(document["attributes"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

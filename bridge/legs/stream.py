@@ -1,0 +1,169 @@
+"""JetStream as a destination: whole batches published, every PubAck awaited.
+
+May not: create or change a stream, log, or decide what to do after a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
+from bridge.core.mapping.sizes import header_block, header_pairs
+from bridge.core.models import JetStreamOut, Out
+from bridge.core.route import Receipt
+from bridge.legs.nats import NatsConnection, place_of
+
+PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
+HEADER_LIMIT = 65_535  # JetStream's own limit on a header block (err_code 10097); core NATS has none
+LINE_LIMIT = 4_000  # the server cuts the connection at a control line of 4,096 bytes: subject, reply and two sizes
+
+
+async def open_destination(
+    nats: NatsConnection, *, pattern: str, stream: str | None, ttl: bool = False
+) -> JetStreamDestination:
+    """Sees that what `pattern` (`*` for what a template fills in) publishes would be kept, and with `ttl` that messages
+    may have a life of their own. Raises NotUsable."""
+    name = stream or pattern.replace("*", "").strip(".").split(".")[0].upper() or "ORDERS"
+    create = f'nats stream add {name} --subjects "{pattern}"'
+    names = (await nats.api("STREAM.NAMES", {"subject": pattern})).get("streams") or []
+    if stream is not None:
+        await nats.api(f"STREAM.INFO.{stream}", missing=create)
+        if stream not in names:
+            raise NotUsable(
+                f"stream {stream} captures nothing of {pattern}",
+                hint=f"nats stream edit {stream} --subjects …",
+            )
+    if not names:
+        raise NotUsable(f"no stream captures {pattern}", hint=create)
+    places = []
+    for each in [stream] if stream else names:
+        info = await nats.api(f"STREAM.INFO.{each}")
+        places.append(place_of(info))
+        # A server before 2.11 takes the setting, forgets it, and never lets a message expire.
+        if ttl and not info["config"].get("allow_msg_ttl"):
+            raise NotUsable(
+                f"stream {each} lets no message have a time to live, and the route asks for ttl",
+                hint=f"nats stream edit {each} --allow-msg-ttl (nats-server 2.11), or leave destination.ttl out",
+            )
+        if info["config"].get("retention") == "interest" and not info["state"].get("consumer_count"):
+            # The server answers such a publish with a good PubAck and keeps nothing.
+            raise NotUsable(
+                f"stream {each} has interest retention and no consumer: it would drop every message",
+                hint=f"create its consumers first: nats consumer add {each} …",
+            )
+    return JetStreamDestination(nats, pattern=pattern, stream=stream, places=frozenset(places))
+
+
+class JetStreamDestination:
+    """A Destination that publishes whole batches and awaits every PubAck. A message is published again under the same
+    Nats-Msg-Id, so an answer that got lost costs a duplicate ack, not a duplicate message."""
+
+    def __init__(
+        self,
+        nats: NatsConnection,
+        *,
+        pattern: str,
+        stream: str | None = None,
+        places: frozenset[str] = frozenset(),
+    ) -> None:
+        self.places = places
+        self._nats = nats
+        self._pattern = pattern
+        self._expected = [("Nats-Expected-Stream", stream)] if stream else []
+
+    async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        client = await self._nats.live()
+        max_payload = int(client.max_payload)
+        answers: list[Receipt | BridgeError] = [Failed("not published")] * len(messages)
+        requests: list[tuple[str, bytes, bytes]] = []
+        places: list[int] = []
+        for place, out in enumerate(messages):
+            assert isinstance(out, JetStreamOut)
+            block = header_block([*header_pairs(out), *self._expected, *_life(out)])
+            if error := _too_large(out, block, max_payload):
+                answers[place] = error
+            else:
+                requests.append((out.subject, out.payload, block))
+                places.append(place)
+        replies = await self._nats.replies.ask(requests, PUBLISH_SECONDS)
+        for place, request, reply in zip(places, requests, replies, strict=True):
+            answers[place] = self._receipt(request[0], reply)
+        if any(isinstance(answer, NotUsable) for answer in answers):
+            answers = await self._whose_fault(messages, answers)
+        return answers
+
+    def _receipt(self, subject: str, reply: Any | None) -> Receipt | BridgeError:
+        if reply is None:
+            if denied := self._nats.denied(subject):
+                return NotUsable(denied, hint=f"allow this user to publish {subject}")
+            return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s")
+        if (reply.headers or {}).get("Status") == "503":
+            return NotUsable(f"no stream captures {subject}")
+        try:
+            ack = json.loads(reply.data)
+            if error := ack.get("error"):
+                return publish_error(error)
+            return Receipt(f"{ack['stream']}:{ack['seq']}", bool(ack.get("duplicate")))
+        except (ValueError, KeyError, AttributeError):
+            return Failed(f"what answered the publish to {subject} was no PubAck: does another subscriber reply there?")
+
+    async def _whose_fault(
+        self, messages: Sequence[Out], answers: Sequence[Receipt | BridgeError]
+    ) -> list[Receipt | BridgeError]:
+        """No stream took a subject. Where streams do capture others of the route's subjects, it is this message that is
+        wrong, and holding it would stop the rest; where none does, a human must act and every message waits."""
+        try:
+            known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).get("streams") or []
+        except BridgeError:
+            return list(answers)  # not to be found out now: they are held, and asked again
+        create = f'nats stream add NAME --subjects "{self._pattern}"'
+        return [
+            answer
+            if not isinstance(answer, NotUsable) or "no stream captures" not in answer.args[0]
+            else Refused(answer.args[0], hint=f"add it: nats stream edit {known[0]} --subjects …")
+            if known and "*" in self._pattern and self._pattern != getattr(out, "subject", None)
+            else NotUsable(answer.args[0], hint=create)
+            for out, answer in zip(messages, answers, strict=True)
+        ]
+
+
+def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | None:
+    # Found out by the server, each of these cuts the connection and takes every other message's ack with it.
+    total = len(block) + len(out.payload)
+    if total > max_payload:
+        return Refused(
+            f"{total:,} bytes with headers; the server takes {max_payload:,} (max_payload)",
+            hint="raise max_payload in the server's configuration (8MB is safe)",
+        )
+    if len(block) > HEADER_LIMIT:
+        return Refused(f"its headers take {len(block):,} bytes; JetStream takes {HEADER_LIMIT:,}")
+    if len(out.subject.encode()) > LINE_LIMIT - 200:  # the reply subject and the sizes share the line
+        return Refused(f"its subject takes {len(out.subject.encode()):,} bytes, too long for the server")
+    return None
+
+
+def _life(out: JetStreamOut) -> list[tuple[str, str]]:
+    """What is left of its life, in whole seconds: less than one is refused, and none is no reason to lose it."""
+    return [] if out.expires_at is None else [("Nats-TTL", str(max(1, int(out.expires_at - time.time()))))]
+
+
+def publish_error(error: Mapping[str, Any]) -> BridgeError:
+    """The error of a PubAck as ours, by err_code. Source: nats-server, server/errors.json."""
+    number = int(error.get("err_code", 0))
+    text = f"{error.get('description', 'refused')} (err_code {number})"
+    match number:
+        case 10060:
+            return Refused(text, hint="another stream captures this subject than destination.stream says")
+        case 10165 | 10166:  # the stream no longer takes a time to live
+            return NotUsable(text, hint="nats stream edit STREAM --allow-msg-ttl, or leave destination.ttl out")
+        case 10054 | 10097:  # message or headers larger than the stream takes
+            return Refused(text, hint="raise max_msg_size of the stream, or park it")
+        case 10077:  # discard new, and full: the same class as an outage, and nothing is wrong with the message
+            return Unavailable(f"the stream is full: {text}")
+        case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no room, offline, or the same id is being stored just now
+            return Unavailable(text)
+        case _:
+            return Unavailable(text) if int(error.get("code", 0)) >= 500 else Failed(text)
