@@ -27,8 +27,9 @@ format: $(READY)     ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-endurance: $(READY)  ## 20,000 messages, ten SIGKILLs, nothing lost, nothing twice (a few minutes)
+endurance: $(READY)  ## 20,000 messages through ten SIGKILLs; 10,000 in order through three (some minutes)
 	$(BIN)/python -m tests.endurance.kills
+	$(BIN)/python -m tests.endurance.order
 
 matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few minutes)
 	$(BIN)/python -m tests.endurance.matrix

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.markup import escape
 
 from bridge import __version__
 from bridge.core.errors import BridgeError, ConfigError
+
+if TYPE_CHECKING:
+    from bridge.verbs import parked
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -104,6 +107,119 @@ def schema(
     from bridge.verbs.schema import schema as verb
 
     raise typer.Exit(verb(markdown=markdown))
+
+
+parked_app = typer.Typer(no_args_is_help=True, help="Look at, redrive or drop what the routes have parked.")
+app.add_typer(parked_app, name="parked")
+
+Routes = Annotated[list[str] | None, typer.Option("--route", "-r", help="Only this route; may be repeated.")]
+Reason = Annotated[str, typer.Option(help="Only where the reason has this text in it.")]
+Older = Annotated[str, typer.Option(help="Only what was parked longer ago, like 2h.", show_default=False)]
+Newer = Annotated[str, typer.Option(help="Only what was parked since, like 15m.", show_default=False)]
+Ids = Annotated[list[str] | None, typer.Option("--id", help="Only this message; may be repeated.")]
+Limit = Annotated[int, typer.Option(min=0, help="At most so many; 0 is all.")]
+Rate = Annotated[float, typer.Option(min=0, help="At most so many a second; 0 is as fast as it goes.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def _choice(
+    routes: list[str] | None, reason: str, older: str, newer: str, ids: list[str] | None, limit: int
+) -> parked.Choice:
+    from bridge.verbs.parked import Choice, seconds
+
+    return Choice(
+        routes=tuple(routes or ()),
+        reason=reason,
+        older=seconds(older) if older else 0.0,
+        newer=seconds(newer) if newer else float("inf"),
+        ids=tuple(ids or ()),
+        limit=limit,
+    )
+
+
+@parked_app.command("list", epilog='Example: nats-sqs-bridge parked list --route payments-in --reason "no value"')
+def parked_list(
+    config: ConfigPath = None,
+    route: Routes = None,
+    reason: Reason = "",
+    older: Older = "",
+    newer: Newer = "",
+    message_id: Ids = None,
+    limit: Limit = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List what is parked: when, which route, which message, how often it was tried, and why.
+
+    Exits 1 if nothing is. A parking queue is read by receiving, so others see its messages only afterwards again.
+    """
+    from bridge.verbs.parked import show
+
+    choice = _choice(route, reason, older, newer, message_id, limit)
+    raise typer.Exit(show(config, os.environ, choice, as_json=as_json, whole=False))
+
+
+@parked_app.command("show", epilog="Example: nats-sqs-bridge parked show 5f4b1a0e-…")
+def parked_show(
+    message_id: Annotated[list[str], typer.Argument(help="Ids as `parked list` prints them.")],
+    config: ConfigPath = None,
+    route: Routes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show parked messages whole: body, attributes or headers, and where they came from. Exits 1 if none is found."""
+    from bridge.verbs.parked import show
+
+    choice = _choice(route, "", "", "", message_id, 0)
+    raise typer.Exit(show(config, os.environ, choice, as_json=as_json, whole=True))
+
+
+@parked_app.command(
+    "redrive", epilog="Example: nats-sqs-bridge parked redrive --route payments-in --older 1h --rate 50"
+)
+def parked_redrive(
+    config: ConfigPath = None,
+    route: Routes = None,
+    reason: Reason = "",
+    older: Older = "",
+    newer: Newer = "",
+    message_id: Ids = None,
+    limit: Limit = 0,
+    rate: Rate = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry parked messages after all, each through its own route, and take away what arrived.
+
+    Each keeps its original id, so one that did arrive before is recognised within the duplicate window.
+    What still cannot be carried stays parked and is named with the reason; then the exit code is 1.
+    """
+    from bridge.verbs.parked import redrive
+
+    choice = _choice(route, reason, older, newer, message_id, limit)
+    raise typer.Exit(redrive(config, os.environ, choice, rate=rate, dry_run=dry_run, quiet=quiet))
+
+
+@parked_app.command("drop", epilog='Example: nats-sqs-bridge parked drop --reason "SubscriptionConfirmation" --yes')
+def parked_drop(
+    config: ConfigPath = None,
+    route: Routes = None,
+    reason: Reason = "",
+    older: Older = "",
+    newer: Newer = "",
+    message_id: Ids = None,
+    limit: Limit = 0,
+    rate: Rate = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove parked messages for good. They are gone then: look at them with `parked list` first."""
+    from bridge.verbs.parked import drop
+
+    if not dry_run and not yes:
+        typer.confirm("What is dropped is gone for good. Drop?", abort=True)
+    choice = _choice(route, reason, older, newer, message_id, limit)
+    raise typer.Exit(drop(config, os.environ, choice, rate=rate, dry_run=dry_run, quiet=quiet))
 
 
 def main() -> None:

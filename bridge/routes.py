@@ -53,11 +53,12 @@ class OpenRoute:
 
 
 async def open_route(
-    route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, longest_poll: float = 20.0
+    route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, longest_poll: float = 20.0, reading: bool = True
 ) -> OpenRoute:
     """Destination first: nothing is taken from a source before there is a place for it.
 
-    `longest_poll` bounds one receive, in seconds. Raises NotUsable or Unavailable.
+    `longest_poll` bounds one receive, in seconds; not `reading`: the source is only looked at, beside a bridge that
+    reads it. Raises NotUsable or Unavailable.
     """
     policy = None if route.filter is None else FilterPolicy.parse(route.filter, route.filter_scope)
     passage = partial(Passage, route.name, skip_echo=route.echo == "skip")
@@ -99,7 +100,9 @@ async def open_route(
     parking = await _open_parking(route, nats, aws)
     assert isinstance(route.source, JetStreamSourceConfig)
     source = route.source
-    consumer = await open_consumer(nats, source.stream, source.consumer, source.filter_subjects, ordered=fifo)
+    consumer = await open_consumer(
+        nats, source.stream, source.consumer, source.filter_subjects, ordered=fifo and reading
+    )
     return OpenRoute(
         source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,

@@ -1,8 +1,8 @@
 """Messages that ran out of deliveries at a consumer of ours. JetStream stops delivering them and leaves them in the
 stream, where no consumer's count shows them; here they are found again, to be parked.
 
-While we run, the server's advisory names each. On a work queue they are also looked for once at start: whatever is
-still there below the consumer's ack floor is one. May not: touch a message before it is parked.
+While we run, the server's advisory names each. On a work queue they are also looked for now and then: when nothing is
+pending, whatever was delivered and is still there is one. May not: touch a message before it is parked.
 Source: nats-server, MAX_DELIVERIES advisory; ADR-31 (direct and by-sequence gets).
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from bridge.legs.nats import Headers, NatsConnection
 
 NOT_FOUND = 10037  # err_code: no message at this sequence
 AGAIN_SECONDS = 30.0
+LOOK_SECONDS = 60.0  # between two looks through a work queue for what no advisory told us of
 
 
 class Exhausted:
@@ -38,16 +39,19 @@ class Exhausted:
         self._known: dict[int, int] = {}  # sequence -> deliveries, not lent yet
         self._lent: dict[int, int] = {}
         self._generation = 0
-        self._look_again = 0.0
+        self._again = 0.0
+        self._look = 0.0
 
     async def found(self, limit: int) -> list[tuple[JetStreamMessage, BridgeError]]:
         """Up to `limit` messages and why each is hopeless. Never raises: what cannot be read now is tried again."""
         now = asyncio.get_running_loop().time()
-        if now < self._look_again:
+        if now < self._again:
             return []
         found: list[tuple[JetStreamMessage, BridgeError]] = []
         try:
             await self._listen()
+            if self._removes and now >= self._look:
+                await self._look_behind()
             for sequence in list(self._known)[:limit]:
                 if self._held(sequence):
                     del self._known[sequence]
@@ -60,7 +64,7 @@ class Exhausted:
                     times = f"{deliveries} times" if deliveries else "as often as its consumer allows"
                     found.append((message, Refused(f"delivered {times}, and never acknowledged")))
         except BridgeError as error:
-            self._look_again = now + AGAIN_SECONDS
+            self._again = now + AGAIN_SECONDS
             self._nats.report(f"messages that ran out of deliveries cannot be parked: {error}")
         return found
 
@@ -69,7 +73,7 @@ class Exhausted:
         deliveries = self._lent.pop(sequence, 0)
         if not parked:
             self._known[sequence] = deliveries
-            self._look_again = asyncio.get_running_loop().time() + AGAIN_SECONDS
+            self._again = asyncio.get_running_loop().time() + AGAIN_SECONDS
         elif self._removes:
             try:
                 await self._nats.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence, "no_erase": True})
@@ -91,21 +95,25 @@ class Exhausted:
 
         await client.subscribe(subject, cb=heard)
         self._generation = self._nats.generation
-        if self._removes:
-            async for sequence in self._left_behind():
-                self._known.setdefault(sequence, 0)
 
-    async def _left_behind(self) -> AsyncIterator[int]:
+    async def _look_behind(self) -> None:
         info = await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
-        config, floor = info["config"], int(info.get("ack_floor", {}).get("stream_seq", 0))
+        # The ack floor does not move past a message that ran out, so it tells nothing. The server gives a message up
+        # only when it is pulled for, so right after the start there may still be some pending.
+        if info.get("num_ack_pending"):
+            self._look = asyncio.get_running_loop().time() + 1.0
+            return
+        self._look = asyncio.get_running_loop().time() + LOOK_SECONDS
+        config, delivered = info["config"], int(info.get("delivered", {}).get("stream_seq", 0))
         for subject in config.get("filter_subjects") or [config.get("filter_subject") or ">"]:
             sequence = 1
-            while sequence <= floor:
+            while sequence <= delivered:
                 found = await self._get({"seq": sequence, "next_by_subj": subject})
-                if found is None or int(found["seq"]) > floor:
+                if found is None or (sequence := int(found["seq"])) > delivered:
                     break
-                yield int(found["seq"])
-                sequence = int(found["seq"]) + 1
+                if sequence not in self._lent:
+                    self._known.setdefault(sequence, 0)
+                sequence += 1
 
     async def _message(self, sequence: int, deliveries: int) -> JetStreamMessage | None:
         found = await self._get({"seq": sequence})

@@ -103,12 +103,13 @@ PIN = (
 @dataclass(slots=True, eq=False)
 class _Loan:
     """One message on loan. `reply` is the newest ack subject, empty for one that ran out of deliveries; `until` is loop
-    time."""
+    time. `lapsed`: another reader has the pin, and may have the message when its ack wait is over."""
 
     reply: str
     until: float
     sequence: int
     tended: bool = True
+    lapsed: bool = False
 
 
 class _Pull:
@@ -177,13 +178,16 @@ class JetStreamSource:
         if not handover.waiting:
             self._handover_began = now
         # What is due again is delivered before what is new: once every ack wait is over, one pull brings the missing.
-        if not handover.waiting or len(handover.kept) < KEPT or now - self._handover_began > self.consumer.longest_wait:
-            handover.keep((_sequence(each), each) for each in await self._receive(limit))
-        else:
-            await asyncio.sleep(0.5)
+        # Until then it pulls a little, for the pin goes to another reader when nobody asks.
+        full = len(handover.kept) >= KEPT and now - self._handover_began <= self.consumer.longest_wait
+        handover.keep(
+            (_sequence(each), each) for each in await self._receive(1 if handover.waiting and full else limit)
+        )
+        if handover.waiting and full:
+            await asyncio.sleep(0.2)
         if handover.waiting and handover.kept:
             before = self._settled
-            held = sum(loan.tended for loan in self._loans.values())
+            held = sum(loan.tended and not loan.lapsed for loan in self._loans.values())
             info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
             # What was settled meanwhile may have been gone already when the server counted.
             handover.told(pending=int(info.get("num_ack_pending", 0)), held=held - (self._settled - before))
@@ -254,7 +258,7 @@ class JetStreamSource:
             return
         where = f"consumer {self.consumer.name} of {self.consumer.stream}"
         if code == "423" and self.consumer.group is not None:
-            self._pin = ""  # another reader has the pin now; without one, the next pull waits for its turn
+            await self._lost_pin()
             return
         if code == "503" or "deleted" in text.lower():
             # Nobody answers for the consumer: it is gone, or has no leader just now. INFO tells which.
@@ -266,6 +270,19 @@ class JetStreamSource:
             raise NotUsable(f"{where} refuses the pull: {code} {text}", hint="is it a consumer with priority groups?")
         raise Unavailable(f"{where}: {code} {text}")
 
+    async def _lost_pin(self) -> None:
+        """Another reader has the pin. What we carry we finish, as long as our leases last; what we only keep is its."""
+        self._pin = ""  # without one, the next pull waits for its turn
+        for loan in self._loans.values():
+            loan.lapsed = True
+        await self._give_back_kept()
+
+    async def _give_back_kept(self) -> None:
+        if self._handover is not None and self._handover.kept:
+            kept = [self._handover.kept.pop(sequence) for sequence in sorted(self._handover.kept)]
+            with suppress(BridgeError):
+                await self.release(kept)
+
     def _lend(self, message: Any) -> Delivery | None:
         """A delivery for a new message; None for a status, and for one we still hold: its new ack subject is kept."""
         meta = parse_ack_subject(message.reply) if message.reply else None
@@ -275,7 +292,7 @@ class JetStreamSource:
             self._handover.numbered(meta.consumer_sequence)
         until = asyncio.get_running_loop().time() + self.consumer.ack_wait
         if loan := self._loans.get(meta.sequence):
-            loan.reply, loan.until = message.reply, until
+            loan.reply, loan.until, loan.lapsed = message.reply, until, False
             return None
         loan = self._loans[meta.sequence] = _Loan(message.reply, until, meta.sequence)
         headers = message.headers
@@ -369,10 +386,7 @@ class JetStreamSource:
         try:
             await self._tend()
         finally:
-            if self._handover is not None and self._handover.kept:
-                kept = [self._handover.kept.pop(sequence) for sequence in sorted(self._handover.kept)]
-                with suppress(BridgeError):
-                    await self.release(kept)
+            await self._give_back_kept()
 
     async def _tend(self) -> None:
         """+WPI restarts the whole ack wait; sent at a third of it, one may get lost."""
@@ -380,7 +394,11 @@ class JetStreamSource:
         third = self.consumer.ack_wait / 3
         while True:
             await asyncio.sleep(third / 2)
-            due = [loan for loan in self._loans.values() if loan.tended and loan.until - loop.time() < 2 * third]
+            due = [
+                loan
+                for loan in self._loans.values()
+                if loan.tended and not loan.lapsed and loan.until - loop.time() < 2 * third
+            ]
             if not due:
                 continue
             try:

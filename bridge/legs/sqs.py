@@ -123,15 +123,8 @@ class SqsSource:
             loan.handle, loan.first, loan.until = handle, now, now + self._lease
             return None
         loan = self._loans[name] = _Loan(name, handle, now, now + self._lease)
-        system = message.get("Attributes") or {}
-        body = SqsMessage(
-            message_id=name,
-            body=message.get("Body", ""),
-            queue=self.queue.name,
-            queue_arn=self.queue.arn,
-            attributes={key: _attribute(each) for key, each in (message.get("MessageAttributes") or {}).items()},
-            system=system,
-        )
+        body = sqs_message(message, self.queue)
+        system = body.system
         sent_at = float(system.get("SentTimestamp", 0)) / 1000 or time.time()
         attempt = int(system.get("ApproximateReceiveCount", 1))
         return Delivery(body, name, attempt, sent_at, time.monotonic(), loan)
@@ -302,6 +295,18 @@ class SqsDestination:
             QueueUrl=self.queue.url,
             Entries=entries,
         )
+
+
+def sqs_message(message: Any, queue: Queue) -> SqsMessage:
+    """One message as ReceiveMessage has it."""
+    return SqsMessage(
+        message_id=message["MessageId"],
+        body=message.get("Body", ""),
+        queue=queue.name,
+        queue_arn=queue.arn,
+        attributes={key: _attribute(each) for key, each in (message.get("MessageAttributes") or {}).items()},
+        system=message.get("Attributes") or {},
+    )
 
 
 def attribute_entries(attributes: Any) -> dict[str, dict[str, Any]]:

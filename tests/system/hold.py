@@ -1,11 +1,14 @@
-"""A gate in front of SQS: holds the calls of one operation for ever, or answers all with an error for a while."""
+"""A gate in front of SQS: holds the calls of one operation for ever, answers all with an error for a while, or lets
+some fail at random, as they do in a bad hour."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -13,7 +16,8 @@ from aiohttp import web
 
 class Gate:
     """Runs in a thread of its own. `held` counts the calls of `operation` it keeps; they are never answered. While
-    `trouble` is set to (status, error name), every call gets that, and `refused` counts them."""
+    `trouble` is set to (status, error name), every call gets that, and `refused` counts them. With a `chance`, so many
+    calls fail before they are done, so many after, and so many batches in part; `failed` counts them."""
 
     def __init__(self, target: str, operation: str = "") -> None:
         self.target = target
@@ -21,6 +25,9 @@ class Gate:
         self.held = 0
         self.refused = 0
         self.trouble: tuple[int, str] | None = None
+        self.chance = 0.0
+        self.failed = 0
+        self._random = random.Random(1)
         self.url = ""
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
@@ -40,6 +47,11 @@ class Gate:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
+    def _strikes(self) -> bool:
+        struck = self._random.random() < self.chance
+        self.failed += struck
+        return struck
+
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with aiohttp.ClientSession() as session:
@@ -54,11 +66,19 @@ class Gate:
                     assert self._stop is not None
                     await self._stop.wait()
                     return web.Response(status=503)
+                if self._strikes():
+                    return web.json_response({"__type": "InternalError", "message": "before"}, status=500)
                 headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
                 url = self.target + request.path_qs
-                async with session.request(request.method, url, data=await request.read(), headers=headers) as answer:
+                body, spoiled = await request.read(), None
+                if b'"Entries"' in body and self._strikes():
+                    body, spoiled = _without_one(body, self._random)
+                async with session.request(request.method, url, data=body, headers=headers) as answer:
                     kept = {k: v for k, v in answer.headers.items() if k.lower().startswith(("x-amz", "content-type"))}
-                    return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+                    text = await answer.read()
+                if self._strikes():
+                    return web.json_response({"__type": "InternalError", "message": "after"}, status=500)
+                return web.Response(status=answer.status, body=_with(text, spoiled), headers=kept)
 
             app = web.Application(client_max_size=8 * 2**20)
             app.router.add_route("*", "/{tail:.*}", forward)
@@ -70,3 +90,20 @@ class Gate:
             self._ready.set()
             await self._stop.wait()
             await runner.cleanup()
+
+
+def _without_one(body: bytes, chance: random.Random) -> tuple[bytes, dict[str, Any] | None]:
+    """The batch without one of its entries (if it has several), and that entry."""
+    document = json.loads(body)
+    if len(document["Entries"]) < 2:
+        return body, None
+    spoiled = document["Entries"].pop(chance.randrange(len(document["Entries"])))
+    return json.dumps(document).encode(), spoiled
+
+
+def _with(answer: bytes, spoiled: dict[str, Any] | None) -> bytes:
+    if spoiled is None:
+        return answer
+    document = json.loads(answer)
+    failed = {"Id": spoiled["Id"], "Code": "InternalError", "SenderFault": False, "Message": "in part"}
+    return json.dumps({**document, "Failed": [*document.get("Failed", []), failed]}).encode()

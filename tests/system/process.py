@@ -25,6 +25,7 @@ class Bridge:
 
     def __init__(self, folder: Path, routes: list[dict[str, Any]], *, nats: str, aws: str, **more: Any) -> None:
         self.port = free_port()
+        self.route = str(routes[0]["name"]) if routes else ""
         self.config = folder / "bridge.yaml"
         self.log = folder / "bridge.log"
         document = {

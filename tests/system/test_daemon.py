@@ -310,6 +310,16 @@ def test_status_is_json_with_everything_an_operator_asks_for(tmp_path: Path, aws
         document = json.loads(bridge.get("/status")[1])
     assert document["connections"] == {"default": "connected"}
     assert set(document["routes"][name]) == {
-        *("state", "source", "destination", "trouble", "failures", "messages", "last_carried", "in_flight_messages"),
+        *(
+            "state",
+            "source",
+            "destination",
+            "trouble",
+            "failures",
+            "messages",
+            "last_carried",
+            "in_flight_messages",
+            "blocked",
+        ),
         *("source_pending_messages", "source_in_flight_messages", "source_delayed_messages"),
     }

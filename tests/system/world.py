@@ -81,6 +81,19 @@ class Nats:
 
         asyncio.run(scene())
 
+    def take(self, stream: str, consumer: str, count: int) -> None:
+        """Pulls so many and leaves them unacknowledged."""
+
+        async def scene() -> None:
+            async with NatsConnection(NatsOptions((self.url,))) as nats:
+                client = await nats.live()
+                subscription = await client.jetstream().pull_subscribe_bind(consumer, stream)
+                taken = 0
+                while taken < count:
+                    taken += len(await subscription.fetch(count - taken, timeout=20))
+
+        asyncio.run(scene())
+
     def bodies(self, stream: str) -> list[str]:
         """Every payload in the stream, in order."""
 

@@ -27,6 +27,7 @@ OURS = ("nats-", "sqs-", "sns-", "bridge-")  # prefixes, in any case: what NATS 
 _ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for the server speaking
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
 _ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!(?i:aws|amazon)\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Pairs = Iterable[tuple[str, str]]
@@ -50,7 +51,9 @@ def _header_name(name: str) -> str | None:
 def header_safe(value: str) -> bool:
     """Whether a header carries `value` unchanged: clients strip blanks and replace line breaks; control characters and
     empty values are nobody's friend."""
-    return value.isprintable() and value != "" and value[0] != " " and value[-1] != " "
+    if value.isprintable():
+        return value != "" and value[0] != " " and value[-1] != " "
+    return value == value.strip() and _CONTROL.search(value) is None
 
 
 def base64_of(value: str | bytes) -> str:
@@ -140,6 +143,8 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
                 attribute = _restored(name, value, single)
             except ValueError:
                 continue
+            if not header_safe(value):
+                continue  # on its way back it would be encoded, and not read like this again
             # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute.
             if name not in attributes and sendable(name, attribute):
                 attributes[name] = attribute

@@ -1,20 +1,24 @@
-"""A message that cannot be carried, as the parking place keeps it: original bytes, attributes and why.
+"""A message that cannot be carried, as the parking place keeps it: original bytes, attributes and why; and back, to be
+carried after all.
 
-Total: any delivery and any reason give a message. May not: interpret the body, or depend on why it was parked.
+Total: any delivery and any reason give a message, and `parked_in_jetstream` and `parked_in_sqs` give it back as it was.
+May not: interpret the body, or depend on why it was parked.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from bridge.core.errors import BridgeError
-from bridge.core.mapping.headers import base64_of, packed, sendable
+from bridge.core.mapping.headers import base64_of, packed, sendable, unpacked
 from bridge.core.mapping.nats_to_sqs import ATTRIBUTES
-from bridge.core.mapping.note import body_of
+from bridge.core.mapping.note import ENCODING, body_of, payload_of
 from bridge.core.mapping.sizes import header_bytes
 from bridge.core.mapping.subject import fifo_id
-from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Out, SqsMessage, SqsOut
+from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Message, Out, SqsMessage, SqsOut
 from bridge.core.route import Delivery, Park
 
 HEADER_ROOM = 60_000  # of the 65,535 bytes JetStream takes; the message id and the frame come on top
@@ -83,6 +87,70 @@ def park_to_sqs(*, route: str, source: str, fifo: bool) -> Park:
     return park
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What a parking place holds. `message` is the original, as the route got it; `attempt` counts its deliveries."""
+
+    message: Message
+    id: str
+    route: str
+    reason: str
+    attempt: int
+
+
+def parked_in_jetstream(kept: JetStreamMessage) -> Parked | None:
+    """None for a message that is none of ours."""
+    try:
+        headers = {name: kept.header(f"Bridge-Parked-{name}") or "" for name in ("Id", "Route", "Reason", "Attempt")}
+        if kept.header("Bridge-Parked-Format") == "json":
+            document = json.loads(kept.payload)
+            payload, meta = base64.b64decode(document["body"], validate=True), document["meta"]
+        else:
+            payload, meta = kept.payload, json.loads(kept.header("Bridge-Parked-Meta") or "")
+        attempt = int(headers["Attempt"])
+        return Parked(_original(payload, meta, attempt), headers["Id"], headers["Route"], headers["Reason"], attempt)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def parked_in_sqs(kept: SqsMessage) -> Parked | None:
+    """None for a message that is none of ours."""
+    try:
+        note = json.loads(str(kept.attributes["bridge.parked"].value))
+        payload = payload_of(kept.body, kept.attributes.get(ENCODING))
+        meta = note["meta"]
+        if meta["kind"] == "sqs":
+            beside = {name: each for name, each in kept.attributes.items() if name not in (ENCODING, "bridge.parked")}
+            meta = {**meta, "attributes": {**meta["attributes"], **packed(beside)}}
+        payload = kept.body.encode() if payload is None else payload
+        original = _original(payload, meta, note["attempt"])
+        return Parked(original, note["id"], note["route"], note["reason"], note["attempt"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _original(payload: bytes, meta: Any, attempt: int) -> Message:
+    if meta["kind"] == "sqs":
+        arn = str(meta["queue_arn"])
+        return SqsMessage(
+            message_id=meta["message_id"],
+            body=payload.decode("utf-8", "surrogatepass"),
+            queue=arn.rpartition(":")[2],
+            queue_arn=arn,
+            attributes=unpacked(meta["attributes"]),
+            system=dict(meta["system"]),
+        )
+    return JetStreamMessage(
+        subject=meta["subject"],
+        payload=payload,
+        stream=meta["stream"],
+        sequence=int(meta["seq"]),
+        timestamp=float(meta["timestamp"]),
+        delivered=attempt,
+        headers=tuple((name, value) for name, value in meta["headers"]),
+    )
+
+
 def _payload(delivery: Delivery) -> bytes:
     match delivery.message:
         case SqsMessage(body=body):
@@ -110,6 +178,7 @@ def _meta(delivery: Delivery) -> dict[str, Any]:
                 "subject": message.subject,
                 "stream": message.stream,
                 "seq": message.sequence,
+                "timestamp": message.timestamp,
                 "headers": [list(pair) for pair in message.headers],
             }
         case _:

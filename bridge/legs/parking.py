@@ -1,0 +1,159 @@
+"""Parking places as a human goes through them: look at what is parked, and take away what is dealt with.
+
+May not: take anything away that it was not told to, or decide whether a message can be carried by now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from bridge.core.errors import BridgeError, NotUsable, Unavailable
+from bridge.core.mapping.parked import Parked, parked_in_jetstream, parked_in_sqs
+from bridge.core.models import JetStreamMessage
+from bridge.legs.aws import AwsConnection
+from bridge.legs.nats import Headers, NatsConnection
+from bridge.legs.sqs import Queue, open_queue, sqs_message
+
+HIDE_SECONDS = 120  # how long a parking queue hides what is being looked at; renewed by every look
+NO_MESSAGE = "(err_code 10037)"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """One message in a parking place. `at`: when it was parked, in seconds since the epoch; `size` in bytes; `token`
+    belongs to the place."""
+
+    parked: Parked
+    at: float
+    size: int
+    token: object
+
+
+class Shelf(Protocol):
+    """A parking place."""
+
+    def look(self) -> AsyncIterator[Shelved]:
+        """Everything of ours in it, oldest first where it has an order. Raises NotUsable, Unavailable."""
+        ...
+
+    async def take_away(self, shelved: Shelved) -> None:
+        """Removes one message for good. Raises a BridgeError if that is not certain."""
+        ...
+
+
+class StreamShelf:
+    """Parked messages in a stream, read by sequence: no consumer is made, and nothing is marked as read."""
+
+    def __init__(self, nats: NatsConnection, stream: str, subject: str) -> None:
+        self._nats = nats
+        self._stream = stream
+        self._subject = subject
+
+    async def look(self) -> AsyncIterator[Shelved]:
+        sequence = 1
+        while (found := await self._next(sequence)) is not None:
+            sequence = int(found["seq"]) + 1
+            at = datetime.fromisoformat(found["time"]).timestamp()
+            payload, block = base64.b64decode(found.get("data", "")), base64.b64decode(found.get("hdrs", ""))
+            headers = Headers.parse(block).pairs if block else ()
+            kept = JetStreamMessage(found["subject"], payload, self._stream, sequence - 1, at, 1, headers)
+            if (parked := parked_in_jetstream(kept)) is not None:
+                yield Shelved(parked, at, len(payload), sequence - 1)
+
+    async def _next(self, sequence: int) -> dict[str, Any] | None:
+        request = {"seq": sequence, "next_by_subj": self._subject}
+        try:
+            answer = await self._nats.api(f"STREAM.MSG.GET.{self._stream}", request)
+        except (NotUsable, Unavailable):
+            raise
+        except BridgeError as error:
+            if NO_MESSAGE in str(error):
+                return None
+            raise
+        message: dict[str, Any] = answer["message"]
+        return message
+
+    async def take_away(self, shelved: Shelved) -> None:
+        await self._nats.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": shelved.token})
+
+
+class QueueShelf:
+    """Parked messages in a queue. To look is to receive: what is seen is hidden from others until the end of the look.
+    A FIFO queue shows ten messages of a group at a time."""
+
+    def __init__(self, aws: AwsConnection, queue: Queue) -> None:
+        self._aws = aws
+        self._queue = queue
+        self._seen: dict[str, str] = {}
+
+    async def look(self) -> AsyncIterator[Shelved]:
+        empty = 0
+        while empty < 2:  # a short look asks some of the servers; two in a row that bring nothing are an end
+            answer = await self._call(
+                "receive_message",
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=1,
+                VisibilityTimeout=HIDE_SECONDS,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+            fresh = [each for each in answer.get("Messages") or () if each["MessageId"] not in self._seen]
+            empty = 0 if fresh else empty + 1
+            self._seen |= {each["MessageId"]: each["ReceiptHandle"] for each in fresh}  # whoever looks may stop early
+            for each in fresh:
+                kept = sqs_message(each, self._queue)
+                if (parked := parked_in_sqs(kept)) is not None:
+                    at = float(kept.system.get("SentTimestamp", 0)) / 1000 or time.time()
+                    yield Shelved(parked, at, len(kept.body.encode("utf-8", "surrogatepass")), each["MessageId"])
+
+    async def take_away(self, shelved: Shelved) -> None:
+        handle = self._seen.pop(str(shelved.token))
+        await self._call("delete_message", ReceiptHandle=handle)
+
+    async def put_back(self) -> None:
+        """Shows what was seen and not taken away to others again."""
+        handles, self._seen = list(self._seen.values()), {}
+        for start in range(0, len(handles), 10):
+            entries = [
+                {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                for n, handle in enumerate(handles[start : start + 10])
+            ]
+            await self._call("change_message_visibility_batch", Entries=entries)
+
+    async def keep_hidden(self) -> None:
+        """Renews what is seen, until cancelled: a long look must not show the same message twice."""
+        while True:
+            await asyncio.sleep(HIDE_SECONDS / 3)
+            for handle in list(self._seen.values()):
+                await self._call("change_message_visibility", ReceiptHandle=handle, VisibilityTimeout=HIDE_SECONDS)
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        return await self._aws.call("sqs", operation, about=self._queue.name, QueueUrl=self._queue.url, **arguments)
+
+
+async def streams_holding(nats: NatsConnection, subject: str) -> Sequence[str]:
+    """The streams that capture a parking subject. Raises NotUsable if there is none."""
+    names = (await nats.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+    if not names:
+        raise NotUsable(f"no stream captures {subject}", hint=f'nats stream add PARKED --subjects "{subject}"')
+    return [str(name) for name in names]
+
+
+@asynccontextmanager
+async def queue_shelf(aws: AwsConnection, name: str) -> AsyncIterator[QueueShelf]:
+    """A parking queue, whose messages are visible again afterwards."""
+    shelf = QueueShelf(aws, await open_queue(aws, name))
+    async with asyncio.TaskGroup() as group:
+        hiding = group.create_task(shelf.keep_hidden())
+        try:
+            yield shelf
+        finally:
+            hiding.cancel()
+            await shelf.put_back()

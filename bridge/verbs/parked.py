@@ -1,0 +1,289 @@
+"""`parked`: goes through what the routes have parked, shows it, carries it after all, or drops it.
+
+May not: take a message out of its parking place before it is durable at its destination, unless told to drop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bridge.config import Config, JetStreamParkingConfig, RouteConfig, SqsParkingConfig, load
+from bridge.core.errors import BridgeError, ConfigError, Unmappable
+from bridge.core.mapping.headers import base64_of, packed
+from bridge.core.models import JetStreamMessage, SqsMessage
+from bridge.core.route import Receipt, Skip
+from bridge.legs.aws import AwsConnection
+from bridge.legs.nats import NatsConnection
+from bridge.legs.parking import Shelf, Shelved, StreamShelf, queue_shelf, streams_holding
+from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route
+from bridge.verbs import loop_factory
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which parked messages are meant. Ages in seconds; `reason` is found anywhere in the reason, in any case."""
+
+    routes: tuple[str, ...] = ()
+    reason: str = ""
+    older: float = 0.0
+    newer: float = float("inf")
+    ids: tuple[str, ...] = ()
+    limit: int = 0
+
+    def means(self, shelved: Shelved, now: float) -> bool:
+        parked = shelved.parked
+        return (
+            self.reason.lower() in parked.reason.lower()
+            and self.older <= now - shelved.at <= self.newer
+            and (not self.ids or parked.id in self.ids)
+        )
+
+
+def seconds(text: str) -> float:
+    """`90s`, `15m`, `2h` or `3d` in seconds. Raises ConfigError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None:
+        raise ConfigError(f"{text!r} is no age", hint="write one like 90s, 15m, 2h or 3d")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def show(path: Path | None, environ: Mapping[str, str], choice: Choice, *, as_json: bool, whole: bool) -> int:
+    """Lists what is parked; `whole` prints each message with its body. Returns 1 if nothing was found."""
+
+    async def look(world: _World) -> int:
+        found = []
+        async for route, _, shelved in world.chosen(choice):
+            if as_json:
+                typer.echo(json.dumps(_document(route, shelved, whole=whole)))
+            elif whole:
+                _print_whole(route, shelved)
+            found.append((route, shelved))
+        if not as_json and not whole:
+            Console().print(_table(found))
+        return 0 if found else 1
+
+    return _run(path, environ, look)
+
+
+def redrive(
+    path: Path | None, environ: Mapping[str, str], choice: Choice, *, rate: float, dry_run: bool, quiet: bool
+) -> int:
+    """Carries each through its own route and then takes it away. Returns 1 if some stay parked."""
+
+    async def carry(world: _World) -> int:
+        opened: dict[str, OpenRoute] = {}
+        stayed = 0
+
+        async def one(route: RouteConfig, shelf: Shelf, shelved: Shelved) -> str | None:
+            if route.name not in opened:
+                opened[route.name] = await world.open(route)
+            if (problem := await _carried(opened[route.name], shelved, dry_run=dry_run)) is not None:
+                return problem
+            if not dry_run:
+                await shelf.take_away(shelved)
+            return None
+
+        stayed = await _each(world, choice, one, "would be carried" if dry_run else "carried", rate=rate, quiet=quiet)
+        return 1 if stayed else 0
+
+    return _run(path, environ, carry)
+
+
+def drop(
+    path: Path | None, environ: Mapping[str, str], choice: Choice, *, rate: float, dry_run: bool, quiet: bool
+) -> int:
+    """Removes each for good."""
+
+    async def remove(world: _World) -> int:
+        async def one(route: RouteConfig, shelf: Shelf, shelved: Shelved) -> str | None:  # noqa: ARG001
+            if not dry_run:
+                await shelf.take_away(shelved)
+            return None
+
+        stayed = await _each(world, choice, one, "would be dropped" if dry_run else "dropped", rate=rate, quiet=quiet)
+        return 1 if stayed else 0
+
+    return _run(path, environ, remove)
+
+
+async def _carried(opened: OpenRoute, shelved: Shelved, *, dry_run: bool) -> str | None:
+    """Carries one message as its route would; why it stays, or None. It keeps its id, so what was carried before is
+    recognised by the destination."""
+    try:
+        mapped = opened.mapping(shelved.parked.message)
+    except Unmappable as error:
+        return str(error)
+    if isinstance(mapped, Skip):
+        return f"the route leaves it out: {mapped.why}"
+    if dry_run:
+        return None
+    (answer,) = await opened.destination.publish([mapped.out])
+    return None if isinstance(answer, Receipt) else str(answer)
+
+
+Act = Callable[[RouteConfig, Shelf, Shelved], Awaitable[str | None]]
+
+
+async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: float, quiet: bool) -> int:
+    """Does it to each, at most `rate` a second (0: as fast as it goes). Returns how many stay where they are."""
+    errors = Console(stderr=True, soft_wrap=True)
+    good, stayed = 0, 0
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task("looking", total=None)
+        began = time.monotonic()
+        async for route, shelf, shelved in world.chosen(choice):
+            if rate and (ahead := (good + stayed) / rate - (time.monotonic() - began)) > 0:
+                await asyncio.sleep(ahead)
+            try:
+                problem = await act(route, shelf, shelved)
+            except BridgeError as error:
+                problem = str(error)
+            if problem is None:
+                good += 1
+            else:
+                stayed += 1
+                errors.print(f"[yellow]stays[/] {escape(shelved.parked.id)}: {escape(problem)}", highlight=False)
+            progress.update(task, description=f"{good:,} {done}, {stayed:,} stay")
+    typer.echo(f"{good:,} {done}, {stayed:,} stay parked.")
+    return stayed
+
+
+def _run(path: Path | None, environ: Mapping[str, str], work: Callable[[_World], Awaitable[int]]) -> int:
+    config = load(path, environ)
+
+    async def scene() -> int:
+        async with AsyncExitStack() as stack:
+            return await work(_World(config, stack))
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(scene())
+
+
+class _World:
+    """The routes' parking places, opened when they are asked for."""
+
+    def __init__(self, config: Config, stack: AsyncExitStack) -> None:
+        self._config = config
+        self._stack = stack
+        self._nats: dict[str | None, NatsConnection] = {}
+        self._aws: dict[str | None, AwsConnection] = {}
+
+    async def chosen(self, choice: Choice) -> AsyncIterator[tuple[RouteConfig, Shelf, Shelved]]:
+        known = {route.name for route in self._config.routes}
+        if unknown := [name for name in choice.routes if name not in known]:
+            raise ConfigError(f"there is no route {unknown[0]}", hint=f"there is {', '.join(sorted(known))}")
+        routes = [route for route in self._config.routes if not choice.routes or route.name in choice.routes]
+        if not any(route.parking for route in routes):
+            raise ConfigError("none of these routes has a parking place", hint="set `parking` on the route")
+        now, count = time.time(), 0
+        for route in routes:
+            for shelf in await self._shelves(route):
+                async for shelved in shelf.look():
+                    if shelved.parked.route == route.name and choice.means(shelved, now):
+                        yield route, shelf, shelved
+                        count += 1
+                        if count == choice.limit:
+                            return
+
+    async def open(self, route: RouteConfig) -> OpenRoute:
+        return await open_route(route, await self._nats_of(route), await self._aws_of(route), reading=False)
+
+    async def _shelves(self, route: RouteConfig) -> list[Shelf]:
+        match route.parking:
+            case None:
+                return []
+            case JetStreamParkingConfig(subject=subject):
+                nats = await self._nats_of(route)
+                return [StreamShelf(nats, name, subject) for name in await streams_holding(nats, subject)]
+            case SqsParkingConfig(queue=queue):
+                return [await self._stack.enter_async_context(queue_shelf(await self._aws_of(route), queue))]
+            case _:
+                assert_never(route.parking)
+
+    async def _nats_of(self, route: RouteConfig) -> NatsConnection:
+        if route.nats not in self._nats:
+            connection = NatsConnection(nats_options(nats_config(self._config, route)), name=route.nats or "default")
+            self._nats[route.nats] = await self._stack.enter_async_context(connection)
+        return self._nats[route.nats]
+
+    async def _aws_of(self, route: RouteConfig) -> AwsConnection:
+        if route.aws not in self._aws:
+            connection = AwsConnection(aws_options(aws_config(self._config, route), pool=20))
+            self._aws[route.aws] = await self._stack.enter_async_context(connection)
+        return self._aws[route.aws]
+
+
+def _table(found: list[tuple[RouteConfig, Shelved]]) -> Table:
+    table = Table("parked", "route", "id", "tries", "bytes", "reason", title=f"{len(found):,} parked")
+    for route, shelved in found:
+        parked = shelved.parked
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(shelved.at))
+        table.add_row(
+            when, route.name, escape(parked.id), str(parked.attempt), f"{shelved.size:,}", escape(parked.reason)
+        )
+    return table
+
+
+def _document(route: RouteConfig, shelved: Shelved, *, whole: bool) -> dict[str, Any]:
+    parked = shelved.parked
+    document: dict[str, Any] = {
+        "route": route.name,
+        "id": parked.id,
+        "parked_at": round(shelved.at, 3),
+        "attempt": parked.attempt,
+        "bytes": shelved.size,
+        "reason": parked.reason,
+    }
+    return {**document, "message": _message(parked.message)} if whole else document
+
+
+def _message(message: SqsMessage | JetStreamMessage) -> dict[str, Any]:
+    match message:
+        case SqsMessage():
+            return {
+                "message_id": message.message_id,
+                "queue_arn": message.queue_arn,
+                "system": dict(message.system),
+                "attributes": packed(message.attributes),
+                "body": message.body,
+            }
+        case JetStreamMessage():
+            document: dict[str, Any] = {
+                "subject": message.subject,
+                "stream": message.stream,
+                "seq": message.sequence,
+                "headers": message.headers,
+            }
+            try:
+                return {**document, "payload": message.payload.decode()}
+            except UnicodeDecodeError:
+                return {**document, "payload_base64": base64_of(message.payload)}
+        case _:
+            assert_never(message)
+
+
+def _print_whole(route: RouteConfig, shelved: Shelved) -> None:
+    document = _document(route, shelved, whole=True)
+    message = document.pop("message")
+    for name, value in {**document, **message}.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        typer.echo(f"{name:<12} {text}")
+    typer.echo("")
