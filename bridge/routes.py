@@ -31,6 +31,7 @@ from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate
 from bridge.core.route import Destination, Mapping, Source
 from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
 from bridge.legs.jetstream import JetStreamSource, open_consumer
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic
@@ -60,6 +61,7 @@ async def open_route(
     `longest_poll` bounds one receive, in seconds; not `reading`: the source is only looked at, beside a bridge that
     reads it. Raises NotUsable or Unavailable.
     """
+    destination: Destination
     policy = None if route.filter is None else FilterPolicy.parse(route.filter, route.filter_scope)
     passage = partial(Passage, route.name, skip_echo=route.echo == "skip")
     match route.destination:
@@ -71,7 +73,7 @@ async def open_route(
             queue = await open_queue(aws, route.source.queue)
             return OpenRoute(
                 source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
-                destination=stream,
+                destination=_claim_checked(stream, route, nats, aws, fetches=route.source.pointers == "fetch"),
                 mapping=sqs_to_nats(
                     template,
                     envelope=route.source.envelope,
@@ -79,6 +81,7 @@ async def open_route(
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
                     life=queue.retention if to.ttl == "retention" else None,
+                    fetch=route.source.pointers == "fetch",
                 ),
                 parking=parking,
                 receivers=route.source.receivers,
@@ -88,7 +91,7 @@ async def open_route(
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
             fifo, name, arn = target.fifo, f"sqs {target.name}", target.arn
-            destination: Destination = SqsDestination(aws, target)
+            destination = _claim_checked(SqsDestination(aws, target), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
@@ -113,6 +116,16 @@ async def open_route(
         source_name=f"jetstream {consumer.stream}/{consumer.name}",
         destination_name=name,
     )
+
+
+def _claim_checked(
+    inner: Sized, route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, fetches: bool
+) -> Destination:
+    if route.claim_check is None and not fetches:
+        return inner
+    stores: dict[Store, Payloads] = {"s3": S3Payloads(aws), "object_store": ObjectPayloads(nats)}
+    to = route.claim_check
+    return ClaimChecked(inner, stores, None if to is None else Kept(to.kind, to.bucket, to.prefix))
 
 
 async def _open_parking(route: RouteConfig, nats: NatsConnection, aws: AwsConnection) -> Parking | None:
@@ -183,6 +196,7 @@ def aws_options(config: AwsConfig, *, pool: int) -> AwsOptions:
     return AwsOptions(
         region=config.region,
         endpoint_url=config.endpoint_url,
+        s3_endpoint_url=config.s3_endpoint_url,
         profile=config.profile,
         role_arn=config.role_arn,
         external_id=config.external_id,

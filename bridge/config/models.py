@@ -193,6 +193,7 @@ class AwsConfig(Section):
 
     region: str | None = Field(None, description="Region, like eu-west-1.")
     endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="For emulators and private endpoints.")
+    s3_endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="The same, for S3 (claim checks).")
     profile: str | None = Field(None, description="A profile of the shared AWS configuration.")
     role_arn: Annotated[str, _said(_role)] | None = Field(None, description="A role to assume, renewed by itself.")
     external_id: str | None = Field(
@@ -233,6 +234,9 @@ class SqsSourceConfig(Section):
     queue: QueueName = Field(description="Name, URL or ARN.")
     envelope: Literal["auto", "never"] = Field(
         "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left alone."
+    )
+    pointers: Literal["fetch", "keep"] = Field(
+        "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
     )
     wait_seconds: int = Field(20, ge=1, le=20, description="Long poll, in seconds; at most 60 % of shutdown_timeout.")
     receivers: int = Field(4, ge=1, le=32, description="Most long polls side by side; an idle route keeps one.")
@@ -300,6 +304,22 @@ class SqsParkingConfig(Section):
     queue: QueueName = Field(description="Name, URL or ARN.")
 
 
+class S3ClaimCheckConfig(Section):
+    """Keeps what is too large in S3, with the pointers of Amazon's extended client."""
+
+    kind: Literal["s3"] = Field(description="s3")
+    bucket: str = Field(min_length=3, max_length=63, description="Bucket; it must exist.")
+    prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the keys begin with.")
+
+
+class ObjectStoreClaimCheckConfig(Section):
+    """Keeps what is too large in a JetStream Object Store."""
+
+    kind: Literal["object_store"] = Field(description="object_store")
+    bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Bucket; it must exist.")
+    prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the names begin with.")
+
+
 class RouteConfig(Section):
     """Carries messages from one source to one destination: sqs to jetstream, jetstream to sqs, jetstream to sns."""
 
@@ -312,6 +332,9 @@ class RouteConfig(Section):
     ] = Field(description="Where they go.")
     parking: Annotated[JetStreamParkingConfig | SqsParkingConfig, Field(discriminator="kind")] | None = Field(
         None, description="Where messages go that can never be carried; without it they are left to the source."
+    )
+    claim_check: Annotated[S3ClaimCheckConfig | ObjectStoreClaimCheckConfig, Field(discriminator="kind")] | None = (
+        Field(None, description="Where payloads go that are too large for the destination; without it they are parked.")
     )
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")

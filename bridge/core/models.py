@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,15 @@ class Attribute:
     @property
     def is_binary(self) -> bool:
         return isinstance(self.value, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Where a payload is that travels as a pointer: a key in an S3 bucket, or a name in an Object Store bucket."""
+
+    store: Literal["s3", "object_store"]
+    bucket: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,8 @@ class JetStreamMessage:
 @dataclass(frozen=True, slots=True)
 class JetStreamOut:
     """One message to publish. `headers` are ready for the wire, `repeated` holds those of several values; `msg_id`
-    becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it."""
+    becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it. With a `claim`, the payload
+    is the pointer to one that may be fetched."""
 
     subject: str
     payload: bytes
@@ -88,12 +99,14 @@ class JetStreamOut:
     headers: Mapping[str, str] = field(default_factory=dict)
     repeated: tuple[tuple[str, str], ...] = ()
     expires_at: float | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SqsOut:
-    """One SendMessageBatch entry. `group` and `dedup_id` are for FIFO queues; `group` alone makes a fair queue. It
-    stays hidden until `due_at`, in seconds since the epoch."""
+    """One SendMessageBatch entry. `dedup_id` is the message's own id, which a FIFO queue is told together with `group`.
+    It stays hidden until `due_at`, in seconds since the epoch. With a `claim`, the body is a pointer, as in
+    JetStreamOut."""
 
     body: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -101,6 +114,7 @@ class SqsOut:
     dedup_id: str | None = None
     trace_header: str | None = None
     due_at: float | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)

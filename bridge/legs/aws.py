@@ -37,6 +37,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
     ),
     Refused: frozenset(
         {"invalidmessagecontents", "batchrequesttoolong", "invalidattributename", "invalidattributevalue"}
+        | {"nosuchkey", "nosuchversion", "invalidobjectstate", "entitytoolarge", "keytoolong"}
         | {"invalidparametervalue", "invalidparameter", "parametervalueinvalid", "missingparameter", "validation"}
     ),
     NotUsable: frozenset(
@@ -47,6 +48,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
         | {"invalidaddress", "unsupportedoperation", "endpointdisabled", "regiondisabled", "optedout", "verification"}
         | {"idprejectedclaim", "invalididentitytoken", "invalidauthorizationmessage", "malformedpolicydocument"}
         | {"packedpolicytoolarge", "sessiondurationescalation", "platformapplicationdisabled", "invalidclientid"}
+        | {"nosuchbucket", "allaccessdisabled", "accountproblem", "permanentredirect", "invalidbucketname"}
         | {"jwtpayloadsizeexceeded", "outboundwebidentityfederationdisabled", "invalidaction", "notauthorized"}
     ),
     Failed: frozenset(
@@ -78,6 +80,7 @@ class AwsOptions:
 
     region: str | None = None
     endpoint_url: str | None = None
+    s3_endpoint_url: str | None = None
     profile: str | None = None
     role_arn: str | None = None
     external_id: str | None = None
@@ -129,7 +132,8 @@ class AwsConnection:
                     self._session.create_client(
                         service,
                         region_name=self.options.region,
-                        endpoint_url=self.options.endpoint_url,
+                        # An endpoint_url may be a private one of SQS's, where no S3 answers.
+                        endpoint_url=self.options.s3_endpoint_url if service == "s3" else self.options.endpoint_url,
                         config=config,
                     )
                 )
@@ -190,7 +194,7 @@ def coded_error(names: tuple[str, ...], text: str, *, status: int = 0, missing: 
 def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if kind is not NotUsable:
         return ""
-    if "exist" in code or "notfound" in code:
+    if "exist" in code or "notfound" in code or code == "nosuchbucket":
         return missing
     if code.startswith("kms"):
         return "allow this role kms:GenerateDataKey and kms:Decrypt on the queue's key"

@@ -139,6 +139,11 @@ class NatsConnection:
     def is_connected(self) -> bool:
         return self._client is not None and bool(self._client.is_connected)
 
+    @property
+    def max_payload(self) -> int:
+        """What the server takes of headers and payload together, in bytes; 0 while it was not asked yet."""
+        return int(self._client.max_payload) if self._client is not None else 0
+
     async def live(self) -> _Client:
         """Raises Unavailable while the connection is down, NotUsable when the server or a file refuses us."""
         client = self._client

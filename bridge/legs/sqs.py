@@ -263,6 +263,11 @@ class SqsDestination:
             answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
         return answers
 
+    def fits(self, out: Out) -> bool:
+        """Whether the queue takes a message of this size."""
+        assert isinstance(out, SqsOut)
+        return sqs_bytes(out) <= self.queue.max_message_size
+
     def _refused(self, out: SqsOut, size: int) -> Refused | None:
         if size > self.queue.max_message_size:
             return Refused(

@@ -74,6 +74,15 @@ class JetStreamDestination:
         self._pattern = pattern
         self._expected = [("Nats-Expected-Stream", stream)] if stream else []
 
+    def fits(self, out: Out) -> bool:
+        """Whether the server takes a message of this size, as far as it is known."""
+        assert isinstance(out, JetStreamOut)
+        limit = self._nats.max_payload
+        if not limit or len(out.payload) + HEADER_LIMIT <= limit:
+            return True
+        block = header_block([*header_pairs(out), *self._expected, *_life(out)])
+        return _too_large(out, block, limit) is None
+
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         client = await self._nats.live()
         max_payload = int(client.max_payload)

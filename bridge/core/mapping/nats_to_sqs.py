@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from bridge.core.errors import Unmappable, in_lane
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
 from bridge.core.mapping.headers import from_headers, reserved, xml_text
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
@@ -40,7 +41,7 @@ def nats_to_sqs(
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
         lane = _group(message, group) if fifo else None
-        dedup_id = fifo_id(f"{message.stream}-{message.sequence}") if fifo else None
+        dedup_id = fifo_id(f"{message.stream}-{message.sequence}")
         with in_lane(lane):
             note = _note(message, parts, passage)
             due_at = _due_at(message, fifo=fifo)
@@ -51,7 +52,10 @@ def nats_to_sqs(
             body, attributes = parts.ten(note)
         trace = message.header("X-Amzn-Trace-Id")
         trace = trace if trace and trace.startswith("Root=") and xml_text(trace) else None
-        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at), lane)
+        claim = None if envelope is not None else claim_of(body, attributes)
+        # A pointer into S3 is what legacy consumers read; one into an Object Store they cannot follow.
+        claim = claim if claim is not None and claim.store == "object_store" else None
+        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim), lane)
 
     return mapping
 
@@ -73,7 +77,7 @@ def nats_to_sns(
         lane = _group(message, group) if fifo else None
         with in_lane(lane):
             body, attributes = parts.ten(_note(message, parts, passage))
-        dedup_id = fifo_id(f"{message.stream}-{message.sequence}") if fifo else None
+        dedup_id = fifo_id(f"{message.stream}-{message.sequence}")
         return Mapped(SnsOut(body, attributes, _subject(message), lane, dedup_id), lane)
 
     return mapping

@@ -12,6 +12,7 @@ from typing import Literal
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import notification_of
 from bridge.core.mapping.headers import base64_of, carriable, header_safe
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
@@ -46,9 +47,11 @@ def sqs_to_nats(
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
     life: float | None = None,
+    fetch: bool = True,
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the source is a FIFO queue, so its message groups are lanes. `life`: seconds
-    after which the stream may forget a message, from its sending."""
+    after which the stream may forget a message, from its sending. `fetch`: the payload a pointer points to may be
+    fetched; else the pointer is the payload."""
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -96,7 +99,8 @@ def sqs_to_nats(
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
         expires_at = None if life is None else _sent_at(message) + life
-        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at)
+        claim = claim_of(payload, attributes) if fetch and carried is payload else None
+        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, claim)
 
     return mapping
 
