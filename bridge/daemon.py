@@ -121,7 +121,7 @@ class Daemon:
             )
             if self._draining.is_set():
                 pump.drain()
-            async with asyncio.TaskGroup() as group:
+            async with opened.closing, asyncio.TaskGroup() as group:
                 sampling = group.create_task(_sample(opened.source, observation), name=f"sample {route.name}")
                 await pump.run()
                 sampling.cancel()

@@ -5,6 +5,8 @@ May not: create anything outside, retry, or run. It opens or raises; the daemon 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -33,6 +35,7 @@ from bridge.core.route import Destination, Mapping, Source
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
 from bridge.legs.jetstream import JetStreamSource, open_consumer
+from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
@@ -42,7 +45,8 @@ from bridge.pump import Parking
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
-    """A route ready to be pumped. `receivers` is the most receives that may run side by side."""
+    """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
+    holds open."""
 
     source: Source
     destination: Destination
@@ -51,6 +55,7 @@ class OpenRoute:
     receivers: int
     source_name: str
     destination_name: str
+    closing: AsyncExitStack
 
 
 async def open_route(
@@ -62,6 +67,7 @@ async def open_route(
     reads it. Raises NotUsable or Unavailable.
     """
     destination: Destination
+    closing = AsyncExitStack()
     policy = None if route.filter is None else FilterPolicy.parse(route.filter, route.filter_scope)
     passage = partial(Passage, route.name, skip_echo=route.echo == "skip")
     match route.destination:
@@ -71,9 +77,17 @@ async def open_route(
             parking = await _open_parking(route, nats, aws)
             assert isinstance(route.source, SqsSourceConfig)
             queue = await open_queue(aws, route.source.queue)
+            fetches = route.source.pointers == "fetch"
+            destination = _claim_checked(stream, route, nats, aws, fetches=fetches)
+            destination = await _ledgered(destination, route, nats, queue.arn, sorted(stream.places))
+            if route.source.verify is not None:
+                from bridge.legs.signatures import Signatures, Verified  # an extra
+
+                signatures = await closing.enter_async_context(Signatures(route.source.verify))
+                destination = Verified(destination, signatures)
             return OpenRoute(
                 source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
-                destination=_claim_checked(stream, route, nats, aws, fetches=route.source.pointers == "fetch"),
+                destination=destination,
                 mapping=sqs_to_nats(
                     template,
                     envelope=route.source.envelope,
@@ -81,12 +95,14 @@ async def open_route(
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
                     life=queue.retention if to.ttl == "retention" else None,
-                    fetch=route.source.pointers == "fetch",
+                    fetch=fetches,
+                    verify=route.source.verify is not None,
                 ),
                 parking=parking,
                 receivers=route.source.receivers,
                 source_name=f"sqs {queue.name}",
                 destination_name=f"jetstream {to.subject}",
+                closing=closing,
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
@@ -106,6 +122,7 @@ async def open_route(
     consumer = await open_consumer(
         nats, source.stream, source.consumer, source.filter_subjects, ordered=fifo and reading
     )
+    destination = await _ledgered(destination, route, nats, consumer.place, [arn])
     return OpenRoute(
         source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,
@@ -115,6 +132,7 @@ async def open_route(
         receivers=1 if fifo else 2,
         source_name=f"jetstream {consumer.stream}/{consumer.name}",
         destination_name=name,
+        closing=closing,
     )
 
 
@@ -126,6 +144,15 @@ def _claim_checked(
     stores: dict[Store, Payloads] = {"s3": S3Payloads(aws), "object_store": ObjectPayloads(nats)}
     to = route.claim_check
     return ClaimChecked(inner, stores, None if to is None else Kept(to.kind, to.bucket, to.prefix))
+
+
+async def _ledgered(
+    inner: Destination, route: RouteConfig, nats: NatsConnection, source: str, destinations: Sequence[str]
+) -> Destination:
+    if route.ledger is None:
+        return inner
+    ledger = await open_ledger(nats, route.ledger.bucket, source=source, destinations=destinations)
+    return Ledgered(inner, ledger)
 
 
 async def _open_parking(route: RouteConfig, nats: NatsConnection, aws: AwsConnection) -> Parking | None:

@@ -235,6 +235,9 @@ class SqsSourceConfig(Section):
     envelope: Literal["auto", "never"] = Field(
         "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left alone."
     )
+    verify: Annotated[list[Annotated[str, _said(_topic_arn)]], BeforeValidator(_listed)] | None = Field(
+        None, description="Topic ARNs: only SNS envelopes of these topics with a genuine signature are carried."
+    )
     pointers: Literal["fetch", "keep"] = Field(
         "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
     )
@@ -320,6 +323,12 @@ class ObjectStoreClaimCheckConfig(Section):
     prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the names begin with.")
 
 
+class LedgerConfig(Section):
+    """Remembers the ids of what was carried, in a JetStream Key-Value bucket with a TTL."""
+
+    bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Bucket; it must exist: nats kv add NAME --ttl 24h.")
+
+
 class RouteConfig(Section):
     """Carries messages from one source to one destination: sqs to jetstream, jetstream to sqs, jetstream to sns."""
 
@@ -335,6 +344,9 @@ class RouteConfig(Section):
     )
     claim_check: Annotated[S3ClaimCheckConfig | ObjectStoreClaimCheckConfig, Field(discriminator="kind")] | None = (
         Field(None, description="Where payloads go that are too large for the destination; without it they are parked.")
+    )
+    ledger: LedgerConfig | None = Field(
+        None, description="Remembers what was carried for longer than the destination does; off when left out."
     )
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")

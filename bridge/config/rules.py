@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,10 @@ def _route(
         parking = _mapping(route.get("parking"))
         if parking.get("kind") == "sqs" and _last(parking.get("queue")) == _last(queue):
             yield (*place, "parking", "queue"), "it is the queue the route reads; a parked message would come back"
+    if source.get("verify") and source.get("envelope") == "never":
+        yield (*place, "source", "verify"), "envelope is never, so there is nothing to verify; leave one of them out"
+    if source.get("verify") and find_spec("cryptography") is None:
+        yield (*place, "source", "verify"), "it needs an extra; pip install 'nats-sqs-bridge[verify]'"
     if source.get("kind") == "jetstream" and (consumer := source.get("consumer")):
         key = ("consumer", route.get("nats"), source.get("stream"), consumer)
         if key in seen:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class SqsMessage:
 
 @dataclass(frozen=True, slots=True)
 class SnsNotification:
-    """The SNS envelope found in an SQS body (RawMessageDelivery off). Source: SNS developer guide, message formats."""
+    """The SNS envelope found in an SQS body (RawMessageDelivery off), `document` as it was. Source: SNS developer
+    guide, message formats."""
 
     message_id: str
     topic_arn: str
@@ -59,11 +60,23 @@ class SnsNotification:
     subject: str | None = None
     sequence_number: str | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def topic(self) -> str:
         """The topic's name: the last part of its ARN."""
         return self.topic_arn.rsplit(":", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedEnvelope:
+    """What the signature of an SNS envelope covers, and what it takes to check it. `version` is 1 or 2."""
+
+    text: bytes = field(repr=False)
+    signature: bytes
+    version: str
+    certificate_url: str
+    topic_arn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class JetStreamMessage:
 class JetStreamOut:
     """One message to publish. `headers` are ready for the wire, `repeated` holds those of several values; `msg_id`
     becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it. With a `claim`, the payload
-    is the pointer to one that may be fetched."""
+    is the pointer to one that may be fetched. `again`: the source has lent it before."""
 
     subject: str
     payload: bytes
@@ -100,6 +113,8 @@ class JetStreamOut:
     repeated: tuple[tuple[str, str], ...] = ()
     expires_at: float | None = None
     claim: Claim | None = None
+    signed: SignedEnvelope | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +130,7 @@ class SqsOut:
     trace_header: str | None = None
     due_at: float | None = None
     claim: Claim | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,7 @@ class SnsOut:
     subject: str | None = None
     group: str | None = None
     dedup_id: str | None = None
+    again: bool = False
 
 
 Message = SqsMessage | JetStreamMessage

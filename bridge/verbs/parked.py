@@ -204,7 +204,9 @@ class _World:
                             return
 
     async def open(self, route: RouteConfig) -> OpenRoute:
-        return await open_route(route, await self._nats_of(route), await self._aws_of(route), reading=False)
+        opened = await open_route(route, await self._nats_of(route), await self._aws_of(route), reading=False)
+        await self._stack.enter_async_context(opened.closing)
+        return opened
 
     async def _shelves(self, route: RouteConfig) -> list[Shelf]:
         match route.parking:

@@ -59,6 +59,7 @@ def notification_of(message: SqsMessage) -> SnsNotification | None:
         subject=_text(document, "Subject"),
         sequence_number=_text(document, "SequenceNumber"),
         attributes=_attributes(document.get("MessageAttributes")),
+        document=document,
     )
 
 

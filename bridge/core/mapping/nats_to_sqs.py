@@ -35,13 +35,15 @@ def nats_to_sqs(
     """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from;
     `envelope`: the ARN of the topic to name in an SNS envelope around the message."""
 
+    mark = passage.mark
+
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
         lane = _group(message, group) if fifo else None
-        dedup_id = fifo_id(f"{message.stream}-{message.sequence}")
+        dedup_id = _id(message, mark)
         with in_lane(lane):
             note = _note(message, parts, passage)
             due_at = _due_at(message, fifo=fifo)
@@ -55,7 +57,8 @@ def nats_to_sqs(
         claim = None if envelope is not None else claim_of(body, attributes)
         # A pointer into S3 is what legacy consumers read; one into an Object Store they cannot follow.
         claim = claim if claim is not None and claim.store == "object_store" else None
-        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim), lane)
+        again = message.delivered > 1
+        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
 
     return mapping
 
@@ -69,6 +72,8 @@ def nats_to_sns(
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from."""
 
+    mark = passage.mark
+
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
         parts = _taken_apart(message)
@@ -77,8 +82,8 @@ def nats_to_sns(
         lane = _group(message, group) if fifo else None
         with in_lane(lane):
             body, attributes = parts.ten(_note(message, parts, passage))
-        dedup_id = fifo_id(f"{message.stream}-{message.sequence}")
-        return Mapped(SnsOut(body, attributes, _subject(message), lane, dedup_id), lane)
+        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), message.delivered > 1)
+        return Mapped(out, lane)
 
     return mapping
 
@@ -145,6 +150,11 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     if fifo:
         raise Unmappable("Sqs-Delay-Seconds", "a FIFO queue delays all its messages or none", hint="leave it out")
     return message.timestamp + int(asked)
+
+
+def _id(message: JetStreamMessage, mark: str) -> str:
+    """The same for every delivery of a message, and no other message's: a stream made anew numbers anew."""
+    return fifo_id(f"{message.stream}-{message.sequence}{f'-{mark}' if mark else ''}")
 
 
 def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:

@@ -7,6 +7,7 @@ May not: guess. A message without a mark has been nowhere.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ class Passage:
     source: str = ""
     destinations: frozenset[str] = frozenset()
     skip_echo: bool = True
+
+    @property
+    def mark(self) -> str:
+        """A few characters that tell this source from one of the same name that was made anew."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:8] if self.source else ""
 
     def echo(self, via: Iterable[str]) -> bool:
         """Whether a message that has been to `via` would come back to where it was."""
