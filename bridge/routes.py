@@ -37,7 +37,7 @@ from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3P
 from bridge.legs.jetstream import JetStreamSource, open_consumer
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
-from bridge.legs.sns import SnsDestination, open_topic
+from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
 from bridge.legs.stream import open_destination
 from bridge.pump import Parking
@@ -106,12 +106,14 @@ async def open_route(
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
-            fifo, name, arn = target.fifo, f"sqs {target.name}", target.arn
+            fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
             destination = _claim_checked(SqsDestination(aws, target), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
-            fifo, name, arn = topic.fifo, f"sns {topic.name}", topic.arn
+            fifo, name = topic.fifo, f"sns {topic.name}"
+            # What came from a queue would come back to it through its topic.
+            places = [topic.arn, *(await subscribers(aws, topic.arn) or ())]
             destination = SnsDestination(aws, topic)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
@@ -122,11 +124,11 @@ async def open_route(
     consumer = await open_consumer(
         nats, source.stream, source.consumer, source.filter_subjects, ordered=fifo and reading
     )
-    destination = await _ledgered(destination, route, nats, consumer.place, [arn])
+    destination = await _ledgered(destination, route, nats, consumer.place, places[:1])
     return OpenRoute(
         source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,
-        mapping=to_aws(passage=passage(consumer.place, frozenset([arn])), policy=policy),
+        mapping=to_aws(passage=passage(consumer.place, frozenset(places)), policy=policy),
         parking=parking,
         # Two pulls side by side may come back in either order, and a FIFO target is promised one.
         receivers=1 if fifo else 2,

@@ -362,6 +362,11 @@ class RouteConfig(Section):
     echo: Literal["skip", "carry"] = Field(
         "skip", description="skip: what came from where it would go is not carried back; carry: it is (a refill)."
     )
+    longest_outage: float = Field(
+        1800.0,
+        ge=0,
+        description="Seconds the bridge may be away and still store nothing twice; check compares windows.",
+    )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
 
 

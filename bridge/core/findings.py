@@ -54,12 +54,13 @@ class TopicFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerFacts:
-    """`max_deliver` -1 is without end."""
+    """`max_deliver` -1 is without end; `pinned`: one reader at a time, and others stand by."""
 
     name: str
     filters: tuple[str, ...]
     ack_wait: float
     max_deliver: int
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ class RouteFacts:
     parked_elsewhere: bool = False
     sns_ids: bool = False
     """Whether messages may be deduplicated by SNS message id (envelope: auto)."""
+    longest_outage: float = 0.0
+    ledger: bool = False
+    carries_echo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ def findings(world: World) -> list[Finding]:
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
+        found += _told(route)
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
     found += _loops(world)
@@ -124,17 +129,54 @@ def _errors(route: RouteFacts) -> Iterator[Finding]:
 def _windows(route: RouteFacts) -> Iterator[Finding]:
     if route.queue is None:
         return
+    if route.ledger:
+        return
+    needed = window_needed(route)
     for stream in route.destinations:
-        needed = route.queue.visibility_timeout
         if stream.duplicate_window < needed:
             yield Finding(
                 "warning",
                 route.name,
                 f"stream {stream.name}",
-                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the visibility timeout of "
-                f"{route.queue.name} ({needed:g} s): a message lent again after a crash is stored twice",
-                f"nats stream edit {stream.name} --dupe-window {max(needed * 4, 600):.0f}s",
+                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the route needs ({needed:g} s): "
+                "a message lent again after an outage is stored twice",
+                f"nats stream edit {stream.name} --dupe-window {needed:.0f}s, lower longest_outage, or set `ledger`",
             )
+        elif stream.retention != "limits":
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                f"it has {stream.retention} retention: a nats-server that starts anew forgets the ids of what was "
+                "consumed, and a message lent again then is stored twice",
+                "use limits retention, or set `ledger` on the route",
+            )
+
+
+def window_needed(route: RouteFacts) -> float:
+    """Seconds a destination must recognise ids: what was published and not yet deleted comes again when its lease is
+    over and the bridge is back, and is published again at most a settle later."""
+    lease = route.queue.visibility_timeout if route.queue is not None else 0.0
+    return lease + route.longest_outage + SETTLE_SECONDS
+
+
+def _told(route: RouteFacts) -> Iterator[Finding]:
+    """What is worth knowing though nothing is wrong."""
+    if route.queue is not None and route.destinations:
+        needed = window_needed(route)
+        windows = ", ".join(f"{stream.name} has {stream.duplicate_window:g} s" for stream in route.destinations)
+        text = f"it needs a duplicate window of {needed:g} s ({route.longest_outage:g} s longest_outage); {windows}"
+        yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
+    fifo = (route.to_queue is not None and route.to_queue.fifo) or (route.to_topic is not None and route.to_topic.fifo)
+    if fifo and route.consumer is not None:
+        one = "its consumer is pinned: replicas stand by" if route.consumer.pinned else "run one bridge for it"
+        yield Finding(
+            "ok",
+            route.name,
+            "order",
+            f"groups keep their order; {one}",
+            "" if route.consumer.pinned else "replicas need a consumer with --pinned-groups (nats-server 2.11)",
+        )
 
 
 def _sizes(route: RouteFacts) -> Iterator[Finding]:
@@ -281,13 +323,13 @@ def _loops(world: World) -> Iterator[Finding]:
             if frozenset(path) in reported:
                 continue
             reported.add(frozenset(path))
-            yield Finding(
-                "error",
-                start,
-                "loop",
-                f"messages would go round for ever: {' -> '.join([*path, start])}",
-                "send the way back to another queue, topic or subject than the way in reads from",
-            )
+            way = " -> ".join([*path, start])
+            if any(route.carries_echo for route in world.routes if route.name in path):
+                advice = "take `echo: carry` out, or send the way back elsewhere than the way in reads from"
+                yield Finding("error", start, "loop", f"messages would go round for ever: {way}", advice)
+            else:
+                text = f"{way} form a loop: what came from the other side is not carried back (echo: skip)"
+                yield Finding("ok", start, "loop", text)
 
 
 def _paths_back(start: str, feeds: dict[str, list[str]]) -> Iterator[list[str]]:

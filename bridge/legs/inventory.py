@@ -15,7 +15,7 @@ from bridge.core.findings import ConsumerFacts, QueueFacts, StreamFacts, TopicFa
 from bridge.core.subjects import permitted
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
-from bridge.legs.sns import open_topic
+from bridge.legs.sns import open_topic, subscribers
 from bridge.legs.sqs import Queue, open_queue
 
 NO_HANDLE = "nats-sqs-bridge-check"
@@ -76,21 +76,7 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
     except BridgeError as error:
         if _says_denied(error):
             denied.append(error)
-    return TopicFacts(topic.name, topic.arn, topic.fifo, await _subscribers(aws, topic.arn)), denied
-
-
-async def _subscribers(aws: AwsConnection, arn: str) -> tuple[str, ...] | None:
-    feeds: list[str] = []
-    token: dict[str, Any] = {}
-    while True:
-        try:
-            answer = await aws.call("sns", "list_subscriptions_by_topic", about=arn, TopicArn=arn, **token)
-        except BridgeError:
-            return None  # a permission the bridge itself does not need
-        feeds += [each["Endpoint"] for each in answer.get("Subscriptions") or () if each.get("Protocol") == "sqs"]
-        if not answer.get("NextToken"):
-            return tuple(feeds)
-        token = {"NextToken": answer["NextToken"]}
+    return TopicFacts(topic.name, topic.arn, topic.fifo, await subscribers(aws, topic.arn)), denied
 
 
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
@@ -125,6 +111,7 @@ def _consumer(info: Any) -> ConsumerFacts:
         filters=tuple(filters),
         ack_wait=int(config.get("ack_wait", 30 * 10**9)) / 1e9,
         max_deliver=int(config.get("max_deliver", -1)),
+        pinned=config.get("priority_policy") == "pinned_client",
     )
 
 

@@ -63,6 +63,21 @@ async def _arn_of(aws: AwsConnection, name: str, create: str) -> str:
         token = {"NextToken": answer["NextToken"]}
 
 
+async def subscribers(aws: AwsConnection, arn: str) -> tuple[str, ...] | None:
+    """The ARNs of the queues subscribed to a topic, or None where we may not look."""
+    feeds: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        try:
+            answer = await aws.call("sns", "list_subscriptions_by_topic", about=arn, TopicArn=arn, **token)
+        except BridgeError:
+            return None  # a permission the bridge itself does not need
+        feeds += [each["Endpoint"] for each in answer.get("Subscriptions") or () if each.get("Protocol") == "sqs"]
+        if not answer.get("NextToken"):
+            return tuple(feeds)
+        token = {"NextToken": answer["NextToken"]}
+
+
 class SnsDestination:
     """A Destination over one topic. At least once: when the answer to a publish is lost, a standard topic may deliver
     the message twice."""

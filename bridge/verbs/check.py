@@ -19,7 +19,9 @@ from bridge.config import (
     JetStreamDestinationConfig,
     JetStreamParkingConfig,
     JetStreamSourceConfig,
+    ObjectStoreClaimCheckConfig,
     RouteConfig,
+    S3ClaimCheckConfig,
     SnsDestinationConfig,
     SqsDestinationConfig,
     SqsParkingConfig,
@@ -32,6 +34,7 @@ from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
 from bridge.legs.aws import AwsConnection
 from bridge.legs.jetstream import open_consumer
+from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
 from bridge.legs.stream import open_destination
 from bridge.routes import aws_config, aws_options, nats_config, nats_options
@@ -91,9 +94,16 @@ class _Look:
     errors: list[tuple[str, BridgeError]] = field(default_factory=list)
 
     async def facts(self) -> RouteFacts:
-        facts = RouteFacts(self.route.name, parked_elsewhere=self.route.parking is not None)
+        facts = RouteFacts(
+            self.route.name,
+            parked_elsewhere=self.route.parking is not None,
+            longest_outage=self.route.longest_outage,
+            ledger=self.route.ledger is not None,
+            carries_echo=self.route.echo == "carry",
+        )
         facts = await self._destination(await self._source(facts))
         await self._parking()
+        await self._stores()
         return replace(facts, errors=tuple(self.errors))
 
     async def _source(self, facts: RouteFacts) -> RouteFacts:
@@ -128,7 +138,8 @@ class _Look:
                 pattern = SubjectTemplate.parse(to.subject).pattern
                 if (
                     await self._try(
-                        f"subject {pattern}", open_destination(self.nats, pattern=pattern, stream=to.stream)
+                        f"subject {pattern}",
+                        open_destination(self.nats, pattern=pattern, stream=to.stream, ttl=to.ttl is not None),
                     )
                     is None
                 ):
@@ -173,6 +184,25 @@ class _Look:
                     await self._denied(what, inventory.may_send(self.aws, queue))
             case _:
                 assert_never(self.route.parking)
+
+    async def _stores(self) -> None:
+        if (ledger := self.route.ledger) is not None:
+            look = open_ledger(self.nats, ledger.bucket, source="", destinations=[])
+            await self._try(f"ledger {ledger.bucket}", look)
+            await self._permitted(publish=[f"$KV.{ledger.bucket}.>"])
+        match self.route.claim_check:
+            case None:
+                return
+            case S3ClaimCheckConfig(bucket=bucket):
+                look_at = self.aws.call(
+                    "s3", "head_bucket", about=bucket, missing=f"aws s3 mb s3://{bucket}", Bucket=bucket
+                )
+                await self._try(f"bucket {bucket}", look_at)
+            case ObjectStoreClaimCheckConfig(bucket=bucket):
+                missing = f"nats object add {bucket}"
+                await self._try(f"object store {bucket}", self.nats.api(f"STREAM.INFO.OBJ_{bucket}", missing=missing))
+            case _:
+                assert_never(self.route.claim_check)
 
     async def _permitted(self, *, publish: list[str]) -> None:
         inbox = f"{self.nats.options.inbox_prefix}.>"

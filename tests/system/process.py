@@ -30,7 +30,7 @@ class Bridge:
         self.log = folder / "bridge.log"
         document = {
             "nats": {"servers": [nats]},
-            "aws": {"region": "eu-west-1", "endpoint_url": aws},
+            "aws": {"region": "eu-west-1", "endpoint_url": aws, "s3_endpoint_url": aws},
             "http": {"port": self.port},
             "routes": routes,
             **more,

@@ -107,7 +107,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
         inward("in", name, f"{name}.in.x"),
         inward("lost", name + "-missing", f"{name}.nowhere"),
         outward("back", f"{name}B", "ours", kind="sns", topic=f"{name}-missing"),
-        outward("echo", name, "echo", kind="sqs", queue=name),
+        {**outward("echo", name, "echo", kind="sqs", queue=name), "echo": "carry"},
         outward("gone", name, "gone", kind="sqs", queue=name),
     ]
     checked = Checked(tmp_path / "bridge.yaml", routes, nats.url, aws.url)
@@ -123,7 +123,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     ):
         assert words in errors, words
     for words in (
-        "its duplicate window (20 s) is shorter than the visibility timeout",
+        "its duplicate window (20 s) is shorter than the route needs (1855 s)",
         "it is a work queue that others consume too (theirs)",
         "its ack wait is 5 s; a batch of 200 can take",
         "it has no redrive policy and the route no parking",
@@ -144,12 +144,13 @@ def test_check_is_content_with_a_sound_world(
 ) -> None:
     aws, nats = Aws(moto_server.url), Nats(nats_server.url)
     aws.queue(name)
-    nats.stream(name, f"{name}.>")
+    nats.stream(name, f"{name}.>", duplicate_window=3600 * 10**9)
     nats.stream(f"{name}P", f"parked.{name}")
     parking = {"kind": "jetstream", "subject": f"parked.{name}"}
     checked = Checked(tmp_path / "b.yaml", [inward("in", name, f"{name}.x", parking=parking)], nats.url, aws.url)
     assert checked.done.returncode == 0
-    assert [each["level"] for each in checked.findings] == ["ok"]
+    assert {each["level"] for each in checked.findings} == {"ok"}
+    assert "it needs a duplicate window of 1840 s" in "".join(each["text"] for each in checked.findings)
     assert "0 errors, 0 warnings." in checked.table
 
 

@@ -4,11 +4,15 @@ connection, each call on a loop of its own."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import base64
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from bridge.legs.nats import NatsConnection, NatsOptions
-from tests.legs.aws_world import World, world
+from aiobotocore.session import get_session
+
+from bridge.core.mapping.sizes import header_block
+from bridge.legs.nats import Headers, NatsConnection, NatsOptions
+from tests.legs.aws_world import REGION, World, world
 
 T = TypeVar("T")
 
@@ -41,6 +45,16 @@ class Aws:
 
         self.do(work)
 
+    def bucket(self, name: str) -> None:
+        """A bucket in S3."""
+
+        async def work() -> None:
+            session = get_session()
+            async with session.create_client("s3", region_name=REGION, endpoint_url=self.url) as s3:
+                await s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+        asyncio.run(work())
+
     def drain(self, url: str, count: int) -> list[Any]:
         return self.do(lambda found: found.drain(url, count))
 
@@ -72,14 +86,29 @@ class Nats:
     def count(self, stream: str) -> int:
         return int(self.api(f"STREAM.INFO.{stream}")["state"]["messages"])
 
-    def publish(self, subject: str, bodies: list[str]) -> None:
+    def publish(self, subject: str, bodies: list[str], headers: Mapping[str, str] | None = None) -> None:
+        block = header_block((headers or {}).items()) if headers else b""
+
         async def scene() -> None:
             async with NatsConnection(NatsOptions((self.url,))) as nats:
                 for start in range(0, len(bodies), 500):
-                    requests = [(subject, body.encode(), b"") for body in bodies[start : start + 500]]
+                    requests = [(subject, body.encode(), block) for body in bodies[start : start + 500]]
                     assert None not in await nats.replies.ask(requests, 10)
 
         asyncio.run(scene())
+
+    def bucket(self, name: str) -> None:
+        """A Key-Value bucket."""
+
+        async def scene() -> None:
+            async with NatsConnection(NatsOptions((self.url,))) as nats:
+                await (await nats.live()).jetstream().create_key_value(bucket=name, ttl=600, direct=True)
+
+        asyncio.run(scene())
+
+    def headers(self, stream: str, sequence: int) -> dict[str, str]:
+        found = self.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})["message"]
+        return dict(Headers.parse(base64.b64decode(found["hdrs"])))
 
     def take(self, stream: str, consumer: str, count: int) -> None:
         """Pulls so many and leaves them unacknowledged."""
