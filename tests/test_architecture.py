@@ -105,11 +105,22 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/wire-format.md"]
+    "page",
+    [
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+        *("docs/architecture.md", "docs/wire-format.md", "docs/comparison.md"),
+    ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     for target in LINK.findall((ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_proof_the_comparison_names_exists() -> None:
+    named = re.findall(r"`(tests/[a-z_/]+\.py)::(\w+)`", (ROOT / "docs" / "comparison.md").read_text())
+    assert len(named) > 20
+    for path, name in named:
+        assert re.search(rf"(def|class) {name}\b", (ROOT / path).read_text()), f"{path}::{name}"
 
 
 def test_every_make_target_the_pages_name_exists() -> None:

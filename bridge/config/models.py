@@ -92,6 +92,18 @@ def _document(value: Any) -> Any:
     return value
 
 
+def _bucket(value: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        return "it is no bucket name; write letters, digits, _ and -"
+    return None
+
+
+def _s3_bucket(value: str) -> str | None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        return "it is no S3 bucket name; write 3 to 63 lower-case letters, digits, dots and -"
+    return None
+
+
 def _stream(value: str) -> str | None:
     if not value or len(value) > 255 or any(character in value for character in " .*>/\\\t\r\n"):
         return "it is no stream or consumer name; write 1 to 255 characters without blanks . * > / \\"
@@ -311,7 +323,7 @@ class S3ClaimCheckConfig(Section):
     """Keeps what is too large in S3, with the pointers of Amazon's extended client."""
 
     kind: Literal["s3"] = Field(description="s3")
-    bucket: str = Field(min_length=3, max_length=63, description="Bucket; it must exist.")
+    bucket: Annotated[str, _said(_s3_bucket)] = Field(description="Bucket; it must exist.")
     prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the keys begin with.")
 
 
@@ -319,14 +331,14 @@ class ObjectStoreClaimCheckConfig(Section):
     """Keeps what is too large in a JetStream Object Store."""
 
     kind: Literal["object_store"] = Field(description="object_store")
-    bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Bucket; it must exist.")
+    bucket: Annotated[str, _said(_bucket)] = Field(description="Bucket; it must exist.")
     prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the names begin with.")
 
 
 class LedgerConfig(Section):
     """Remembers the ids of what was carried, in a JetStream Key-Value bucket with a TTL."""
 
-    bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Bucket; it must exist: nats kv add NAME --ttl 24h.")
+    bucket: Annotated[str, _said(_bucket)] = Field(description="Bucket; it must exist: nats kv add NAME --ttl 24h.")
 
 
 class RouteConfig(Section):

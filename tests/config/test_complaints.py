@@ -54,6 +54,46 @@ CASES: dict[str, tuple[str, list[str]]] = {
         f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
         ['bridge.yaml:1: connections.hub.server: unknown key; did you mean "servers"?'],
     ),
+    "a filter SNS would refuse": (
+        route(more="filter: {eventType: [{prefx: pay}]}"),
+        ["bridge.yaml:6: routes[0].filter: eventType: prefx is no operator (did you mean prefix?)"],
+    ),
+    "a filter that is no policy": (
+        route(more='filter: "eventType=paid"'),
+        ["bridge.yaml:6: routes[0].filter: it must hold keys and values, indented below it"],
+    ),
+    "a filter_scope without a filter": (
+        route(more="filter_scope: MessageBody"),
+        ["bridge.yaml:6: routes[0].filter_scope: it goes with a filter; add filter"],
+    ),
+    "verify without envelopes": (
+        route('{kind: sqs, queue: orders, envelope: never, verify: ["arn:aws:sns:eu-west-1:123456789012:t"]}'),
+        [
+            "bridge.yaml:4: routes[0].source.verify: envelope is never, so there is nothing to verify; leave one of them out",
+        ],
+    ),
+    "an envelope of no topic": (
+        route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: orders, envelope: payments}"),
+        [
+            "bridge.yaml:5: routes[0].destination.envelope: it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders ('payments')",
+        ],
+    ),
+    "a claim check of no kind": (
+        route(more="claim_check: {kind: s4, bucket: large}"),
+        ["bridge.yaml:6: routes[0].claim_check: kind must be s3, object_store ('s4')"],
+    ),
+    "a ledger that is no bucket": (
+        route(more='ledger: {bucket: "a b"}'),
+        [
+            "bridge.yaml:6: routes[0].ledger.bucket: it is no bucket name; write letters, digits, _ and - ('a b')",
+        ],
+    ),
+    "a claim check in no bucket of S3's": (
+        route(more="claim_check: {kind: s3, bucket: Large}"),
+        [
+            "bridge.yaml:6: routes[0].claim_check.bucket: it is no S3 bucket name; write 3 to 63 lower-case letters, digits, dots and - ('Large')",
+        ],
+    ),
     "no routes": (
         "aws: {region: x}",
         ["bridge.yaml:1: routes: it is missing; add routes: What is carried from where to where"],

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 VERSIONS = ("2.10.26", "2.11.11", "2.12.8", "2.14.6", "2.15.1")
-EXAM = ("tests/legs/test_jetstream.py",)
+EXAM = ("tests/legs/test_jetstream.py", "tests/legs/test_jetstream_order.py")
 
 
 def program(version: str) -> Path:
