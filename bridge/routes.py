@@ -30,7 +30,7 @@ from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
-from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate
+from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
 from bridge.core.route import Destination, Mapping, Source
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
@@ -73,7 +73,9 @@ async def open_route(
     match route.destination:
         case JetStreamDestinationConfig() as to:
             template = SubjectTemplate.parse(to.subject)
-            stream = await open_destination(nats, pattern=template.pattern, stream=to.stream, ttl=to.ttl == "retention")
+            stream = await open_destination(
+                nats, pattern=template.pattern, stream=to.stream, ttl=to.ttl == "retention", schedules=to.schedules
+            )
             parking = await _open_parking(route, nats, aws)
             assert isinstance(route.source, SqsSourceConfig)
             queue = await open_queue(aws, route.source.queue)
@@ -95,6 +97,7 @@ async def open_route(
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
                     life=queue.retention if to.ttl == "retention" else None,
+                    due=None if to.deliver_at is None else DueTemplate.parse(to.deliver_at),
                     fetch=fetches,
                     verify=route.source.verify is not None,
                 ),

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge.core.errors import ConfigError
-from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate, legal_subject
+from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate, legal_subject
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
@@ -277,6 +277,13 @@ class JetStreamDestinationConfig(Section):
         description="Subject; {attributes.NAME} {group} {queue} {topic} {body.PATH} are filled in, {x|default} too."
     )
     stream: StreamName | None = Field(None, description="The stream that must take it; any other is refused.")
+    deliver_at: Annotated[str, _said(_template(DueTemplate.parse))] | None = Field(
+        None, description="When to deliver, {attributes.NAME} or {body.PATH}: RFC 3339 or epoch; needs schedules."
+    )
+    schedules: Annotated[str, _said(_literal_subject)] | None = Field(
+        None,
+        description="Where messages wait for deliver_at: a subject of the same stream, which must allow schedules.",
+    )
     ttl: Literal["retention"] | None = Field(
         None, description="retention: what is left of the queue's retention becomes Nats-TTL; the stream must allow it."
     )

@@ -109,6 +109,9 @@ def _route(
             yield (*place, "filter"), str(error)
     elif route.get("filter_scope") is not None and route.get("filter") is None:
         yield (*place, "filter_scope"), "it goes with a filter; add filter"
+    for one, other in (("deliver_at", "schedules"), ("schedules", "deliver_at")):
+        if destination.get(one) and not destination.get(other):
+            yield (*place, "destination", one), f"it needs {other}; add it"
     target = _last(destination.get("queue") or destination.get("topic") or "")
     if destination.get("group") and target and not target.endswith(".fifo"):
         yield (*place, "destination", "group"), f"{target} is no FIFO queue or topic (.fifo); leave group out"

@@ -103,8 +103,9 @@ class JetStreamMessage:
 @dataclass(frozen=True, slots=True)
 class JetStreamOut:
     """One message to publish. `headers` are ready for the wire, `repeated` holds those of several values; `msg_id`
-    becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it. With a `claim`, the payload
-    is the pointer to one that may be fetched. `again`: the source has lent it before."""
+    becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it; before `due_at` it should
+    not be delivered. With a `claim`, the payload is the pointer to one that may be fetched. `again`: the source has
+    lent it before."""
 
     subject: str
     payload: bytes
@@ -112,6 +113,7 @@ class JetStreamOut:
     headers: Mapping[str, str] = field(default_factory=dict)
     repeated: tuple[tuple[str, str], ...] = ()
     expires_at: float | None = None
+    due_at: float | None = None
     claim: Claim | None = None
     signed: SignedEnvelope | None = None
     again: bool = False

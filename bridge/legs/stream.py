@@ -8,24 +8,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
 from bridge.core.mapping.sizes import header_block, header_pairs
+from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
 from bridge.legs.nats import NatsConnection, place_of
 
+SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, for a schedule takes a while itself
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
 HEADER_LIMIT = 65_535  # JetStream's own limit on a header block (err_code 10097); core NATS has none
 LINE_LIMIT = 4_000  # the server cuts the connection at a control line of 4,096 bytes: subject, reply and two sizes
 
 
 async def open_destination(
-    nats: NatsConnection, *, pattern: str, stream: str | None, ttl: bool = False
+    nats: NatsConnection, *, pattern: str, stream: str | None, ttl: bool = False, schedules: str | None = None
 ) -> JetStreamDestination:
-    """Sees that what `pattern` (`*` for what a template fills in) publishes would be kept, and with `ttl` that messages
-    may have a life of their own. Raises NotUsable."""
+    """Sees that what `pattern` (`*` for what a template fills in) publishes would be kept, with `ttl` that messages may
+    have a life of their own, and that the stream of `schedules` delivers later. Raises NotUsable."""
     name = stream or pattern.replace("*", "").strip(".").split(".")[0].upper() or "ORDERS"
     create = f'nats stream add {name} --subjects "{pattern}"'
     names = (await nats.api("STREAM.NAMES", {"subject": pattern})).get("streams") or []
@@ -38,6 +42,8 @@ async def open_destination(
             )
     if not names:
         raise NotUsable(f"no stream captures {pattern}", hint=create)
+    if schedules is not None:
+        await _see_schedules(nats, names if stream is None else [stream], schedules)
     places = []
     for each in [stream] if stream else names:
         info = await nats.api(f"STREAM.INFO.{each}")
@@ -54,7 +60,24 @@ async def open_destination(
                 f"stream {each} has interest retention and no consumer: it would drop every message",
                 hint=f"create its consumers first: nats consumer add {each} …",
             )
-    return JetStreamDestination(nats, pattern=pattern, stream=stream, places=frozenset(places))
+    return JetStreamDestination(nats, pattern=pattern, stream=stream, places=frozenset(places), schedules=schedules)
+
+
+async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: str) -> None:
+    keeping = (await nats.api("STREAM.NAMES", {"subject": f"{schedules}.*"})).get("streams") or []
+    if list(names) != keeping:
+        # A schedule delivers within its own stream only.
+        raise NotUsable(
+            f"{schedules}.* is not in the one stream that takes the route's messages",
+            hint=f'nats stream edit {names[0]} --subjects "{schedules}.*,…"',
+        )
+    info = await nats.api(f"STREAM.INFO.{names[0]}")
+    if not info["config"].get("allow_msg_schedules"):
+        # A server before 2.12 takes the setting and the schedule, and never delivers.
+        raise NotUsable(
+            f"stream {names[0]} delivers nothing later, and the route asks for deliver_at",
+            hint=f"nats stream edit {names[0]} --allow-schedules (nats-server 2.12), or leave deliver_at out",
+        )
 
 
 class JetStreamDestination:
@@ -68,7 +91,9 @@ class JetStreamDestination:
         pattern: str,
         stream: str | None = None,
         places: frozenset[str] = frozenset(),
+        schedules: str | None = None,
     ) -> None:
+        self._schedules = schedules
         self.places = places
         self._nats = nats
         self._pattern = pattern
@@ -91,6 +116,7 @@ class JetStreamDestination:
         places: list[int] = []
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
+            out = self._scheduled(out)
             block = header_block([*header_pairs(out), *self._expected, *_life(out)])
             if error := _too_large(out, block, max_payload):
                 answers[place] = error
@@ -103,6 +129,18 @@ class JetStreamDestination:
         if any(isinstance(answer, NotUsable) for answer in answers):
             answers = await self._whose_fault(messages, answers)
         return answers
+
+    def _scheduled(self, out: JetStreamOut) -> JetStreamOut:
+        """A message due later goes to a subject of its own, from which the server delivers it. Source: ADR-51."""
+        if self._schedules is None or out.due_at is None or out.due_at - time.time() < SOONEST:
+            return out
+        at = datetime.fromtimestamp(out.due_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        headers = {**out.headers, "Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": out.subject}
+        subject = f"{self._schedules}.{encode_token(out.msg_id)}"
+        if out.expires_at is not None:
+            left = max(1, int(out.expires_at - out.due_at))
+            headers["Nats-Schedule-TTL"] = str(left)
+        return replace(out, subject=subject, headers=headers, expires_at=None)
 
     def _receipt(self, subject: str, reply: Any | None) -> Receipt | BridgeError:
         if reply is None:

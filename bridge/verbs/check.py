@@ -139,7 +139,13 @@ class _Look:
                 if (
                     await self._try(
                         f"subject {pattern}",
-                        open_destination(self.nats, pattern=pattern, stream=to.stream, ttl=to.ttl is not None),
+                        open_destination(
+                            self.nats,
+                            pattern=pattern,
+                            stream=to.stream,
+                            ttl=to.ttl is not None,
+                            schedules=to.schedules,
+                        ),
                     )
                     is None
                 ):

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import ConfigError, Unmappable
-from bridge.core.mapping.subject import GroupTemplate, SubjectTemplate, encode_token, fifo_id, legal_subject
+from bridge.core.mapping.subject import (
+    DueTemplate,
+    GroupTemplate,
+    SubjectTemplate,
+    encode_token,
+    fifo_id,
+    legal_subject,
+)
 from bridge.core.models import Attribute, JetStreamMessage, SnsNotification, SqsMessage
 from bridge.core.subjects import covers, overlap, permitted
 
@@ -108,6 +115,38 @@ def test_a_template_that_can_never_work_is_refused_at_start(text: str, words: st
         SubjectTemplate.parse(text)
     assert words in str(raised.value)
     assert raised.value.hint or "{" in words or "}" in words or "empty default" in words
+
+
+@pytest.mark.parametrize(
+    ("said", "at"),
+    [
+        ("1970-01-01T00:01:00Z", 60.0),
+        ("1970-01-01T02:01:00.5+02:00", 60.5),
+        ("60", 60.0),
+        ("1700000000", 1700000000.0),
+        ("1700000000123", 1700000000.123),
+        ("", None),
+    ],
+)
+def test_a_time_is_read_as_producers_write_it(said: str, at: float | None) -> None:
+    template = DueTemplate.parse("{attributes.at}")
+    assert template.render({"at": Attribute("String", said)}, b"") == at
+    assert DueTemplate.parse("{body.at}").render({}, json.dumps({"at": said}).encode()) == at
+    assert template.render({}, b"") is None
+
+
+@pytest.mark.parametrize("said", ["soon", "2026-01-01T00:00:00", "-1", "nan", "inf", "9e99"])
+def test_what_is_no_time_parks_the_message(said: str) -> None:
+    with pytest.raises(Unmappable) as raised:
+        DueTemplate.parse("{attributes.at}").render({"at": Attribute("String", said)}, b"")
+    assert raised.value.field == "destination.deliver_at"
+    assert said not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "{attributes.a}{attributes.b}", "{attributes.a|1}", "{group}"])
+def test_a_template_of_a_time_is_one_placeholder(text: str) -> None:
+    with pytest.raises(ConfigError):
+        DueTemplate.parse(text)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from bridge.core.mapping.packing import fitted
 from bridge.core.mapping.provenance import NOWHERE, Passage
 from bridge.core.mapping.signature import signed
 from bridge.core.mapping.sizes import pair_bytes
-from bridge.core.mapping.subject import SubjectTemplate
+from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
 from bridge.core.models import Attribute, JetStreamOut, Message, SnsNotification, SqsMessage
 from bridge.core.route import Mapped, Mapping, Skip
 
@@ -48,12 +48,14 @@ def sqs_to_nats(
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
     life: float | None = None,
+    due: DueTemplate | None = None,
     fetch: bool = True,
     verify: bool = False,
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the source is a FIFO queue, so its message groups are lanes. `life`: seconds
-    after which the stream may forget a message, from its sending. `fetch`: the payload a pointer points to may be
-    fetched; else the pointer is the payload. `verify`: an envelope's signature is passed on, to be checked."""
+    after which the stream may forget a message, from its sending. `due`: when it is to be delivered. `fetch`: the
+    payload a pointer points to may be fetched; else the pointer is the payload. `verify`: an envelope's signature is
+    passed on, to be checked."""
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -103,8 +105,9 @@ def sqs_to_nats(
         expires_at = None if life is None else _sent_at(message) + life
         claim = claim_of(payload, attributes) if fetch and carried is payload else None
         again = system.get("ApproximateReceiveCount", "1") != "1"
+        due_at = None if due is None else due.render(attributes, payload)
         genuine = signed(notification.document) if verify and notification is not None else None
-        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, claim, genuine, again)
+        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, due_at, claim, genuine, again)
 
     return mapping
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from bridge.core.errors import ConfigError, Unmappable
@@ -143,6 +144,47 @@ class GroupTemplate:
         lookups = {"subject": subject, "headers": message.header}
         body = json_of(message.payload)
         return fifo_id(fill(self.parts, lookups, body, field="destination.group", encode=str))
+
+
+@dataclass(frozen=True, slots=True)
+class DueTemplate:
+    """When a message is to be delivered, out of an SQS message: RFC 3339, or seconds or milliseconds of the epoch."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> DueTemplate:
+        """Raises ConfigError with what is wrong and what to write."""
+        parts = parse(text, {"attributes": True, "body": True})
+        if len(parts) != 1 or not isinstance(parts[0], Placeholder) or parts[0].default is not None:
+            raise ConfigError(f"{text!r} is not one placeholder alone", hint="write one like {attributes.deliverAt}")
+        return cls(parts)
+
+    def render(self, attributes: Mapping[str, Attribute], payload: bytes) -> float | None:
+        """Seconds since the epoch; None where the message does not say. Raises Unmappable for what is no time."""
+
+        def attribute(name: str) -> str | None:
+            found = attributes.get(name)
+            return found.value if found is not None and isinstance(found.value, str) else None
+
+        try:
+            text = fill(self.parts, {"attributes": attribute}, json_of(payload), field="", encode=str)
+        except Unmappable:
+            return None
+        try:
+            number = float(text)
+            at = number / 1000 if number >= 1e11 else number  # so many seconds are the year 5138
+        except ValueError:
+            try:
+                moment = datetime.fromisoformat(text)
+            except ValueError:
+                raise Unmappable("destination.deliver_at", "what the message has there is no time") from None
+            if moment.tzinfo is None:
+                raise Unmappable("destination.deliver_at", "the message's time has no zone") from None
+            at = moment.timestamp()
+        if not 0 <= at < 253_402_300_800:  # the year 10000
+            raise Unmappable("destination.deliver_at", "what the message has there is no time")
+        return at
 
 
 def fifo_id(text: str) -> str:
