@@ -161,7 +161,8 @@ def test_the_smallest_attributes_stay_headers() -> None:
 def test_a_note_is_read_as_it_was_written(
     message: JetStreamMessage, attributes: dict[str, Attribute], via: list[str]
 ) -> None:
-    note = Note(message.subject, message.stream, message.sequence, tuple(via), message.headers, attributes)
+    of = "0123456789abcdef" if via else ""
+    note = Note(message.subject, message.stream, message.sequence, tuple(via), message.headers, attributes, of)
     assert read({MESSAGE: note.attribute()}) == note
 
 
@@ -235,6 +236,21 @@ def test_a_message_of_jetstreams_own_does_not_come_home_either() -> None:
     assert FORWARD(back(JetStreamMessage("orders.x", b"x", "ORDERS", 1, 0.0), there)) == Skip("echo")
 
 
+def test_what_a_service_derives_from_a_message_has_been_nowhere() -> None:
+    home = Passage("back", STREAM, frozenset([QUEUE]))
+    carried = forward(SqsMessage("id", "b", "orders", QUEUE))
+    copied = tuple((name, "own" if name == "Nats-Msg-Id" else value) for name, value in carried.headers)
+    bare = tuple(pair for pair in carried.headers if pair[0] != "Nats-Msg-Id")
+    for headers in (copied, bare):  # a producer that copies headers to its own message
+        assert not isinstance(nats_to_sqs(fifo=False, passage=home)(replace(carried, headers=headers)), Skip)
+    fired = (*bare, ("Nats-Scheduler", "orders.waiting.1"))
+    assert nats_to_sqs(fifo=False, passage=home)(replace(carried, headers=fired)) == Skip("echo")
+    there = nats_to_sqs(fifo=False, passage=Passage("out", STREAM))
+    sent = back(JetStreamMessage("orders.x", b"x", "ORDERS", 1, 0.0), there)
+    assert FORWARD(sent) == Skip("echo")
+    assert not isinstance(FORWARD(replace(sent, body="a reply")), Skip)
+
+
 def test_a_topic_a_message_came_by_is_a_place_it_has_been_to() -> None:
     topic = "arn:aws:sns:eu-west-1:123456789012:orders"
     wrapped = back(JetStreamMessage("orders.x", b"x", "OTHER", 1, 0.0), WRAPPED)
@@ -244,7 +260,8 @@ def test_a_topic_a_message_came_by_is_a_place_it_has_been_to() -> None:
 
 
 def test_a_long_way_round_ends_with_a_reason() -> None:
-    message = JetStreamMessage("s", b"x", "S", 1, 0.0, 1, (("Bridge-Via", " ".join(f"p{n}" for n in range(HOPS))),))
+    headers = (("Nats-Msg-Id", "m"), ("Bridge-Via", " ".join(["m", *(f"p{n}" for n in range(HOPS))])))
+    message = JetStreamMessage("s", b"x", "S", 1, 0.0, 1, headers)
     with pytest.raises(Unmappable, match="9 places"):
         BACK(message)
 

@@ -15,7 +15,7 @@ from bridge.core.mapping.envelope import enveloped, subject_of
 from bridge.core.mapping.headers import from_headers, reserved, xml_text
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
-from bridge.core.mapping.provenance import NOWHERE, Passage
+from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
 from bridge.core.models import Attribute, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Mapped, Mapping, Skip
@@ -100,7 +100,7 @@ class _Parts:
     def all(self, note: Note) -> tuple[str, dict[str, Attribute]]:
         """Body and attributes where any number is taken: in an SNS envelope."""
         body, marker = body_of(self.payload)
-        return body, {**self.attributes, **marker, MESSAGE: note.attribute()}
+        return body, {**self.attributes, **marker, MESSAGE: replace(note, of=digest_of(body)).attribute()}
 
     def ten(self, note: Note) -> tuple[str, dict[str, Attribute]]:
         """Body and at most ten attributes; the others are packed into the note."""
@@ -111,7 +111,7 @@ class _Parts:
             return body, {**self.attributes, **marker}
         kept = dict(list(self.attributes.items())[: room - 1])
         over = {name: each for name, each in self.attributes.items() if name not in kept}
-        return body, {**kept, **marker, MESSAGE: replace(note, attributes=over).attribute()}
+        return body, {**kept, **marker, MESSAGE: replace(note, attributes=over, of=digest_of(body)).attribute()}
 
 
 def _taken_apart(message: JetStreamMessage) -> _Parts:
@@ -125,8 +125,7 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    via = tuple((message.header("Bridge-Via") or "").split())
-    return _Parts(payload, restored, tuple(rest), via)
+    return _Parts(payload, restored, tuple(rest), via_of(message))
 
 
 def _note(message: JetStreamMessage, parts: _Parts, passage: Passage) -> Note:

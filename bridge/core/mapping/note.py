@@ -1,7 +1,7 @@
 """The note `nats.message`: what a JetStream message has and an SQS message has no place for, as one JSON attribute; and
 the marker `nats.encoding` beside it, which says how the body stands for the payload.
 
-    {subject, stream, seq, via: [place], headers: [[name, value]], attributes: {name: [type, value]}}
+    {subject, stream, seq, via: [place], of, headers: [[name, value]], attributes: {name: [type, value]}}
 
 Written on the way out of JetStream and read on the way in. May not: trust what it reads. Anyone may send an attribute
 of this name; what is not ours stays an ordinary attribute.
@@ -28,7 +28,8 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """`headers` in wire order; `via` are the places the message has been to, oldest first."""
+    """`headers` in wire order; `via` are the places the message has been to, oldest first, and `of` is the digest of
+    the body they are told of."""
 
     subject: str
     stream: str
@@ -36,12 +37,13 @@ class Note:
     via: tuple[str, ...] = ()
     headers: Pairs = ()
     attributes: Mapping[str, Attribute] | None = None
+    of: str = ""
 
     def attribute(self) -> Attribute:
         """The note as an attribute SQS takes: ASCII, for JSON escapes the rest."""
         document: dict[str, Any] = {"subject": self.subject, "stream": self.stream, "seq": self.sequence}
         if self.via:
-            document["via"] = self.via
+            document |= {"via": self.via, "of": self.of}
         if self.headers:
             document["headers"] = self.headers
         if self.attributes:
@@ -59,10 +61,11 @@ def read(attributes: Mapping[str, Attribute]) -> Note | None:
         headers = tuple((name, value) for name, value in document.get("headers", ()))
         via = tuple(document.get("via", ()))
         subject, stream, sequence = document["subject"], document["stream"], document["seq"]
-        texts = [subject, stream, *via, *(text for pair in headers for text in pair)]
+        of = document.get("of", "")
+        texts = [subject, stream, of, *via, *(text for pair in headers for text in pair)]
         if type(sequence) is not int or not all(isinstance(text, str) for text in texts):
             return None
-        return Note(subject, stream, sequence, via, headers, unpacked(document.get("attributes", {})))
+        return Note(subject, stream, sequence, via, headers, unpacked(document.get("attributes", {})), of)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

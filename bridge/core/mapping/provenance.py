@@ -1,8 +1,9 @@
 """Where a message has been, so that two routes that face each other never send it round.
 
 A place is named as nobody else can name it: a queue or topic by its ARN, a stream by name and time of creation. Every
-crossing adds the place it came from (header `Bridge-Via`, in SQS the note's `via`).
-May not: guess. A message without a mark has been nowhere.
+crossing adds the place it came from (header `Bridge-Via`, in SQS the note's `via`). The mark names the message it is
+about, by its id or the digest of its body: services copy headers and attributes to messages they derive, and a derived
+message has been nowhere. May not: guess. A message without a mark of its own has been nowhere either.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.core.errors import Unmappable
+from bridge.core.models import JetStreamMessage
 
 HOPS = 8
 
@@ -47,3 +49,21 @@ class Passage:
 
 
 NOWHERE = Passage()
+
+
+def marked(msg_id: str, via: Iterable[str]) -> str:
+    """The header `Bridge-Via` of a message published under this id."""
+    return " ".join([msg_id, *via])
+
+
+def via_of(message: JetStreamMessage) -> tuple[str, ...]:
+    """Where a JetStream message has been to."""
+    msg_id, *via = (message.header("Bridge-Via") or "").split() or [""]
+    # The server delivers what was scheduled without its id.
+    own = msg_id == message.header("Nats-Msg-Id") or message.header("Nats-Scheduler") is not None
+    return tuple(via) if own else ()
+
+
+def digest_of(body: str) -> str:
+    """What a note says of the body it belongs to."""
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -12,12 +12,12 @@ from typing import Literal
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
-from bridge.core.mapping.claims import claim_of
+from bridge.core.mapping.claims import MARKS, claim_of
 from bridge.core.mapping.envelope import notification_of
 from bridge.core.mapping.headers import base64_of, carriable, header_safe
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
-from bridge.core.mapping.provenance import NOWHERE, Passage
+from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
 from bridge.core.mapping.signature import signed
 from bridge.core.mapping.sizes import pair_bytes
 from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
@@ -81,7 +81,7 @@ def sqs_to_nats(
             payload = _encoded(body)
         if policy is not None and not policy.accepts(attributes, payload):
             return Skip("filtered")
-        via = note.via if note else ()
+        via = note.via if note and (note.of == digest_of(body) or not MARKS.isdisjoint(attributes)) else ()
         if passage.echo(via):
             return Skip("echo")
         fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
@@ -94,7 +94,7 @@ def sqs_to_nats(
             if value := system.get(name):
                 fixed[header] = value
         if passage.source:
-            fixed["Bridge-Via"] = " ".join(passage.on(via, notification.topic_arn if notification else ""))
+            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, notification.topic_arn if notification else ""))
             fixed["Bridge-Route"] = passage.route
         repeated: tuple[tuple[str, str], ...] = ()
         if note is not None:
