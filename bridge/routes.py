@@ -117,7 +117,7 @@ async def open_route(
             fifo, name = topic.fifo, f"sns {topic.name}"
             # What came from a queue would come back to it through its topic.
             places = [topic.arn, *(await subscribers(aws, topic.arn) or ())]
-            destination = SnsDestination(aws, topic)
+            destination = _claim_checked(SnsDestination(aws, topic), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
             assert_never(route.destination)

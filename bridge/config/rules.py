@@ -109,6 +109,11 @@ def _route(
             yield (*place, "filter"), str(error)
     elif route.get("filter_scope") is not None and route.get("filter") is None:
         yield (*place, "filter_scope"), "it goes with a filter; add filter"
+    ordered = _last(
+        (source if source.get("kind") == "sqs" else destination).get("queue") or destination.get("topic") or ""
+    )
+    if route.get("cannot_carry") == "block" and ordered and not ordered.endswith(".fifo"):
+        yield (*place, "cannot_carry"), f"{ordered} is no FIFO queue or topic (.fifo), and has no groups; write park"
     for one, other in (("deliver_at", "schedules"), ("schedules", "deliver_at")):
         if destination.get(one) and not destination.get(other):
             yield (*place, "destination", one), f"it needs {other}; add it"

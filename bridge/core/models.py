@@ -137,13 +137,14 @@ class SqsOut:
 
 @dataclass(frozen=True, slots=True)
 class SnsOut:
-    """One PublishBatch entry."""
+    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut."""
 
     message: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     subject: str | None = None
     group: str | None = None
     dedup_id: str | None = None
+    claim: Claim | None = None
     again: bool = False
 
 

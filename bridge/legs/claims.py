@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, assert_never
 
 from nats import errors as nats_errors
 from nats.js import errors as js_errors
@@ -20,7 +20,7 @@ from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavaila
 from bridge.core.mapping.claims import MARKS, mark_of, pointer_to
 from bridge.core.mapping.headers import to_headers
 from bridge.core.mapping.note import ENCODING, body_of
-from bridge.core.models import Claim, JetStreamOut, Out, SqsOut
+from bridge.core.models import Claim, JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
 from bridge.legs.aws import AwsConnection, aws_error
 from bridge.legs.nats import NatsConnection
@@ -74,15 +74,12 @@ class ClaimChecked:
         return [out if isinstance(out, BridgeError) else next(answers) for out in outs]
 
     def _concerns(self, out: Out) -> bool:
-        if isinstance(out, JetStreamOut | SqsOut) and out.claim is not None:
-            return True
-        return self._kept is not None and not self._inner.fits(out)
+        return out.claim is not None or (self._kept is not None and not self._inner.fits(out))
 
     async def _ready(self, out: Out) -> Out | BridgeError:
-        claim = out.claim if isinstance(out, JetStreamOut | SqsOut) else None
         async with self._room:
             try:
-                return await self._stored(out) if claim is None else await self._fetched(out, claim)
+                return await self._stored(out) if out.claim is None else await self._fetched(out, out.claim)
             except BridgeError as error:
                 return error
 
@@ -98,13 +95,13 @@ class ClaimChecked:
         match out:
             case JetStreamOut(payload=payload, msg_id=name):
                 pass
-            case SqsOut(body=body, dedup_id=str(name)):
-                payload = body.encode()
+            case SqsOut(body=text, dedup_id=name) | SnsOut(message=text, dedup_id=name):
+                payload = text.encode()
             case _:
-                return out
+                assert_never(out)
         if len(payload) > LARGEST:
             raise Refused(f"{len(payload):,} bytes; a claim check takes {LARGEST:,}")
-        claim = Claim(self._kept.store, self._kept.bucket, self._kept.prefix + name)
+        claim = Claim(self._kept.store, self._kept.bucket, f"{self._kept.prefix}{name}")
         pointed = _with_pointer(out, claim, len(payload))
         if not self._inner.fits(pointed):
             return out  # it is the attributes that are too large: the refusal has the numbers
@@ -122,8 +119,12 @@ def _with_payload(out: Out, payload: bytes) -> Out:
             body, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
             return replace(out, body=body, attributes={**kept, **marker}, claim=None)
+        case SnsOut():
+            text, marker = body_of(payload)
+            kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
+            return replace(out, message=text, attributes={**kept, **marker}, claim=None)
         case _:
-            return out
+            assert_never(out)
 
 
 def _with_pointer(out: Out, claim: Claim, size: int) -> Out:
@@ -133,8 +134,10 @@ def _with_pointer(out: Out, claim: Claim, size: int) -> Out:
             return replace(out, payload=pointer_to(claim).encode(), headers=headers)
         case SqsOut():
             return replace(out, body=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+        case SnsOut():
+            return replace(out, message=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
         case _:
-            return out
+            assert_never(out)
 
 
 class S3Payloads:

@@ -104,6 +104,11 @@ class SnsDestination:
             answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
         return answers
 
+    def fits(self, out: Out) -> bool:
+        """Whether the topic takes a message of this size."""
+        assert isinstance(out, SnsOut)
+        return sns_bytes(out) <= self.topic.max_message_size
+
     def _entry(self, out: SnsOut) -> dict[str, Any]:
         entry: dict[str, Any] = {"Message": out.message}
         if out.attributes:

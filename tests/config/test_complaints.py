@@ -82,6 +82,12 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route(more="claim_check: {kind: s4, bucket: large}"),
         ["bridge.yaml:6: routes[0].claim_check: kind must be s3, object_store ('s4')"],
     ),
+    "a block where there are no groups": (
+        route(more="cannot_carry: block"),
+        [
+            "bridge.yaml:6: routes[0].cannot_carry: orders is no FIFO queue or topic (.fifo), and has no groups; write park",
+        ],
+    ),
     "a delivery time without a place to wait": (
         route(destination='{kind: jetstream, subject: orders, deliver_at: "{attributes.at}"}'),
         ["bridge.yaml:5: routes[0].destination.deliver_at: it needs schedules; add it"],

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import NotUsable, Refused
 from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, claim_of, mark_of, pointer_to
-from bridge.core.mapping.nats_to_sqs import nats_to_sqs
+from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
-from bridge.core.models import Attribute, Claim, JetStreamMessage, JetStreamOut, Out, SqsMessage, SqsOut
+from bridge.core.models import Attribute, Claim, JetStreamMessage, JetStreamOut, Out, SnsOut, SqsMessage, SqsOut
 from bridge.core.route import Receipt
 from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.aws import AwsConnection, AwsOptions
@@ -38,8 +38,11 @@ class Narrow(MemoryDestination):
 
 
 def content(out: Out) -> bytes:
-    assert isinstance(out, JetStreamOut | SqsOut)
-    return out.payload if isinstance(out, JetStreamOut) else out.body.encode()
+    match out:
+        case JetStreamOut(payload=payload):
+            return payload
+        case SqsOut(body=text) | SnsOut(message=text):
+            return text.encode()
 
 
 @pytest.fixture
@@ -108,6 +111,16 @@ async def test_a_route_told_to_keep_pointers_fetches_none() -> None:
     out = carried(sqs_to_nats(SubjectTemplate.parse("orders"), fetch=False)(message)).out
     assert isinstance(out, JetStreamOut)
     assert out.claim is None
+
+
+async def test_a_topic_gets_the_same_pointer(stores: dict[Store, Payloads], name: str) -> None:
+    out = carried(nats_to_sns(fifo=False)(JetStreamMessage("orders.x", b"x" * (LIMIT + 1), "ORDERS", 8, 0.0))).out
+    inner = Narrow()
+    await ClaimChecked(inner, stores, Kept("s3", name, "")).publish([out])
+    (sent,) = inner.kept
+    assert isinstance(sent, SnsOut)
+    assert json.loads(sent.message)[1] == {"s3BucketName": name, "s3Key": "ORDERS-8"}
+    assert await stores["s3"].get(name, "ORDERS-8") == b"x" * (LIMIT + 1)
 
 
 @pytest.mark.parametrize("payload", [b"x" * (LIMIT + 1), b"\xff" * LIMIT])

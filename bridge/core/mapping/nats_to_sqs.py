@@ -17,7 +17,7 @@ from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
-from bridge.core.models import Attribute, JetStreamMessage, Message, SnsOut, SqsOut
+from bridge.core.models import Attribute, Claim, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
@@ -54,9 +54,7 @@ def nats_to_sqs(
             body, attributes = parts.ten(note)
         trace = message.header("X-Amzn-Trace-Id")
         trace = trace if trace and trace.startswith("Root=") and xml_text(trace) else None
-        claim = None if envelope is not None else claim_of(body, attributes)
-        # A pointer into S3 is what legacy consumers read; one into an Object Store they cannot follow.
-        claim = claim if claim is not None and claim.store == "object_store" else None
+        claim = _object_claim(body, attributes)
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
 
@@ -82,7 +80,8 @@ def nats_to_sns(
         lane = _group(message, group) if fifo else None
         with in_lane(lane):
             body, attributes = parts.ten(_note(message, parts, passage))
-        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), message.delivered > 1)
+        claim = _object_claim(body, attributes)
+        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), claim, message.delivered > 1)
         return Mapped(out, lane)
 
     return mapping
@@ -149,6 +148,13 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     if fifo:
         raise Unmappable("Sqs-Delay-Seconds", "a FIFO queue delays all its messages or none", hint="leave it out")
     return message.timestamp + int(asked)
+
+
+def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
+    """The payload to fetch. A pointer into S3 is what legacy consumers read; one into an Object Store they cannot
+    follow."""
+    claim = claim_of(body, attributes)
+    return claim if claim is not None and claim.store == "object_store" else None
 
 
 def _id(message: JetStreamMessage, mark: str) -> str:
