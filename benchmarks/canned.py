@@ -1,0 +1,188 @@
+"""A canned SQS for benchmarks: as fast as it can be made, so that it is never what is measured. It shares no code with
+the bridge.
+
+It lends `messages` messages and no more, accepts sends, and counts: every id lent has to be deleted, once. A latency
+is added to each call, a share of calls may fail with 500. `GET /report` tells the counts as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from typing import Any
+
+import uvloop
+
+TIMES = '"SentTimestamp":"%d","ApproximateReceiveCount":"1","ApproximateFirstReceiveTimestamp":"%d","SenderId":"AIDA"'
+ATTRIBUTES = (
+    '"MessageAttributes":{"eventType":{"DataType":"String","StringValue":"paid"},'
+    '"amount":{"DataType":"Number.int","StringValue":"1200"}}'
+)
+FACTS = {
+    "QueueArn": "arn:aws:sqs:eu-west-1:123456789012:bench",
+    "VisibilityTimeout": "30",
+    "MaximumMessageSize": "1048576",
+    "MessageRetentionPeriod": "345600",
+    "ApproximateNumberOfMessages": "0",
+    "ApproximateNumberOfMessagesNotVisible": "0",
+    "ApproximateNumberOfMessagesDelayed": "0",
+}
+
+
+class Queue:
+    """What is lent, deleted and sent."""
+
+    def __init__(self, messages: int, size: int, latency: float, failing: float) -> None:
+        self.messages = messages
+        self.latency = latency
+        self.failing = failing
+        self.chance = random.Random(1)
+        self.lent = 0
+        self.out: set[str] = set()
+        self.deleted = self.deleted_twice = self.sent = 0
+        self.distinct: set[int] = set()
+        self.calls: dict[str, int] = {}
+        self.body = "x" * size
+        self.first = self.last = 0.0
+
+    def answer(self, operation: str, request: bytes) -> bytes | None:
+        """The body of the answer; None when there is nothing to lend just now."""
+        self.calls[operation] = self.calls.get(operation, 0) + 1
+        match operation:
+            case "ReceiveMessage":
+                return self.lend()
+            case "DeleteMessageBatch":
+                entries = json.loads(request)["Entries"]
+                for entry in entries:
+                    if entry["ReceiptHandle"] in self.out:
+                        self.out.remove(entry["ReceiptHandle"])
+                        self.deleted += 1
+                    else:
+                        self.deleted_twice += 1
+                self.last = time.time()
+                return json.dumps({"Successful": [{"Id": each["Id"]} for each in entries]}).encode()
+            case "SendMessageBatch":
+                entries = json.loads(request)["Entries"]
+                self.sent += len(entries)
+                self.first = self.first or time.time()
+                self.last = time.time()
+                good = [{"Id": each["Id"], "MessageId": "m", "MD5OfMessageBody": ""} for each in entries]
+                return json.dumps({"Successful": good}).encode()
+            case "ChangeMessageVisibilityBatch":
+                entries = json.loads(request)["Entries"]
+                return json.dumps({"Successful": [{"Id": each["Id"]} for each in entries]}).encode()
+            case "GetQueueUrl":
+                return b'{"QueueUrl":"http://127.0.0.1/123456789012/bench"}'
+            case "GetQueueAttributes":
+                facts = {**FACTS, "ApproximateNumberOfMessages": str(self.messages - self.lent)}
+                return json.dumps({"Attributes": facts}).encode()
+            case _:
+                return b"{}"
+
+    def lend(self) -> bytes | None:
+        count = min(10, self.messages - self.lent)
+        if count <= 0:
+            return None
+        self.first = self.first or time.time()
+        now = int(time.time() * 1000)
+        parts = []
+        for number in range(self.lent, self.lent + count):
+            handle = f"AQEB{number:060d}"
+            self.out.add(handle)
+            parts.append(
+                f'{{"MessageId":"{number:08d}-0000-4000-8000-000000000000","ReceiptHandle":"{handle}",'
+                f'"MD5OfBody":"","Body":"{self.body}","Attributes":{{{TIMES % (now, now)}}},{ATTRIBUTES}}}'
+            )
+        self.lent += count
+        return f'{{"Messages":[{",".join(parts)}]}}'.encode()
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "lent": self.lent,
+            "deleted": self.deleted,
+            "deleted_twice": self.deleted_twice,
+            "missing": len(self.out),
+            "sent": self.sent,
+            "calls": self.calls,
+            "seconds": self.last - self.first,
+        }
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1, one request at a time on a connection, which is all that clients do."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport  # uvloop's is no asyncio.Transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = self.buffer[:end].lower()
+            length = int(_header(head, b"content-length") or 0)
+            if len(self.buffer) < end + 4 + length:
+                return
+            body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
+            self.asked(head, body)
+
+    def asked(self, head: bytes, body: bytes) -> None:
+        if head.startswith(b"get /report"):
+            return self.reply(json.dumps(self.queue.report()).encode())
+        target = _header(head, b"x-amz-target").decode()
+        operation = next((name for name in NAMES if name.lower() == target.rpartition(".")[2]), target)
+        if self.queue.failing and self.queue.chance.random() < self.queue.failing:
+            return self.later(self.queue.latency, b'{"__type":"InternalError"}', 500)
+        answer = self.queue.answer(operation, body)
+        if answer is None:  # a long poll that brings nothing
+            return self.later(min(20.0, float(json.loads(body).get("WaitTimeSeconds", 0))), b"{}")
+        return self.later(self.queue.latency, answer)
+
+    def later(self, seconds: float, body: bytes, status: int = 200) -> None:
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self.reply, body, status)
+        else:
+            self.reply(body, status)
+
+    def reply(self, body: bytes, status: int = 200) -> None:
+        if not self.transport.is_closing():
+            head = f"HTTP/1.1 {status} OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}"
+            self.transport.write(head.encode() + b"\r\n\r\n" + body)
+
+
+NAMES = (
+    *("ReceiveMessage", "DeleteMessageBatch", "SendMessageBatch", "ChangeMessageVisibilityBatch"),
+    *("GetQueueUrl", "GetQueueAttributes"),
+)
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    start = head.find(b"\r\n" + name + b":")
+    if start < 0:
+        return b""
+    start += len(name) + 3
+    end = head.find(b"\r\n", start)
+    return head[start : end if end >= 0 else len(head)].strip()
+
+
+async def serve(port: int, queue: Queue) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(queue), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--latency", type=float, default=0.0, help="milliseconds added to each call")
+    parser.add_argument("--failing", type=float, default=0.0, help="the share of calls that fail with 500")
+    options = parser.parse_args()
+    what = Queue(options.messages, options.size, options.latency / 1000, options.failing)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(options.port, what))
