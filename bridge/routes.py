@@ -229,6 +229,7 @@ def aws_options(config: AwsConfig, *, pool: int) -> AwsOptions:
         region=config.region,
         endpoint_url=config.endpoint_url,
         s3_endpoint_url=config.s3_endpoint_url,
+        lean=config.transport == "lean",
         profile=config.profile,
         role_arn=config.role_arn,
         external_id=config.external_id,

@@ -205,6 +205,9 @@ class AwsConfig(Section):
 
     region: str | None = Field(None, description="Region, like eu-west-1.")
     endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="For emulators and private endpoints.")
+    transport: Literal["lean", "botocore"] = Field(
+        "lean", description="lean: SQS receives, sends and deletes go past botocore, at a fraction of its cost."
+    )
     s3_endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="The same, for S3 (claim checks).")
     profile: str | None = Field(None, description="A profile of the shared AWS configuration.")
     role_arn: Annotated[str, _said(_role)] | None = Field(None, description="A role to assume, renewed by itself.")

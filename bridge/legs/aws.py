@@ -19,8 +19,10 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from aiobotocore.session import AioSession
 from botocore import exceptions as boto
+from botocore.httpsession import where
 
 from bridge.core.errors import BridgeError, Failed, LeaseLost, NotUsable, Refused, Throttled, Unavailable
+from bridge.legs.aws_lean import CALLS, LeanCalls, LeanError
 
 READ_SECONDS = 35  # a long poll takes 20 s by itself
 CONNECT_SECONDS = 5
@@ -71,12 +73,13 @@ _UNREACHABLE = (
     OSError,
     TimeoutError,
 )
-SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, TimeoutError)
+SDK_ERRORS = (LeanError, boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class AwsOptions:
-    """How to reach one account and region. None is left to the standard AWS chain. `pool` bounds connections."""
+    """How to reach one account and region. None is left to the standard AWS chain. `pool` bounds connections; `lean`
+    takes the calls of aws_lean.py past botocore."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -85,6 +88,7 @@ class AwsOptions:
     role_arn: str | None = None
     external_id: str | None = None
     pool: int = 50
+    lean: bool = True
 
 
 class AwsConnection:
@@ -96,6 +100,7 @@ class AwsConnection:
         self._clients: dict[str, Any] = {}
         self._making = asyncio.Lock()
         self._session: AioSession | None = None
+        self._lean: LeanCalls | None = None
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -110,6 +115,9 @@ class AwsConnection:
         """One API call, by its botocore method name. `about` names the queue or topic in errors, `missing` is the hint
         when it does not exist. Raises a BridgeError, never the SDK's."""
         try:
+            if self.options.lean and service == "sqs" and operation in CALLS:
+                lean = self._lean or await self._make_lean()
+                return await lean.call(operation, arguments)
             client = self._clients.get(service) or await self._client(service)
             return await getattr(client, operation)(**arguments)
         except SDK_ERRORS as error:
@@ -139,6 +147,27 @@ class AwsConnection:
                 )
             return self._clients[service]
 
+    async def _make_lean(self) -> LeanCalls:
+        client = await self._client("sqs")  # it knows the endpoint, the region and the credentials
+        async with self._making:
+            if self._lean is None:
+                assert self._session is not None
+                keys = await self._session.get_credentials()
+                if keys is None:
+                    raise boto.NoCredentialsError
+                lean = LeanCalls(
+                    keys,
+                    endpoint=client.meta.endpoint_url,
+                    region=client.meta.region_name,
+                    pool=self.options.pool,
+                    read=READ_SECONDS,
+                    connect=CONNECT_SECONDS,
+                    ca_file=self._session.get_config_variable("ca_bundle") or where(),
+                )
+                self._stack.push_async_callback(lean.close)
+                self._lean = lean
+        return self._lean
+
     async def _make_session(self) -> AioSession:
         options = self.options
         session = AioSession(profile=options.profile)
@@ -163,6 +192,9 @@ class AwsConnection:
 def aws_error(error: Exception, doing: str, *, missing: str = "") -> BridgeError:
     """Any error of botocore, aiobotocore or aiohttp as one of ours. `missing` is the hint for what does not exist."""
     match error:
+        case LeanError():
+            text = f"{doing}: {error}"
+            return coded_error(error.names, text, status=error.status, missing=missing)
         case boto.ClientError():
             answer = error.response.get("Error", {})
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -16,7 +16,13 @@ async def aws_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield found
 
 
+@pytest.fixture(params=["lean", "botocore"])
+def lean(request: pytest.FixtureRequest) -> bool:
+    """Which transport the SQS calls of a test take."""
+    return bool(request.param == "lean")
+
+
 @pytest.fixture
-async def aws(aws_world: World) -> AsyncIterator[AwsConnection]:
-    async with AwsConnection(AwsOptions(region=REGION, endpoint_url=aws_world.url)) as connection:
+async def aws(aws_world: World, lean: bool) -> AsyncIterator[AwsConnection]:
+    async with AwsConnection(AwsOptions(region=REGION, endpoint_url=aws_world.url, lean=lean)) as connection:
         yield connection

@@ -24,8 +24,8 @@ async def stub() -> AsyncIterator[Stub]:
 
 
 @pytest.fixture
-async def aws(stub: Stub) -> AsyncIterator[AwsConnection]:
-    async with AwsConnection(AwsOptions(region="eu-west-1", endpoint_url=stub.url)) as connection:
+async def aws(stub: Stub, lean: bool) -> AsyncIterator[AwsConnection]:
+    async with AwsConnection(AwsOptions(region="eu-west-1", endpoint_url=stub.url, lean=lean)) as connection:
         yield connection
 
 

@@ -1,0 +1,197 @@
+"""The four SQS calls a message pays for, without what botocore does around a call: one HTTP session, orjson, and a
+signing key that is derived once a day.
+
+Credentials and their refresh, endpoints, regions and every other call stay botocore's (aws.py). Requests are signed as
+botocore signs them, and answers and errors read as it reads them; one suite runs against both.
+May not: retry (the pump does), or call anything but SQS.
+Source: AWS JSON 1.0 protocol; AWS Signature Version 4.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ssl
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+CALLS: Mapping[str, str] = {
+    "receive_message": "ReceiveMessage",
+    "delete_message_batch": "DeleteMessageBatch",
+    "send_message_batch": "SendMessageBatch",
+    "change_message_visibility_batch": "ChangeMessageVisibilityBatch",
+}
+"""By botocore's method name, the operation."""
+
+CONTENT_TYPE = "application/x-amz-json-1.0"
+SKEW_SECONDS = 240.0  # of the five minutes AWS allows
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired", "SignatureDoesNotMatch", "InvalidSignatureException")
+
+
+class Credentials(Protocol):
+    """Credentials for one moment."""
+
+    @property
+    def access_key(self) -> str: ...
+    @property
+    def secret_key(self) -> str: ...
+    @property
+    def token(self) -> str | None: ...
+
+
+class Keys(Protocol):
+    """Credentials that renew themselves; botocore's."""
+
+    async def get_frozen_credentials(self) -> Credentials: ...
+
+
+class LeanError(Exception):
+    """AWS said no. `names` are its own names for it, the modelled one and the legacy one; `date` is its clock, in
+    seconds since the epoch."""
+
+    def __init__(self, names: tuple[str, ...], message: str, status: int, date: float | None) -> None:
+        super().__init__(message or names[0])
+        self.names = names
+        self.status = status
+        self.date = date
+
+
+class Signer:
+    """Signature Version 4 for POSTs to one endpoint. The key depends on day and secret only, and is kept."""
+
+    def __init__(self, host: str, region: str, service: str = "sqs") -> None:
+        self._host = host
+        self._region = region
+        self._service = service
+        self._kept: tuple[str, str] = ("", "")
+        self._key = b""
+
+    def headers(self, target: str, body: bytes, credentials: Credentials, at: float) -> dict[str, str]:
+        """All headers of the request, at `at` seconds since the epoch."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        day = stamp[:8]
+        if self._kept != (day, credentials.secret_key):
+            self._key = self._derived(day, credentials.secret_key)
+            self._kept = (day, credentials.secret_key)
+        signed = "content-type;host;x-amz-date;x-amz-target;x-amzn-query-mode"
+        token = ""
+        if credentials.token:
+            signed = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target;x-amzn-query-mode"
+            token = f"x-amz-security-token:{credentials.token}\n"
+        canonical = (
+            f"POST\n/\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{stamp}\n{token}"
+            f"x-amz-target:{target}\nx-amzn-query-mode:true\n\n{signed}\n{hashlib.sha256(body).hexdigest()}"
+        )
+        scope = f"{day}/{self._region}/{self._service}/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        headers = {
+            "Content-Type": CONTENT_TYPE,
+            "X-Amz-Date": stamp,
+            "X-Amz-Target": target,
+            "x-amzn-query-mode": "true",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={signed}, Signature={signature}",
+        }
+        if credentials.token:
+            headers["X-Amz-Security-Token"] = credentials.token
+        return headers
+
+    def _derived(self, day: str, secret: str) -> bytes:
+        key = f"AWS4{secret}".encode()
+        for part in (day, self._region, self._service, "aws4_request"):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        return key
+
+
+class LeanCalls:
+    """`call` one of CALLS. `endpoint` is where botocore would send it."""
+
+    def __init__(
+        self, keys: Keys, *, endpoint: str, region: str, pool: int, read: float, connect: float, ca_file: str | None
+    ) -> None:
+        parts = urlsplit(endpoint)
+        self._url = f"{parts.scheme}://{parts.netloc}/"
+        self._keys = keys
+        self._signer = Signer(parts.netloc.rpartition("@")[2].lower(), region)
+        self._skew = 0.0
+        context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=pool, ssl=context, keepalive_timeout=20),
+            timeout=aiohttp.ClientTimeout(total=read + connect, sock_connect=connect, sock_read=read),
+            headers={"User-Agent": "nats-sqs-bridge"},
+            auto_decompress=True,
+            trust_env=True,  # proxies, as botocore finds them
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def call(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer as botocore gives it. Raises LeanError, and what aiohttp raises."""
+        name = CALLS[operation]
+        body = orjson.dumps(arguments, default=_base64)
+        try:
+            return await self._once(name, body)
+        except LeanError as error:
+            if not any(each in SKEWED for each in error.names) or not self._corrected(error):
+                raise
+            return await self._once(name, body)
+
+    async def _once(self, name: str, body: bytes) -> dict[str, Any]:
+        credentials = await self._keys.get_frozen_credentials()
+        headers = self._signer.headers(f"AmazonSQS.{name}", body, credentials, time.time() + self._skew)
+        async with self._session.post(self._url, data=body, headers=headers) as answer:
+            text = await answer.read()
+            if answer.status == 200:
+                return _parsed(name, text)
+            raise _error(answer.status, answer.headers, text)
+
+    def _corrected(self, error: LeanError) -> bool:
+        """Whether our clock was wrong, as the answer's own date shows; if so, it is not from now on."""
+        if error.date is None:
+            return False
+        skew = error.date - time.time()
+        changed = abs(skew - self._skew) > SKEW_SECONDS
+        self._skew = skew if changed else self._skew
+        return changed
+
+
+def _base64(value: object) -> str:
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError
+
+
+def _parsed(name: str, text: bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = orjson.loads(text) if text else {}
+    if name == "ReceiveMessage":
+        for message in answer.get("Messages") or ():
+            for each in (message.get("MessageAttributes") or {}).values():
+                if "BinaryValue" in each:
+                    each["BinaryValue"] = base64.b64decode(each["BinaryValue"])
+    return answer
+
+
+def _error(status: int, headers: Mapping[str, str], text: bytes) -> LeanError:
+    try:
+        document = orjson.loads(text)
+    except ValueError:
+        document = {}
+    if not isinstance(document, dict):
+        document = {}
+    kind = str(document.get("__type") or document.get("code") or status).rpartition("#")[2]
+    legacy = headers.get("x-amzn-query-error", "").partition(";")[0]
+    message = str(document.get("message") or document.get("Message") or "")
+    try:
+        date = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError):
+        date = None
+    return LeanError((kind, legacy) if legacy else (kind,), message, status, date)
