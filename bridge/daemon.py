@@ -15,11 +15,12 @@ import signal
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
-from bridge.config import Config, RouteConfig
+from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
 from bridge.core.settle import Policy, backoff
 from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_batch import AT_ONCE
 from bridge.legs.nats import NatsConnection
 from bridge.observe import Observation, RouteObservation
 from bridge.pump import Pump
@@ -95,8 +96,8 @@ class Daemon:
                 connection = NatsConnection(nats_options(nats_config(self._config, route)), name=name, notice=notice)
                 self._nats[route.nats] = await stack.enter_async_context(connection)
             if route.aws not in self._aws:
-                # Every receiver holds one connection while it polls; settling needs some besides.
-                pool = 20 + sum(8 for other in self._config.routes if other.aws == route.aws)
+                # Every receiver holds one connection while it polls; sending and settling need as many besides.
+                pool = 20 + sum(_connections(other) for other in self._config.routes if other.aws == route.aws)
                 options = aws_options(aws_config(self._config, route), pool=pool)
                 self._aws[route.aws] = await stack.enter_async_context(AwsConnection(options))
 
@@ -148,6 +149,11 @@ class Daemon:
                 observation.opened(opened.source_name, opened.destination_name)
                 return opened
         return None
+
+
+def _connections(route: RouteConfig) -> int:
+    """How many HTTP connections a busy route uses."""
+    return 2 * route.source.receivers if isinstance(route.source, SqsSourceConfig) else 2 * AT_ONCE
 
 
 async def _sample(source: Source, observation: RouteObservation) -> None:

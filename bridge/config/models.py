@@ -257,7 +257,7 @@ class SqsSourceConfig(Section):
         "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
     )
     wait_seconds: int = Field(20, ge=1, le=20, description="Long poll, in seconds; at most 60 % of shutdown_timeout.")
-    receivers: int = Field(4, ge=1, le=32, description="Most long polls side by side; an idle route keeps one.")
+    receivers: int = Field(16, ge=1, le=64, description="Most long polls side by side; an idle route keeps one.")
 
 
 class JetStreamSourceConfig(Section):

@@ -16,7 +16,7 @@ Level = Literal["error", "warning", "ok"]
 
 HEADER_ROOM = 65_535  # what JetStream takes of headers at most, beside the body
 SETTLE_SECONDS = 10.0  # one publish timeout (5 s), one settle with a repeat, and room for a slow day
-SENDS_AT_ONCE = 8  # concurrent batches of ten to SQS or SNS
+SENDS_AT_ONCE = 20  # concurrent batches of ten to SQS or SNS
 
 
 @dataclass(frozen=True, slots=True)

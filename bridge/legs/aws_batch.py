@@ -16,7 +16,7 @@ from bridge.legs.aws import coded_error
 
 ENTRIES = 10
 BYTES = 1_048_576
-AT_ONCE = 8  # batches in the air for one call of ours
+AT_ONCE = 20  # batches in the air for one call of ours
 
 Answer = Mapping[str, Any] | BridgeError
 Send = Callable[[list[dict[str, Any]]], Awaitable[Mapping[str, Any]]]

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -128,8 +129,9 @@ class LeanCalls:
             timeout=aiohttp.ClientTimeout(total=read + connect, sock_connect=connect, sock_read=read),
             headers={"User-Agent": "nats-sqs-bridge"},
             auto_decompress=True,
-            trust_env=True,  # proxies, as botocore finds them
         )
+        # Looked up once: aiohttp itself would do so in a thread, for every call.
+        self._proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
     async def close(self) -> None:
         await self._session.close()
@@ -148,7 +150,7 @@ class LeanCalls:
     async def _once(self, name: str, body: bytes) -> dict[str, Any]:
         credentials = await self._keys.get_frozen_credentials()
         headers = self._signer.headers(f"AmazonSQS.{name}", body, credentials, time.time() + self._skew)
-        async with self._session.post(self._url, data=body, headers=headers) as answer:
+        async with self._session.post(self._url, data=body, headers=headers, proxy=self._proxy) as answer:
             text = await answer.read()
             if answer.status == 200:
                 return _parsed(name, text)

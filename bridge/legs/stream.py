@@ -5,12 +5,13 @@ May not: create or change a stream, log, or decide what to do after a failure.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
 from bridge.core.mapping.sizes import header_block, header_pairs
@@ -150,7 +151,7 @@ class JetStreamDestination:
         if (reply.headers or {}).get("Status") == "503":
             return NotUsable(f"no stream captures {subject}")
         try:
-            ack = json.loads(reply.data)
+            ack = orjson.loads(reply.data)
             if error := ack.get("error"):
                 return publish_error(error)
             return Receipt(f"{ack['stream']}:{ack['seq']}", bool(ack.get("duplicate")))

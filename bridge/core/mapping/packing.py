@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bridge.core.errors import Unmappable
 from bridge.core.mapping.headers import base64_of, packed, to_headers, unpacked
-from bridge.core.mapping.sizes import header_bytes
+from bridge.core.mapping.sizes import header_bytes, pair_bytes
 from bridge.core.models import Attribute
 
 ROOM = 64_000  # of the 65,535 bytes JetStream takes; the rest is for what the leg adds
 MARK = "Sqs-Packed"
 
 
-def fitted(attributes: Mapping[str, Attribute], taken: int, payload: bytes) -> tuple[dict[str, str], bytes]:
-    """The headers of all that fits beside the `taken` bytes of other headers, and the payload. Raises Unmappable if
-    those alone do not fit."""
+def fitted(
+    attributes: Mapping[str, Attribute], others: Sequence[tuple[str, str]], payload: bytes
+) -> tuple[dict[str, str], bytes]:
+    """The headers of all that fits beside the `others`, and the payload. Raises Unmappable if those alone do not."""
     headers = to_headers(attributes)
+    # A character takes at most four bytes: nearly every message is known to fit without counting them.
+    characters = sum([len(name) + len(value) + 4 for name, value in headers.items()])
+    characters += sum([len(name) + len(value) + 4 for name, value in others])
+    if 4 * characters < ROOM:
+        return headers, payload
+    taken = pair_bytes(others)
     if header_bytes(headers) + taken <= ROOM:
         return headers, payload
     left = ROOM - taken - len(f"{MARK}: 1\r\n")

@@ -19,7 +19,6 @@ from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
 from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
 from bridge.core.mapping.signature import signed
-from bridge.core.mapping.sizes import pair_bytes
 from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
 from bridge.core.models import Attribute, JetStreamOut, Message, SnsNotification, SqsMessage
 from bridge.core.route import Mapped, Mapping, Skip
@@ -99,7 +98,7 @@ def sqs_to_nats(
         repeated: tuple[tuple[str, str], ...] = ()
         if note is not None:
             repeated, fixed["Bridge-Origin"] = _origin(note)
-        headers, carried = fitted(attributes, pair_bytes(fixed.items()) + pair_bytes(repeated), payload)
+        headers, carried = fitted(attributes, (*fixed.items(), *repeated), payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
         expires_at = None if life is None else _sent_at(message) + life
