@@ -108,7 +108,7 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
     "page",
     [
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-        *("docs/architecture.md", "docs/wire-format.md", "docs/comparison.md"),
+        *("docs/architecture.md", "docs/wire-format.md", "docs/comparison.md", "docs/performance.md"),
     ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
