@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "legs": {"core", "legs"},
     "pump": {"core"},
     "config": {"core", "config"},
-    "observe": {"core"},
+    "observe": {"core", "observe"},
     "web": {"core", "observe"},
     "routes": {"core", "legs", "config", "pump"},
     "daemon": {"core", "legs", "config", "pump", "observe", "web", "routes"},

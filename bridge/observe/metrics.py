@@ -1,0 +1,75 @@
+"""The metrics: names, labels and help texts, in a registry of their own. Only this module imports prometheus_client.
+
+May not: decide what is counted. Label values come from closed sets: route names and outcomes.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from bridge import __version__
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+
+
+class Metrics:
+    """Every metric of the process; each is an attribute."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        prefix = "nats_sqs_bridge_"
+        self.messages = Counter(
+            f"{prefix}messages", "Messages by what became of them.", ["route", "outcome"], registry=self.registry
+        )
+        self.in_flight = Gauge(
+            f"{prefix}in_flight_messages", "Messages on loan from the source.", ["route"], registry=self.registry
+        )
+        self.transit = Histogram(
+            f"{prefix}transit_seconds",
+            "From the source's timestamp to durable at the destination.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.publish = Histogram(
+            f"{prefix}publish_seconds",
+            "From received to durable at the destination.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.pending = Gauge(
+            f"{prefix}source_pending_messages",
+            "Messages waiting at the source, not on loan to anyone. NaN while unknown.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.up = Gauge(
+            f"{prefix}route_up",
+            "1 while the route can carry: both sides open, no trouble.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.blocked = Gauge(
+            f"{prefix}blocked_groups",
+            "Message groups that wait behind a message that cannot be carried.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.settle_failures = Counter(
+            f"{prefix}settle_failures",
+            "Carried messages the source would not let go: it may lend them again.",
+            ["route"],
+            registry=self.registry,
+        )
+        Info(f"{prefix}build", "The version that runs.", registry=self.registry).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
+        ProcessCollector(registry=self.registry)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
