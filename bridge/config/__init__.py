@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.config.changes import Changes, changes, longest_poll
 from bridge.config.load import load
 from bridge.config.models import (
     AwsConfig,
@@ -22,6 +23,7 @@ from bridge.config.reference import json_schema, reference
 
 __all__ = [
     "AwsConfig",
+    "Changes",
     "Config",
     "JetStreamDestinationConfig",
     "JetStreamParkingConfig",
@@ -34,7 +36,9 @@ __all__ = [
     "SqsDestinationConfig",
     "SqsParkingConfig",
     "SqsSourceConfig",
+    "changes",
     "json_schema",
     "load",
+    "longest_poll",
     "reference",
 ]

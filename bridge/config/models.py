@@ -389,6 +389,13 @@ class RouteConfig(Section):
         ge=0,
         description="Seconds the bridge may be away and still store nothing twice; check compares windows.",
     )
+    drain_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="Seconds the source must look empty before a drain is done; left out: 75 for SQS, whose counts "
+        "settle only after a minute, 10 for JetStream.",
+    )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
 
 
