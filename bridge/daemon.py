@@ -1,6 +1,7 @@
 """The daemon: supervises every route, the HTTP surface and the connections; drains on the first signal.
 
-    serve = open HTTP -> run every route until it is told to stop -> close connections
+    serve  = open HTTP -> run every route until it is told to stop -> close connections
+    reload = read the new file -> stop the routes that are gone or changed -> start the new and the changed ones
 
 May not: move a message itself, or create anything outside. A task that dies of an error nobody expected ends the
 daemon loudly; a missing queue or a broker that is down never does.
@@ -10,24 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from bridge.config import Config, RouteConfig, longest_poll
+from bridge.config import Changes, Config, RouteConfig, changes, longest_poll, read_token
 from bridge.connections import Connections
-from bridge.core.control import Aim
-from bridge.observe import Observation
+from bridge.core.control import Action, Aim, Answer, unknown_route
+from bridge.core.door import Door
+from bridge.core.errors import ConfigError
+from bridge.observe import Observation, configure_logs
 from bridge.running import RunningRoute
 from bridge.web import serve
 
 PATIENCE = 0.75  # of shutdown_timeout: after that, what is not being published is given back
+STOPPING = "the daemon is stopping"
 
 
 class Daemon:
-    """`run()` once. `signalled()` is what a SIGTERM does: the first call drains, the second abandons."""
+    """`run()` once. `signalled()` is what a SIGTERM does: the first call drains, the second abandons. `load` reads the
+    configuration again; what it raises is why nothing changes."""
 
-    def __init__(self, config: Config, observation: Observation) -> None:
-        self._config = config
+    def __init__(self, config: Config, observation: Observation, load: Callable[[], Config]) -> None:
+        self._config = self._started = config
+        self._load = load
+        self._door = Door(_token(config))
+        self._reloading = asyncio.Lock()
         self._observation = observation
         self._draining = asyncio.Event()
         self._abandoned = False
@@ -46,7 +54,7 @@ class Daemon:
             loop.add_signal_handler(number, self.signalled)
         http = self._config.http
         async with AsyncExitStack() as stack:
-            url = await stack.enter_async_context(serve(self._observation, http.host, http.port))
+            url = await stack.enter_async_context(serve(self._observation, self, http.host, http.port))
             self._observation.starting(len(self._config.routes), url)
             await stack.enter_async_context(self._connections)
             self._main = asyncio.create_task(self._supervise(), name="routes")
@@ -80,18 +88,110 @@ class Daemon:
         for route in self._routes.values():
             route.release()
 
+    # -- what an operator asks
+
+    def admits(self, authorization: str, by: str) -> Answer | None:
+        """None when whoever sent this header may act; else the answer they get."""
+        answer = self._door.admits(authorization)
+        if answer is not None:
+            self._observation.control_denied(by, answer.message)
+        return answer
+
+    def act(self, route: str, action: Action, by: str) -> Answer:
+        running = self._routes.get(route)
+        return unknown_route(route, self._routes) if running is None else running.act(action, by)
+
+    async def reload(self, by: str) -> Answer:
+        """Answers when the routes that changed have stopped and start anew. A second one waits for the first."""
+        if self._draining.is_set():
+            self._observation.reload_refused(by, STOPPING)
+            return Answer("refused", f"{STOPPING}; nothing is reloaded")
+        # A task of ours: who asked may hang up, and what goes wrong ends the daemon as it does everywhere.
+        return await asyncio.shield(self._group.create_task(self._reload(by), name="reload"))
+
+    def hung_up(self) -> None:
+        """What a SIGHUP does."""
+        if self._draining.is_set():
+            self._observation.reload_refused("SIGHUP", STOPPING)
+        else:
+            self._group.create_task(self._reload("SIGHUP"), name="reload")
+
+    async def _reload(self, by: str) -> Answer:
+        async with self._reloading:
+            self._observation.reload_began(by)
+            try:
+                new = await asyncio.to_thread(self._load)
+                door = Door(_token(new))
+            except ConfigError as error:
+                return self._not_reloaded(by, str(error).splitlines())
+            except Exception as error:  # noqa: BLE001 - whatever is in the file, what runs goes on
+                return self._not_reloaded(by, [f"the file cannot be read: {type(error).__name__}"])
+            found = changes(self._config, new, self._started)
+            self._door = door
+            await self._apply(new, found)
+            if self._draining.is_set():
+                self._observation.reload_refused(by, STOPPING)
+                return Answer("refused", STOPPING)
+            self._observation.reloaded(by, **_facts(found))
+            self._warn()
+            return Answer("done", _told(found), facts=_facts(found))
+
+    def _not_reloaded(self, by: str, complaints: Sequence[str]) -> Answer:
+        self._observation.reload_failed(by, complaints)
+        return Answer(
+            "invalid", "nothing has changed: the new configuration is wrong", facts={"complaints": complaints}
+        )
+
+    async def _apply(self, new: Config, found: Changes) -> None:
+        old, self._config = self._config, new
+        if new.log != old.log:
+            configure_logs(new.log.format, new.log.level)
+            self._observation.relog()
+        # What somebody stopped on purpose does not start because a file changed.
+        resting: dict[Aim, Aim] = {"drained": "pause"}
+        ending = (*found.removed, *found.changed)
+        aims = {name: resting.get(aim := self._routes[name].aim, aim) for name in found.changed}
+        for name in ending:
+            self._routes[name].stop()
+        if ending:
+            # All of them first: a queue that moves from one route to another is never read by both.
+            await asyncio.wait([self._lives[name] for name in ending])
+        if self._draining.is_set():
+            return
+        for name in ending:
+            del self._routes[name], self._lives[name]
+            self._connections.give_back(name)
+        for name in found.removed:
+            self._observation.forget(name)
+        for name in found.changed:
+            self._observation.route(name).restarting()
+        for route in self._routes.values():
+            route.patience = new.shutdown_timeout * PATIENCE
+        await self._start([route for route in new.routes if route.name not in found.kept], aims)
+        for name in await self._connections.prune():
+            self._observation.forget_connection(name)
+
+    # -- the routes
+
     async def _supervise(self) -> None:
         async with self._group:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hung_up)
+            self._warn()
             await self._start(self._config.routes, {})
             await self._draining.wait()
 
-    async def _start(self, routes: Iterable[RouteConfig], aims: dict[str, Aim]) -> None:
+    def _warn(self) -> None:
+        http = self._started.http
+        if self._config.http.token_file is not None and not http.is_loopback:
+            self._observation.control_open(http.host)
+
+    async def _start(self, routes: Iterable[RouteConfig], aims: Mapping[str, Aim]) -> None:
         """Starts routes under the configuration that is in force."""
         routes = tuple(routes)
         for config in routes:
+            nats, aws = await self._connections.take(self._config, config, routes)
             if self._draining.is_set():
                 return
-            nats, aws = await self._connections.take(self._config, config, routes)
             route = self._routes[config.name] = RunningRoute(
                 config,
                 nats,
@@ -102,3 +202,26 @@ class Daemon:
                 aim=aims.get(config.name, "carry"),
             )
             self._lives[config.name] = self._group.create_task(route.run(), name=f"route {config.name}")
+
+
+def _token(config: Config) -> str | None:
+    file = config.http.token_file
+    return None if file is None else read_token(file)
+
+
+def _facts(found: Changes) -> dict[str, Sequence[str]]:
+    return {
+        "added": found.added,
+        "removed": found.removed,
+        "restarted": found.changed,
+        "untouched": found.kept,
+        "after_restart": found.after_restart,
+    }
+
+
+def _told(found: Changes) -> str:
+    names = {name: kept for name, kept in _facts(found).items() if kept and name not in ("untouched", "after_restart")}
+    parts = [f"{name} {', '.join(routes)}" for name, routes in names.items()] or ["no route has changed"]
+    if found.after_restart:
+        parts.append(f"a restart of the process is needed for {', '.join(found.after_restart)}")
+    return "; ".join(parts)

@@ -20,6 +20,7 @@ from bridge.config.models import (
     SqsSourceConfig,
 )
 from bridge.config.reference import json_schema, reference
+from bridge.config.tokens import read_token
 
 __all__ = [
     "AwsConfig",
@@ -40,5 +41,6 @@ __all__ = [
     "json_schema",
     "load",
     "longest_poll",
+    "read_token",
     "reference",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -229,10 +230,22 @@ class AwsConnectionConfig(AwsConfig):
 
 
 class HttpConfig(Section):
-    """Where /metrics, /healthz, /readyz and /status are served."""
+    """Where /metrics, /healthz, /readyz and /status are served, and actions are taken: POST /reload and
+    /routes/NAME/pause, resume, drain. It speaks no TLS: that is the job of what stands in front."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+    token_file: str | None = Field(
+        None, description="A file with the token actions need, read again on reload; without it there are no actions."
+    )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class LogConfig(Section):
