@@ -79,7 +79,7 @@ class Running:
                 connection.close()
         except (OSError, HTTPException) as error:
             raise Unavailable(
-                f"no daemon answers at {self.url}: {error or type(error).__name__}",
+                f"no daemon answers at {self.url}: {str(error) or type(error).__name__}",
                 hint="is it running (nats-sqs-bridge run)? does it listen elsewhere (--url)?",
             ) from None
 
