@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import Literal, assert_never
 
 from bridge.config import (
     AwsConfig,
@@ -52,8 +52,8 @@ MOST_WATCHED = 20  # places of one route: each is a handful of time series
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
-    holds open. `retention` is how long its source keeps a message, in seconds, and `exact` whether the source's counts
-    are true at once; `readers` are those of its destination, `dead_letter` the ARN of a queue beside it, if any."""
+    holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
+    of its destination, `dead_letter` the ARN of a queue beside it, if any."""
 
     source: Source
     destination: Destination
@@ -64,7 +64,7 @@ class OpenRoute:
     destination_name: str
     closing: AsyncExitStack
     retention: float
-    exact: bool
+    system: Literal["sqs", "jetstream"]
     readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
     dead_letter: str
 
@@ -118,7 +118,7 @@ async def open_route(
                 destination_name=f"jetstream {to.subject}",
                 closing=closing,
                 retention=queue.retention,
-                exact=False,
+                system="sqs",
                 readers=[WatchedConsumersConfig(kind="jetstream", stream=each) for each in stream.streams],
                 dead_letter=queue.dead_letter,
             )
@@ -156,7 +156,7 @@ async def open_route(
         destination_name=name,
         closing=closing,
         retention=consumer.retention,
-        exact=True,
+        system="jetstream",
         readers=[WatchedQueueConfig(kind="sqs", queue=each) for each in queues[:MOST_WATCHED]],
         dead_letter=dead_letter,
     )

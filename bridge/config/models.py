@@ -5,6 +5,7 @@ May not: read a file or the environment (load.py does), or compare one key with 
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -90,10 +91,22 @@ class AwsConnectionConfig(AwsConfig):
 
 
 class HttpConfig(Section):
-    """Where /metrics, /healthz, /readyz and /status are served."""
+    """Where /metrics, /healthz, /readyz and /status are served, and actions are taken: POST /reload and
+    /routes/NAME/pause, resume, drain. It speaks no TLS: that is the job of what stands in front."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+    token_file: str | None = Field(
+        None, description="A file with the token actions need, read again on reload; without it there are no actions."
+    )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class LogConfig(Section):
@@ -286,6 +299,13 @@ class RouteConfig(Section):
         1800.0,
         ge=0,
         description="Seconds the bridge may be away and still store nothing twice; check compares windows.",
+    )
+    drain_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="Seconds the source must look empty before a drain is done; left out: 75 for SQS, whose counts "
+        "settle only after a minute, 10 for JetStream.",
     )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
 

@@ -7,6 +7,7 @@ the at most 22 places of a route.
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -110,10 +111,27 @@ class Metrics:
             registry=self.registry,
         )
         self.of_places = (self.lag_messages, self.lag_seconds, self.headroom, self.drain, self.verdict)
+        self.reload_successful = Gauge(
+            f"{prefix}config_last_reload_successful",
+            "1 if the last attempt to load the configuration succeeded, else 0: an older one goes on.",
+            registry=self.registry,
+        )
+        self.reload_timestamp = Gauge(
+            f"{prefix}config_last_reload_timestamp_seconds",
+            "When the configuration that runs was loaded, in seconds since the epoch.",
+            registry=self.registry,
+        )
         Info(f"{prefix}build", "The version that runs.", registry=self.registry).info(
             {"version": __version__, "python": platform.python_version()}
         )
         ProcessCollector(registry=self.registry)
+
+    def forget(self, route: str) -> None:
+        """Removes every series of a route that is no more."""
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                with suppress(ValueError):  # it has no such label
+                    metric.remove_by_labels({"route": route})
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
 
+from bridge.core.emptiness import Emptiness
 from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.lag import Judgement, Track
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
@@ -20,7 +21,10 @@ from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
 from bridge.observe.place import PlaceObservation
 
-State = Literal["starting", "running", "holding", "down", "draining", "stopped"]
+State = Literal[
+    "starting", "running", "holding", "down", "pausing", "paused", "draining", "drained", "stopping", "stopped"
+]
+AT_REST: tuple[State, ...] = ("pausing", "paused", "drained", "stopping", "stopped")  # deliberately: no trouble shows
 OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected", "filtered", "echo")
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
@@ -49,6 +53,7 @@ class RouteObservation:
         self.heals = 0
         self._healed = 0.0
         self._leases_lost = 0
+        self.drain: dict[str, Any] | None = None
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
         self.last_carried: float | None = None
@@ -102,6 +107,8 @@ class RouteObservation:
         self._leases_lost = backlog.leases_lost
         # What was finished is known better here than there, and so is whether anything was.
         self.own.looked(replace(backlog, done=self.finished, active_at=None))
+        if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
+            self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
@@ -149,13 +156,78 @@ class RouteObservation:
     def disconnected(self, detail: str) -> None:
         self._in_trouble("nats", Unavailable(f"NATS is not connected: {detail or 'no server answers'}"), "disconnected")
 
-    def draining(self) -> None:
+    def restarting(self) -> None:
+        """The next life of the route begins; its counters go on."""
+        self.drain = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.state = "starting"
+        self._trouble = {"open": _Trouble("not opened yet", time.monotonic())}
+
+    def asked(self, action: str, by: str) -> None:
+        """An operator wants something of the route."""
+        self.log.info("asked", action=action, by=by)
+
+    def pausing(self) -> None:
+        self._rest("pausing")
+
+    def paused(self) -> None:
+        if self.state != "paused":
+            self._rest("paused")
+            self.log.info("paused")
+
+    def resumed(self, *, carrying: bool) -> None:
+        """`carrying`: it never stopped; else it opens anew first."""
+        self.drain = None
+        if carrying:
+            self.state = "running"
+            self._derive()
+        else:
+            self._begin()
+        self.log.info("resumed")
+
+    def emptying(self) -> None:
+        """From here on it carries until its source is empty."""
         self.state = "draining"
+        self.drain = {
+            "since": time.time(),
+            "reads": 0,
+            "empty_since": None,
+            "needed_seconds": None,
+            "message": "not read yet",
+        }
+        self.log.info("drain_began")
+
+    def drain_progress(self, proof: Emptiness, message: str) -> None:
+        if self.drain is None:
+            return
+        since = None if proof.empty_since is None else time.time() - proof.empty_for
+        self.drain |= {
+            "reads": proof.reads,
+            "empty_since": since,
+            "needed_seconds": proof.needed_seconds,
+            "message": message,
+        }
+        if self._repeats.first("drain"):
+            self.log.info("drain_progress", message=message)
+
+    def drained(self) -> None:
+        self._rest("drained")
+        self.log.info("drained", **{key: value for key, value in (self.drain or {}).items() if key != "empty_since"})
+
+    def stopping(self) -> None:
+        self.state = "stopping"
 
     def stopped(self) -> None:
-        self.state = "stopped"
-        self._up.set(0)
+        self._rest("stopped")
         self.log.info("route_stopped", **self.counts)
+
+    def _rest(self, state: State) -> None:
+        self.state = state
+        self._up.set(0)
+        if state != "pausing":  # what it holds may still be in trouble
+            self._trouble = {side: trouble for side, trouble in self._trouble.items() if side == "open"}
 
     # -- the pump's events
 
@@ -254,7 +326,9 @@ class RouteObservation:
     # -- what it makes of them
 
     def unready(self) -> str | None:
-        """Why the route is neither moving nor idle, or None."""
+        """Why the route is neither moving nor idle, or None. A route at rest is so because somebody wants it."""
+        if self.state in AT_REST:
+            return None
         if trouble := self._standing():
             return trouble
         judged = self.judged
@@ -297,10 +371,12 @@ class RouteObservation:
         match self.state:
             case "down":
                 return self._trouble["open"].error if "open" in self._trouble else "down"
-            case "draining":
-                return "the bridge is stopping"
-            case "stopped":
-                return "stopped"
+            case "pausing" | "paused":
+                return f"paused; nats-sqs-bridge resume {self.name} lets it go on"
+            case "drained":
+                return "drained: its source was provably empty"
+            case "stopping" | "stopped":
+                return "the route is stopping" if self.state == "stopping" else "stopped"
             case _:
                 return ""
 
@@ -319,6 +395,7 @@ class RouteObservation:
             "source_in_flight_messages": backlog.in_flight if backlog else None,
             "source_delayed_messages": backlog.delayed if backlog else None,
             "in_flight_messages": self.on_loan,
+            "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "lag_messages": own.get("lag_messages"),
             "lag_seconds": own.get("lag_seconds"),
@@ -349,15 +426,20 @@ class RouteObservation:
     def _clear(self, side: str) -> None:
         if self._trouble.pop(side, None) and side != "open":
             self.log.info("recovered", side=side)
-        if not self._trouble and self.state in ("starting", "holding", "down"):
-            self.state = "running"
-            self._up.set(1)
+        if not self._trouble:
+            self._derive()
+
+    def _derive(self) -> None:
+        """What a route that is to carry looks like, from what stands in its way."""
+        if self.state in AT_REST:
+            return
+        self._up.set(0 if self._trouble else 1)
+        if self.state != "draining":
+            self.state = "running" if not self._trouble else "down" if "open" in self._trouble else "holding"
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
         known = self._trouble.get(side)
         self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic())
-        if self.state not in ("draining", "stopped"):
-            self.state = "down" if "open" in self._trouble else "holding"
-        self._up.set(0)
+        self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)
