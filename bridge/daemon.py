@@ -21,6 +21,7 @@ from bridge.core.door import Door
 from bridge.core.errors import ConfigError
 from bridge.observe import Observation, configure_logs
 from bridge.running import RunningRoute
+from bridge.sampling import judge
 from bridge.web import serve
 
 PATIENCE = 0.75  # of shutdown_timeout: after that, what is not being published is given back
@@ -167,6 +168,7 @@ class Daemon:
             self._observation.route(name).restarting()
         for route in self._routes.values():
             route.patience = new.shutdown_timeout * PATIENCE
+            route.whole = new
         await self._start([route for route in new.routes if route.name not in found.kept], aims)
         for name in await self._connections.prune():
             self._observation.forget_connection(name)
@@ -177,8 +179,10 @@ class Daemon:
         async with self._group:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hung_up)
             self._warn()
+            judging = self._group.create_task(judge(self._observation), name="judge")
             await self._start(self._config.routes, {})
             await self._draining.wait()
+            judging.cancel()
 
     def _warn(self) -> None:
         http = self._started.http
@@ -192,11 +196,14 @@ class Daemon:
             nats, aws = await self._connections.take(self._config, config, routes)
             if self._draining.is_set():
                 return
+            observation = self._observation.route(config.name)
+            observation.connection = config.nats or "default"
             route = self._routes[config.name] = RunningRoute(
                 config,
                 nats,
                 aws,
-                self._observation.route(config.name),
+                observation,
+                whole=self._config,
                 longest_poll=longest_poll(self._config),
                 patience=self._config.shutdown_timeout * PATIENCE,
                 aim=aims.get(config.name, "carry"),

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
-from bridge.config import RouteConfig, SqsSourceConfig
+from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.control import Action, Aim, Answer, decide
 from bridge.core.emptiness import Circumstances, Emptiness, Reading
 from bridge.core.errors import BridgeError
@@ -23,9 +23,9 @@ from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
 from bridge.observe import RouteObservation
 from bridge.pump import Pump
-from bridge.routes import OpenRoute, open_route
+from bridge.routes import OpenRoute, open_route, watched
+from bridge.sampling import pause_between, sample
 
-SAMPLE_SECONDS = 10.0  # between two looks at a source's backlog: 360 GetQueueAttributes calls an hour and route
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
 JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees whether somebody is still sending
@@ -34,8 +34,9 @@ JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees 
 class RunningRoute:
     """`run()` once; it returns when the route was told to stop and nothing is on loan any more.
 
-    `patience` is how long a pause or a stop waits for what is on loan before it gives the rest back, in seconds;
-    `longest_poll` bounds one receive.
+    `whole` is the configuration in force, of which a reload may change what is no route's own. `patience` is how long
+    a pause or a stop waits for what is on loan before it gives the rest back, in seconds; `longest_poll` bounds one
+    receive.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class RunningRoute:
         *,
         longest_poll: float,
         patience: float,
+        whole: Config,
         aim: Aim = "carry",
     ) -> None:
         self.config = config
+        self.whole = whole
         self.patience = patience
         self._nats = nats
         self._aws = aws
@@ -134,7 +137,9 @@ class RunningRoute:
             self._observation.emptying()
         while (opened := await self._open()) is not None:
             async with opened.closing, asyncio.TaskGroup() as group:
-                beside = [group.create_task(_sample(opened.source, self._observation), name=f"sample {self.name}")]
+                places = watched(self.whole, self.config, opened, self._nats, self._aws)
+                looking = sample(opened.source, places, self._observation, opened.system, self._every)
+                beside = [group.create_task(looking, name=f"sample {self.name}")]
                 if self._may_carry:
                     await self._carry(opened)
                 if not self._may_carry and self._aim != "stop":
@@ -187,9 +192,18 @@ class RunningRoute:
                     async with asyncio.timeout(after):
                         await self._changed.wait()
             else:
-                self._observation.opened(opened.source_name, opened.destination_name)
+                self._observation.opened(
+                    opened.source_name,
+                    opened.destination_name,
+                    every=pause_between(opened.system, self._every()),
+                    exact=opened.system == "jetstream",
+                    retention=opened.retention,
+                )
                 return opened
         return None
+
+    def _every(self) -> float:
+        return self.whole.sampling.every
 
     async def _prove_empty(self, source: Source, pump: Pump) -> None:
         """Looks at the source while the route is to drain; once it is provably empty, the route is drained."""
@@ -230,12 +244,3 @@ def needed_seconds(config: RouteConfig) -> float:
 
 def _interval(needed: float) -> float:
     return min(max(needed / 8, 0.25), 10.0)
-
-
-async def _sample(source: Source, observation: RouteObservation) -> None:
-    while True:
-        try:
-            observation.sampled(await source.backlog())
-        except BridgeError as error:
-            observation.not_sampled(error)
-        await asyncio.sleep(SAMPLE_SECONDS)

@@ -18,6 +18,8 @@ from bridge.config.models import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
 )
 from bridge.config.reference import json_schema, reference
 from bridge.config.tokens import read_token
@@ -37,6 +39,8 @@ __all__ = [
     "SqsDestinationConfig",
     "SqsParkingConfig",
     "SqsSourceConfig",
+    "WatchedConsumersConfig",
+    "WatchedQueueConfig",
     "changes",
     "json_schema",
     "load",
