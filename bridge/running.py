@@ -275,4 +275,4 @@ def needed_seconds(config: RouteConfig) -> float:
 
 
 def _interval(needed: float) -> float:
-    return min(max(needed / 8, 0.25), 10.0)
+    return min(needed / 8, 10.0)

@@ -50,6 +50,18 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, log, sampling, shutdown_timeout, routes",
         ],
     ),
+    "a token file that is not there": (
+        f"http: {{token_file: /nowhere}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a token file that holds no token": (
+        f"http: {{token_file: /dev/null}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: /dev/null is empty; make one with: openssl rand -hex 32"],
+    ),
+    "a drain that would prove nothing": (
+        route(more="drain_seconds: 0.5"),
+        ["bridge.yaml:6: routes[0].drain_seconds: it must be at least 1 (0.5)"],
+    ),
     "an unknown key of a connection": (
         f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
         ['bridge.yaml:1: connections.hub.server: unknown key; did you mean "servers"?'],
@@ -403,3 +415,33 @@ def test_a_mistake_in_the_environment_names_the_variable(
 ) -> None:
     said = complaint(tmp_path, monkeypatch, ROUTE, **{variable: value})
     assert said == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        ("short-and-secret", ""),
+        ("short-secret", "the token in token is shorter than 16 characters; make one with: openssl rand -hex 32"),
+        (
+            "a secret with blanks in it",
+            "the token in token has blanks or characters that are not ASCII; make one with: openssl rand -hex 32",
+        ),
+        (
+            "ein-geheimnis-für-uns",
+            "the token in token has blanks or characters that are not ASCII; make one with: openssl rand -hex 32",
+        ),
+    ],
+)
+def test_a_bad_token_is_told_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str, sentence: str
+) -> None:
+    (tmp_path / "token").write_text(token)
+    monkeypatch.chdir(tmp_path)
+    text = f"http: {{token_file: token}}{ROUTE}"
+    if not sentence:
+        Path("bridge.yaml").write_text(text)
+        assert token not in repr(load(None, {}))
+        return
+    said = complaint(tmp_path, monkeypatch, text)
+    assert said == [f"bridge.yaml:1: http.token_file: {sentence}"]
+    assert token not in str(said)

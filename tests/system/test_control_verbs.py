@@ -108,8 +108,6 @@ def test_the_verbs_end_to_end(tmp_path: Path, moto_server: MotoServer, nats_serv
         done = call("reload", *config)
         assert (done.returncode, done.stdout) == (0, f"reloaded: restarted {name}\n")
         good = bridge.config.read_text()
-        mended = tmp_path / "mended.yaml"
-        mended.write_text(good)
         bridge.rewrite(colour="red")
         done = call("reload", "--url", where, "--token-file", str(token))
         assert done.returncode == 2
