@@ -130,6 +130,8 @@ def test_whatever_is_asked_in_whatever_order_nothing_is_lost_or_carried_twice(
                             await until(lambda: observation.state in ("paused", "drained"))
                 case "pause" | "resume" | "drain":
                     route.act(step, "test")
+                case _:
+                    raise AssertionError(step)
             await asyncio.sleep(0.002)
             if observation.state in ("paused", "drained"):
                 carried = len(world.destination.kept)
