@@ -19,6 +19,7 @@ from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
 from bridge.core.settle import Policy, backoff
+from bridge.heartbeats import beat
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import AT_ONCE
 from bridge.legs.nats import NatsConnection
@@ -124,8 +125,10 @@ class Daemon:
                 pump.drain()
             async with opened.closing, asyncio.TaskGroup() as group:
                 sampling = group.create_task(_sample(opened.source, observation), name=f"sample {route.name}")
+                beating = group.create_task(beat(opened.heart, observation.heartbeats), name=f"heartbeat {route.name}")
                 await pump.run()
                 sampling.cancel()
+                beating.cancel()
         observation.stopped()
 
     async def _open(self, route: RouteConfig, observation: RouteObservation) -> OpenRoute | None:

@@ -24,29 +24,32 @@ from bridge.config import (
     SqsParkingConfig,
     SqsSourceConfig,
 )
-from bridge.core.errors import ConfigError
+from bridge.core.errors import ConfigError, NotUsable
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.heartbeat import NO_SUBJECT, into_queue, into_stream, subject_into
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
+from bridge.core.models import Canary, Out
 from bridge.core.route import Destination, Mapping, Source
+from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
-from bridge.legs.jetstream import JetStreamSource, open_consumer
+from bridge.legs.jetstream import Consumer, JetStreamSource, open_consumer
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
-from bridge.legs.stream import open_destination
+from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
 from bridge.pump import Parking
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
-    holds open."""
+    holds open; `heart` sends its heartbeats, where it has any."""
 
     source: Source
     destination: Destination
@@ -56,6 +59,7 @@ class OpenRoute:
     source_name: str
     destination_name: str
     closing: AsyncExitStack
+    heart: Heart | None = None
 
 
 async def open_route(
@@ -106,6 +110,7 @@ async def open_route(
                 source_name=f"sqs {queue.name}",
                 destination_name=f"jetstream {to.subject}",
                 closing=closing,
+                heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
@@ -138,7 +143,28 @@ async def open_route(
         source_name=f"jetstream {consumer.stream}/{consumer.name}",
         destination_name=name,
         closing=closing,
+        heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
     )
+
+
+def _queue_heart(route: RouteConfig, source: Destination, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, into_queue)
+
+
+async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Consumer, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    subject = subject_into(consumer.filters, await subjects_of(nats, consumer.stream))
+
+    def out(canary: Canary) -> Out:
+        if subject is None:
+            raise NotUsable(NO_SUBJECT.format(consumer=consumer.name, stream=consumer.stream))
+        return into_stream(canary, subject)
+
+    source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
 
 
 def _claim_checked(

@@ -14,11 +14,22 @@ from typing import Any, Literal
 
 from bridge.core.errors import BridgeError
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
+from bridge.observe.heartbeat import Heartbeats
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
 
 State = Literal["starting", "running", "holding", "down", "draining", "stopped"]
-OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected", "filtered", "echo")
+OUTCOMES = (
+    "carried",
+    "duplicate",
+    "retried",
+    "parked",
+    "rejected",
+    "filtered",
+    "echo",
+    "heartbeat",
+    "heartbeat_failed",
+)
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
@@ -57,6 +68,7 @@ class RouteObservation:
         self._settle_failures = metrics.settle_failures.labels(name)
         self._pending.set(float("nan"))
         self._up.set(0)
+        self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
     # -- the daemon's events
 
@@ -99,13 +111,16 @@ class RouteObservation:
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
         duplicates = 0
-        for delivery, receipt in carried:
+        messages = self.heartbeats.without_canaries(carried)
+        for delivery, receipt in messages:
             duplicates += receipt.duplicate
             self._transit.observe(max(0.0, now - delivery.sent_at))
             self._publish.observe(now_monotonic - delivery.received_at)
-        self._count("carried", len(carried) - duplicates)
+        self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
-        self.last_carried = now
+        self._count("heartbeat", len(carried) - len(messages))
+        if messages:
+            self.last_carried = now
         if self.blocking:
             self._unblocked(delivery for delivery, _ in carried)
         self._clear("destination")
@@ -163,6 +178,10 @@ class RouteObservation:
             self.blocking.pop(delivery.id, None)
         self._blocked.set(len(self.blocking))
 
+    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None:
+        self._count("heartbeat_failed", 1)
+        self.heartbeats.dropped(delivery, reason)
+
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._settle_failures.inc()
         self._keep("unsettled", delivery, error)
@@ -201,6 +220,7 @@ class RouteObservation:
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "last_carried": self.last_carried,
             "blocked": dict(self.blocking),
+            "heartbeat": self.heartbeats.snapshot(),
             "failures": list(self.failures),
         }
 
