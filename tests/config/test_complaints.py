@@ -78,6 +78,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "bridge.yaml:5: routes[0].destination.envelope: it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders ('payments')",
         ],
     ),
+    "a heartbeat that never rests": (
+        route(more="heartbeat: {every: 0}"),
+        ["bridge.yaml:6: routes[0].heartbeat.every: it must be at least 1 (0)"],
+    ),
     "a claim check of no kind": (
         route(more="claim_check: {kind: s4, bucket: large}"),
         ["bridge.yaml:6: routes[0].claim_check: kind must be s3, object_store ('s4')"],
