@@ -8,6 +8,7 @@ May not: show the value of a secret, or stop at the first mistake.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -25,6 +26,10 @@ from bridge.core.errors import ConfigError
 DEFAULT = Path("bridge.yaml")
 PREFIX = "BRIDGE_"
 SECRETS = frozenset({"password", "token"})
+# Kubernetes sets such variables in every pod for each service; one called bridge must not keep us from starting.
+SERVICE_LINK = re.compile(
+    r"BRIDGE_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
+)
 
 
 @dataclass(slots=True)
@@ -145,7 +150,7 @@ def _plain(node: yaml.Node, place: Place, layers: _Layers) -> Any:
 
 def _overlay(environ: Mapping[str, str], layers: _Layers) -> None:
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == "BRIDGE_CONFIG":
+        if not variable.startswith(PREFIX) or variable == "BRIDGE_CONFIG" or SERVICE_LINK.fullmatch(variable):
             continue
         segments = variable.removeprefix(PREFIX).split("__")
         place, complaint = _placed(segments, layers.raw)

@@ -352,6 +352,14 @@ def test_a_secret_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in "\n".join(complaint(tmp_path, monkeypatch, text))
 
 
+@pytest.mark.parametrize("password", ["hunter2", "h@hunter2", "hun/hunter2", "hun ter hunter2", "?hunter2", "#hunter2"])
+def test_a_password_in_a_url_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    text = f"nats: {{servers: ['http://me:{password}@x:4222', 'natz://me:{password}@x']}}{ROUTE}"
+    said = "\n".join(complaint(tmp_path, monkeypatch, text))
+    assert "hunter2" not in said
+    assert said.count("it is no NATS URL") == 2
+
+
 def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = complaint(tmp_path, monkeypatch, "routes: [\n  a: b: c\n")
     assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
