@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bridge.config.models import Config, masked
-from bridge.config.rules import Complaint, Place, complaints, external_ids
+from bridge.config.rules import Complaint, Place, complaints, external_ids, unreadable
 from bridge.core.errors import ConfigError
 
 DEFAULT = Path("bridge.yaml")
@@ -108,21 +108,32 @@ def _read(file: Path, layers: _Layers) -> None:
             hint="write one (deploy/bridge.example.yaml shows every key), or name it with --config or BRIDGE_CONFIG",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
+        raise ConfigError(f"cannot read {file}: {unreadable(error)}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = _plain(node, (), layers) if node is not None else {}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
-        braces = 'a template needs quotes: subject: "orders.{attributes.NAME}"' if line.count("{") > 1 else ""
-        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}", hint=braces) from error
+        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}", hint=_yaml_hint(error, text)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: this is no YAML: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{file}:1: the file must hold keys and values", hint="see deploy/bridge.example.yaml")
     layers.raw = document
+
+
+def _yaml_hint(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What most often makes the parser say this."""
+    mark, began = error.problem_mark, error.context_mark
+    line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+    if line.count("{") > 1:
+        return 'a template needs quotes: subject: "orders.{attributes.NAME}"'
+    if "'\\t'" in str(error.problem):
+        return "YAML is indented with blanks, not tabs"
+    if mark and began and began.line < mark.line and "flow" in str(error.context):
+        return f"a bracket or brace opened in line {began.line + 1} is not closed"
+    return ""
 
 
 def _plain(node: yaml.Node, place: Place, layers: _Layers) -> Any:
@@ -222,8 +233,7 @@ def _read_secrets(layers: _Layers) -> None:
             try:
                 text = Path(source).read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is no text"
-                layers.complaints.append(((*place, f"{secret}_file"), f"cannot read {source}: {reason}"))
+                layers.complaints.append(((*place, f"{secret}_file"), f"cannot read {source}: {unreadable(error)}"))
                 continue
             if text:
                 section[secret] = text
@@ -284,6 +294,8 @@ def _sentence(kind: str, context: Mapping[str, Any], given: Any, place: Place, a
             return f"it is no number{shown}"
         case "bool_parsing" | "bool_type":
             return f"it is neither true nor false{shown}"
+        case "list_type" | "model_type" | "model_attributes_type" | "dict_type" if given is None:
+            return "there is nothing below it; write something there, indented, or take it out"
         case "list_type":
             return "it must be a list; write - before each item, or [a, b]"
         case "model_type" | "model_attributes_type" | "dict_type":

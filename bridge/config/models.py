@@ -424,5 +424,5 @@ class Config(BaseSettings):
 
 
 def masked(text: str) -> str:
-    """`text` without the password a URL may hold: up to the last @, for the password may have an @, a / or a blank in it."""
+    """`text` without the password a URL may hold: all up to the last @, as one may have @, / and blanks in it."""
     return re.sub(r"//.*@", "//***@", text, flags=re.DOTALL)

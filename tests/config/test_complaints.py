@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from bridge.config import load
+from bridge.config.rules import unreadable
 from bridge.core.errors import ConfigError
 
 ROUTE = """
@@ -286,7 +288,28 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "a credentials file that is not there": (
         f"nats: {{credentials_file: /nowhere}}{ROUTE}",
-        ["bridge.yaml:1: nats.credentials_file: there is no file /nowhere"],
+        ["bridge.yaml:1: nats.credentials_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a seed file that is a folder": (
+        f"nats: {{nkey_seed_file: /}}{ROUTE}",
+        ["bridge.yaml:1: nats.nkey_seed_file: cannot read /: Is a directory"],
+    ),
+    "a section with nothing in it": (
+        f"aws:\n  # region: eu-west-1{ROUTE}",
+        ["bridge.yaml:1: aws: there is nothing below it; write something there, indented, or take it out"],
+    ),
+    "routes with nothing in it": (
+        "routes:",
+        ["bridge.yaml:1: routes: there is nothing below it; write something there, indented, or take it out"],
+    ),
+    "an attribute no message can have": (
+        route(destination="{kind: jetstream, subject: 'a.{attributes.event type}'}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.subject: {attributes.event type} in 'a.{attributes.event type}' "
+                "names no attribute SQS could hold; its names are letters, digits, - _ and ."
+            )
+        ],
     ),
     "a certificate without its key": (
         f"nats: {{tls: {{cert_file: bridge.yaml}}}}{ROUTE}",
@@ -363,6 +386,30 @@ def test_a_password_in_a_url_is_never_shown(tmp_path: Path, monkeypatch: pytest.
 def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = complaint(tmp_path, monkeypatch, "routes: [\n  a: b: c\n")
     assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
+
+
+def test_a_bracket_that_is_not_closed_is_told_where_it_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (said,) = complaint(tmp_path, monkeypatch, "nats: {servers: [nats://a:4222\nroutes: []\n")
+    assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
+    assert said.endswith("(a bracket or brace opened in line 1 is not closed)")
+
+
+def test_tabs_are_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (said,) = complaint(tmp_path, monkeypatch, "nats:\n\tservers: x\n")
+    assert said.startswith("bridge.yaml:2:1: this is no YAML: ")
+    assert said.endswith("(YAML is indented with blanks, not tabs)")
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "bridge.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"cannot read .*bridge\.yaml: it is no text in UTF-8"):
+        load(tmp_path / "bridge.yaml", {})
+
+
+def test_a_file_another_user_owns_names_the_user_who_must_read_it() -> None:
+    assert unreadable(PermissionError(13, "Permission denied")) == (
+        f"Permission denied; let user {os.geteuid()}, as whom this runs, read it"
+    )
 
 
 def test_an_unquoted_template_that_breaks_the_yaml_is_explained(
