@@ -216,14 +216,14 @@ class NatsConnection:
         except BaseException as error:
             await _close(client)
             match error:
+                case TimeoutError() | errors.Error() if not isinstance(error, _NoKey):
+                    # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
+                    raise _connect_error(self._refusal or self._last_error or str(error), self) from None
                 case _NoKey() | OSError() | ValueError() | NkeysError():  # unreadable credentials, seed or certificate
                     raise NotUsable(
                         f"NATS connection {self.name}: {_files(options)}: {error}",
                         hint="check that the files named under nats hold what their keys say",
                     ) from error
-                case TimeoutError() | errors.Error():
-                    # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
-                    raise _connect_error(self._refusal or self._last_error or str(error), self) from None
                 case _:
                     raise
         version = str(client.connected_server_version).strip("<>")
