@@ -19,6 +19,7 @@ from bridge.core.emptiness import Circumstances, Emptiness, Reading
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
 from bridge.core.settle import Policy, backoff
+from bridge.heartbeats import beat
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
 from bridge.observe import RouteObservation
@@ -146,7 +147,10 @@ class RunningRoute:
             self._observation.emptying(needed_seconds(self.config))
         while (opened := await self._open()) is not None:
             async with opened.closing, asyncio.TaskGroup() as group:
-                beside = [group.create_task(self._look(opened), name=f"sample {self.name}")]
+                beside = [
+                    group.create_task(self._look(opened), name=f"sample {self.name}"),
+                    group.create_task(beat(opened.heart, self._observation.heartbeats), name=f"heartbeat {self.name}"),
+                ]
                 if self._may_carry:
                     await self._carry(opened)
                 if not self._may_carry and self._aim != "stop":
@@ -220,7 +224,7 @@ class RunningRoute:
                 )
                 await self._until(lambda: _seen(self._whole) != seen)  # noqa: B023 - awaited within the round
                 looking.cancel()
-            self._observation.watches_nothing()
+            self._observation.waiting.watches_nothing()
 
     def _every(self) -> float:
         return self._whole.sampling.every

@@ -256,6 +256,12 @@ class SamplingConfig(Section):
     )
 
 
+class HeartbeatConfig(Section):
+    """A message of the bridge's own through the whole route, now and then: an idle route proves it is alive."""
+
+    every: float = Field(30.0, ge=1, le=3600, description="Seconds between two.")
+
+
 class RouteConfig(Section):
     """Carries messages from one source to one destination: sqs to jetstream, jetstream to sqs, jetstream to sns."""
 
@@ -274,6 +280,9 @@ class RouteConfig(Section):
     )
     ledger: LedgerConfig | None = Field(
         None, description="Remembers what was carried for longer than the destination does; off when left out."
+    )
+    heartbeat: HeartbeatConfig | None = Field(
+        None, description="Sends canaries into the route's own source (sqs:SendMessage, publish); off when left out."
     )
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")

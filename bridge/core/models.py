@@ -37,6 +37,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A heartbeat: the route it proves alive, the mark of the source it was put into, its id, and when it was sent in
+    seconds since the epoch."""
+
+    route: str
+    origin: str
+    id: str
+    sent: float
+
+
+@dataclass(frozen=True, slots=True)
 class SqsMessage:
     """One message as ReceiveMessage returned it. `system` holds the SQS system attributes as SQS spells them."""
 

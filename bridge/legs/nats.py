@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nats import errors
 from nats.aio.client import Client
+from nkeys import NkeysError
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
 
@@ -55,6 +57,11 @@ class NatsOptions:
     inbox_prefix: str = "_INBOX"
     connect_timeout: float = 5.0
 
+    @property
+    def hosts(self) -> str:
+        """The servers as a human may read them, without what a URL may hold besides."""
+        return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self.servers)
+
 
 class Headers(dict[str, str]):
     """The headers of one message. As a dict it has the first value of each name; `pairs` has all of them in wire order.
@@ -79,8 +86,30 @@ class Headers(dict[str, str]):
         return headers
 
 
+class _NoKey(errors.Error):  # type: ignore[misc]
+    """A file of credentials does not hold them."""
+
+
 class _Client(Client):  # type: ignore[misc]  # nats-py ships no types
     tls_required = False
+    _signature_cb: Any
+    _user_jwt_cb: Any
+
+    def _setup_nkeys_connect(self) -> None:
+        """Raises for a file that holds something else, before anything is sent."""
+        super()._setup_nkeys_connect()
+        self._signature_cb = _read_or_refused(self._signature_cb)
+        if self._user_credentials is not None:
+            self._user_jwt_cb = _read_or_refused(self._user_jwt_cb)
+            self._signature_cb("")
+            self._user_jwt_cb()
+
+    def _read_creds_user_jwt(self, creds: str) -> bytearray:
+        # nats-py looks for the JWT without regard to the end of the file: where there is none, it never returns.
+        if b"BEGIN NATS USER JWT" not in Path(creds).read_bytes():
+            raise ValueError("it holds no user JWT")
+        found: bytearray = super()._read_creds_user_jwt(creds)
+        return found
 
     async def send(self, subject: str, payload: bytes, reply: str, block: bytes = b"") -> None:
         """Publishes a header block as it is. nats-py's own `publish` takes one value for a name, and changes values."""
@@ -155,7 +184,8 @@ class NatsConnection:
                 self._client = await self._open()
                 self.generation += 1
         if not self._client.is_connected:
-            raise Unavailable(f"NATS connection {self.name} is down, reconnecting: {self._last_error or 'no server'}")
+            reason = self._last_error or "no server"
+            raise Unavailable(f"NATS connection {self.name} ({self.options.hosts}) is down, reconnecting: {reason}")
         return self._client
 
     async def renew(self) -> None:
@@ -192,12 +222,13 @@ class NatsConnection:
         except BaseException as error:
             await _close(client)
             match error:
-                case TimeoutError() | errors.Error():
+                case TimeoutError() | errors.Error() if not isinstance(error, _NoKey):
                     # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
                     raise _connect_error(self._refusal or self._last_error or str(error), self) from None
-                case OSError() | ValueError():  # unreadable credentials, seed or certificate
+                case _NoKey() | OSError() | ValueError() | NkeysError():  # unreadable credentials, seed or certificate
                     raise NotUsable(
-                        f"NATS connection {self.name}: {error}", hint="check the files named under nats"
+                        f"NATS connection {self.name}: {_files(options)}: {error}",
+                        hint="check that the files named under nats hold what their keys say",
                     ) from error
                 case _:
                     raise
@@ -341,7 +372,7 @@ def _is_refusal(text: str) -> bool:
 
 
 def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
-    where = f"NATS connection {connection.name}"
+    where = f"NATS connection {connection.name} ({connection.options.hosts})"
     lowered = text.lower()
     if "authorization" in lowered or "authentication" in lowered:
         return NotUsable(f"{where}: {text}", hint="check the user, token, credentials or nkey under nats")
@@ -350,11 +381,33 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
     return Unavailable(f"{where}: {text or 'no server answered in time'}")
 
 
+def _files(options: NatsOptions) -> str:
+    """The files a connection is made with, as one of them is at fault and the library does not say which."""
+    tls = options.tls or Tls()
+    named = (options.credentials_file, options.nkey_seed_file, tls.ca_file, tls.cert_file, tls.key_file)
+    return ", ".join(name for name in named if name)
+
+
+def _read_or_refused(read: Callable[..., Any]) -> Callable[..., Any]:
+    """nats-py takes only its own errors and OSError as a failed attempt to reconnect; after any other it gives up and
+    does not say so."""
+
+    def reading(*arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except (NkeysError, TypeError, ValueError) as error:
+            reason = "it holds no seed" if isinstance(error, TypeError) else str(error)
+            raise _NoKey(f"nats: authentication: {reason}") from error
+
+    return reading
+
+
 def _silent(event: str, detail: str) -> None:
     """For whoever does not want to hear."""
 
 
 async def _close(client: _Client) -> None:
-    # Not drain(): it can hang on a subscription that still holds messages.
-    with suppress(errors.Error, OSError, asyncio.InvalidStateError):
+    # Not drain(): it can hang on a subscription that still holds messages. A client that never began to connect, for a
+    # file was wrong, answers with an AssertionError.
+    with suppress(errors.Error, OSError, asyncio.InvalidStateError, AssertionError):
         await client.close()

@@ -45,6 +45,7 @@ class RouteLife:
     def restarting(self) -> None:
         """The next life of the route begins; its counters go on."""
         self.drain = None
+        self._trouble = {}  # the next one may use another connection
         self._begin()
 
     def _begin(self) -> None:

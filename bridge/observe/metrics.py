@@ -121,6 +121,18 @@ class Metrics:
             "When the configuration that runs was loaded, in seconds since the epoch.",
             registry=self.registry,
         )
+        self.heartbeat = Gauge(
+            f"{prefix}heartbeat_seconds",
+            "How long the last heartbeat took from sent to durable at the destination. NaN before the first.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.heartbeat_at = Gauge(
+            f"{prefix}heartbeat_timestamp_seconds",
+            "When the last heartbeat arrived, since the epoch. NaN before the first.",
+            ["route"],
+            registry=self.registry,
+        )
         Info(f"{prefix}build", "The version that runs.", registry=self.registry).info(
             {"version": __version__, "python": platform.python_version()}
         )

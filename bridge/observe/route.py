@@ -11,16 +11,27 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
 from bridge.core.errors import BridgeError, Unavailable
-from bridge.core.lag import Judgement, Track
+from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
+from bridge.observe.heartbeat import Heartbeats
 from bridge.observe.life import AT_REST, RouteLife
 from bridge.observe.metrics import Metrics
-from bridge.observe.place import PlaceObservation
+from bridge.observe.waiting import Waiting
 
-OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected", "filtered", "echo")
+OUTCOMES = (
+    "carried",
+    "duplicate",
+    "retried",
+    "parked",
+    "rejected",
+    "filtered",
+    "echo",
+    "heartbeat",
+    "heartbeat_failed",
+)
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
@@ -32,8 +43,6 @@ class RouteObservation(RouteLife):
         super().__init__(name, log.bind(route=name), metrics.up.labels(name))
         self.source = self.destination = ""
         self.connection = ""
-        self.own: PlaceObservation | None = None
-        self.watched: dict[tuple[str, str, str], PlaceObservation] = {}
         self.last_received = time.monotonic()
         self.heals = 0
         self._healed = 0.0
@@ -48,12 +57,13 @@ class RouteObservation(RouteLife):
         self._transit = metrics.transit.labels(name)
         self._publish = metrics.publish.labels(name)
         self._pending = metrics.pending.labels(name)
-        self._metrics = metrics
+        self.waiting = Waiting(name, self.log, metrics)
         self._blocked = metrics.blocked.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
         self._pending.set(float("nan"))
+        self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
     # -- the daemon's events
 
@@ -62,15 +72,7 @@ class RouteObservation(RouteLife):
     ) -> None:
         """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
-        system, _, place = source.partition(" ")
-        if self.own is None or self.own.name != place:
-            if self.own is not None:
-                self.own.forget()
-            self.own = PlaceObservation(
-                self.name, "bridge", "sqs" if system == "sqs" else "jetstream", place, self._metrics
-            )
-        self.own.track.every, self.own.track.exact = every, exact
-        self.own.track.retention, self.own.track.finishing = retention, "carried"
+        self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
 
@@ -79,26 +81,25 @@ class RouteObservation(RouteLife):
 
     def sampled(self, backlog: Backlog) -> None:
         """The route's own source was looked at."""
-        assert self.own is not None
         self._pending.set(backlog.pending)
         if backlog.leases_lost > self._leases_lost:
             self._leases.inc(backlog.leases_lost - self._leases_lost)
             self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
         self._leases_lost = backlog.leases_lost
         # What was finished is known better here than there, and so is whether anything was.
-        self.own.looked(replace(backlog, done=self.finished, active_at=None))
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
-        if self.own is not None:
-            self.own.not_looked(str(error))
+        self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
 
     def restarting(self) -> None:
         super().restarting()
+        self.heartbeats.restarting()
         self.in_flight(0)
         self._unblocked(list(self.blocking))
 
@@ -106,32 +107,20 @@ class RouteObservation(RouteLife):
         super().stopped()
         self.log.info("route_stopped", **self.counts)
 
-    def watches(
-        self, side: str, system: Literal["sqs", "jetstream"], before: Iterable[str], seen: Mapping[str, Track]
-    ) -> None:
-        """The places there are now, by name, each with a fresh track; those there were `before` keep theirs, or go."""
-        for name in before:
-            if name not in seen and (gone := self.watched.pop((side, system, name), None)):
-                gone.forget()
-        for name, track in seen.items():
-            key = (side, system, name)
-            if key not in self.watched:
-                self.watched[key] = PlaceObservation(self.name, side, system, name, self._metrics, track)
-
-    def watches_nothing(self) -> None:
-        """The places are other ones from here on."""
-        for place in self.watched.values():
-            place.forget()
-        self.watched.clear()
+    def relog(self, log: Any) -> None:
+        """From here on it logs to `log`."""
+        self.log = self.waiting.log = self.heartbeats.log = log.bind(route=self.name)
 
     def deaf(self, patience: float) -> bool:
         """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
         Each time nobody could mend it, patience doubles."""
-        backlog = self.own.track.backlog if self.own is not None else None
-        if backlog is None or not backlog.pending or self.on_loan or self.state != "running" or self._trouble:
+        own = self.waiting.own
+        backlog = own.track.backlog if own is not None else None
+        if own is None or backlog is None or not backlog.pending:
             return False
-        assert self.own is not None
-        quiet = min(time.monotonic() - self.last_received, time.time() - self.own.track.idle_since)
+        if self.on_loan or self.state != "running" or self._trouble:
+            return False
+        quiet = min(time.monotonic() - self.last_received, time.time() - own.track.idle_since)
         return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
 
     def healed(self) -> None:
@@ -166,13 +155,16 @@ class RouteObservation(RouteLife):
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
         duplicates = 0
-        for delivery, receipt in carried:
+        messages = self.heartbeats.without_canaries(carried)
+        for delivery, receipt in messages:
             duplicates += receipt.duplicate
             self._transit.observe(max(0.0, now - delivery.sent_at))
             self._publish.observe(now_monotonic - delivery.received_at)
-        self._count("carried", len(carried) - duplicates)
+        self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
-        self.last_carried = now
+        self._count("heartbeat", len(carried) - len(messages))
+        if messages:
+            self.last_carried = now
         if self.blocking:
             self._unblocked(delivery.id for delivery, _ in carried)
         self._clear("destination")
@@ -230,6 +222,10 @@ class RouteObservation(RouteLife):
             self.blocking.pop(name, None)
         self._blocked.set(len(self.blocking))
 
+    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None:
+        self._count("heartbeat_failed", 1)
+        self.heartbeats.dropped(delivery, reason)
+
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._settle_failures.inc()
         self._keep("unsettled", delivery, error)
@@ -258,21 +254,13 @@ class RouteObservation(RouteLife):
 
     def judge(self) -> None:
         """Judges every place anew."""
-        if self.own is not None and self.own.judge(trouble=self._standing(), stopped=self._stopped()):
-            self._judged("bridge", self.own)
-        for place in self.watched.values():
-            if place.judge():
-                self._judged(place.side, place)
-
-    def _judged(self, side: str, place: PlaceObservation) -> None:
-        level = self.log.info if place.judged.verdict == "OK" else self.log.warning
-        level("verdict", verdict=place.judged.verdict, side=side, place=place.name, reason=place.judged.reason)
+        self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
 
     @property
     def judged(self) -> Judgement:
         """The route's own verdict."""
-        if self.own is not None:
-            return self.own.judged
+        if self.waiting.own is not None:
+            return self.waiting.own.judged
         stopped = self._stopped()
         return Judgement("STOPPED" if stopped else "UNKNOWN", stopped or "not opened yet")
 
@@ -303,8 +291,7 @@ class RouteObservation(RouteLife):
                 return ""
 
     def snapshot(self) -> dict[str, Any]:
-        backlog = self.own.track.backlog if self.own is not None else None
-        judged, own = self.judged, self.own.snapshot() if self.own is not None else {}
+        judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
             "verdict": judged.verdict,
@@ -313,9 +300,9 @@ class RouteObservation(RouteLife):
             "source": self.source,
             "destination": self.destination,
             "trouble": [trouble.error for trouble in self._trouble.values()],
-            "source_pending_messages": backlog.pending if backlog else None,
-            "source_in_flight_messages": backlog.in_flight if backlog else None,
-            "source_delayed_messages": backlog.delayed if backlog else None,
+            "source_pending_messages": own.get("pending"),
+            "source_in_flight_messages": own.get("in_flight"),
+            "source_delayed_messages": own.get("delayed"),
             "in_flight_messages": self.on_loan,
             "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
@@ -327,15 +314,10 @@ class RouteObservation(RouteLife):
             "retention_headroom_seconds": own.get("retention_headroom_seconds"),
             "last_carried": self.last_carried,
             "blocked": dict(self.blocking),
+            "heartbeat": self.heartbeats.snapshot(),
             "failures": list(self.failures),
-            "places": [place.snapshot() for place in self.places()],
+            "places": [place.snapshot() for place in self.waiting.places()],
         }
-
-    def places(self) -> list[PlaceObservation]:
-        """The route's own source first, then those watched, old before new."""
-        order = {"legacy": 0, "dead_letter": 1, "new": 2}
-        others = sorted(self.watched.values(), key=lambda place: (order.get(place.side, 3), place.name))
-        return [*([self.own] if self.own is not None else []), *others]
 
     def _count(self, outcome: str, count: int) -> None:
         if count:
