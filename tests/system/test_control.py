@@ -246,7 +246,7 @@ def test_a_drain_of_a_consumer_waits_for_what_another_reader_holds(
 ) -> None:
     url = aws.queue(name)
     nats.stream(name, f"{name}.>")
-    nats.consumer(name, "back", ack_wait=6 * 10**9)
+    nats.consumer(name, "back", ack_wait=20 * 10**9)
     nats.publish(f"{name}.x", [f"m{n}" for n in range(20)])
     nats.take(name, "back", 2)
     route = {
