@@ -31,7 +31,7 @@ ENVIRONMENT = {**os.environ, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KE
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be carried. `latency` is in milliseconds a call, `rate` in messages a second (0: as fast as can be)."""
+    """What is to be carried. `latency` in milliseconds a call, `rate` in messages a second (0: as fast as can be)."""
 
     nats: str
     direction: Direction
@@ -44,8 +44,8 @@ class Work:
 
 @dataclass
 class Result:
-    """One measurement. Times in milliseconds where the name says so; memory in MiB. `out_ms` are p50, p99, p99.9 and the
-    longest from lent to deleted, seen from SQS."""
+    """One measurement. Times in milliseconds where the name says so; memory in MiB. `out_ms` are p50, p99, p99.9 and
+    the longest from lent to deleted, seen from SQS."""
 
     who: str
     direction: Direction

@@ -1,5 +1,5 @@
-"""`make bench`: the real daemon between a canned SQS and a real nats-server, beside the floor, in turn, in one run; with
-`--peer mq-bridge` that engine too, on the same work. `--half` goes on at half of the pace each direction reached.
+"""`make bench`: the real daemon between a canned SQS and a real nats-server, beside the floor, in turn, in one run;
+with `--peer mq-bridge` that engine too, on the same work. `--half` goes on at half of the pace each direction reached.
 
 Only ratios within one run mean anything: machines differ, and are noisy. Reports messages a second, CPU microseconds a
 message, publish latencies, memory, AWS calls, and the ratios; as a table, and as JSON with --json. Every message lent

@@ -19,6 +19,7 @@ from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
 from bridge.legs.nats import NatsConnection, place_of
+from bridge.legs.wire import Reply
 
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, for a schedule takes a while itself
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
@@ -143,12 +144,12 @@ class JetStreamDestination:
             headers["Nats-Schedule-TTL"] = str(left)
         return replace(out, subject=subject, headers=headers, expires_at=None)
 
-    def _receipt(self, subject: str, reply: Any | None) -> Receipt | BridgeError:
+    def _receipt(self, subject: str, reply: Reply | None) -> Receipt | BridgeError:
         if reply is None:
             if denied := self._nats.denied(subject):
                 return NotUsable(denied, hint=f"allow this user to publish {subject}")
             return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s")
-        if (reply.headers or {}).get("Status") == "503":
+        if reply.status == "503":
             return NotUsable(f"no stream captures {subject}")
         try:
             ack = orjson.loads(reply.data)
