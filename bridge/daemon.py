@@ -17,17 +17,16 @@ from functools import partial
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.errors import BridgeError
-from bridge.core.route import Source
 from bridge.core.settle import Policy, backoff
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import AT_ONCE
 from bridge.legs.nats import NatsConnection
 from bridge.observe import Observation, RouteObservation
 from bridge.pump import Pump
-from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route
+from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route, watched
+from bridge.sampling import judge, pause_between, sample
 from bridge.web import serve
 
-SAMPLE_SECONDS = 10.0  # between two looks at a source's backlog: 360 GetQueueAttributes calls an hour and route
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
 
 
@@ -56,6 +55,8 @@ class Daemon:
             url = await stack.enter_async_context(serve(self._observation, http.host, http.port))
             self._observation.starting(len(self._config.routes), url)
             await self._connections(stack)
+            judging = asyncio.create_task(judge(self._observation), name="judge")
+            stack.callback(judging.cancel)
             self._main = asyncio.create_task(self._routes(), name="routes")
             try:
                 async with self._deadline:
@@ -108,6 +109,7 @@ class Daemon:
 
     async def _route(self, route: RouteConfig) -> None:
         observation = self._observation.route(route.name)
+        observation.connection = route.nats or "default"
         opened = await self._open(route, observation)
         if opened is not None:
             pump = self._pumps[route.name] = Pump(
@@ -123,7 +125,12 @@ class Daemon:
             if self._draining.is_set():
                 pump.drain()
             async with opened.closing, asyncio.TaskGroup() as group:
-                sampling = group.create_task(_sample(opened.source, observation), name=f"sample {route.name}")
+                every = self._config.sampling.every
+                places = watched(self._config, route, opened, self._nats[route.nats], self._aws[route.aws])
+                sampling = group.create_task(
+                    sample(opened.source, places, observation, system=route.source.kind, every=every),
+                    name=f"sample {route.name}",
+                )
                 await pump.run()
                 sampling.cancel()
         observation.stopped()
@@ -146,7 +153,13 @@ class Daemon:
                     async with asyncio.timeout(after):
                         await self._draining.wait()
             else:
-                observation.opened(opened.source_name, opened.destination_name)
+                observation.opened(
+                    opened.source_name,
+                    opened.destination_name,
+                    every=pause_between(route.source.kind, self._config.sampling.every),
+                    exact=opened.exact,
+                    retention=opened.retention,
+                )
                 return opened
         return None
 
@@ -154,12 +167,3 @@ class Daemon:
 def _connections(route: RouteConfig) -> int:
     """How many HTTP connections a busy route uses."""
     return 2 * route.source.receivers if isinstance(route.source, SqsSourceConfig) else 2 * AT_ONCE
-
-
-async def _sample(source: Source, observation: RouteObservation) -> None:
-    while True:
-        try:
-            observation.sampled(await source.backlog())
-        except BridgeError as error:
-            observation.not_sampled(error)
-        await asyncio.sleep(SAMPLE_SECONDS)

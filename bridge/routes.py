@@ -23,6 +23,8 @@ from bridge.config import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
 )
 from bridge.core.errors import ConfigError
 from bridge.core.filtering import FilterPolicy
@@ -33,8 +35,10 @@ from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
 from bridge.core.route import Destination, Mapping, Source
 from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
-from bridge.legs.jetstream import JetStreamSource, open_consumer
+from bridge.legs.consumer import open_consumer
+from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
@@ -42,11 +46,14 @@ from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
 from bridge.legs.stream import open_destination
 from bridge.pump import Parking
 
+MOST_WATCHED = 20  # places of one route: each is a handful of time series
+
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
-    holds open."""
+    holds open. `retention` is how long its source keeps a message, in seconds, and `exact` whether the source's counts
+    are true at once; `readers` are those of its destination, `dead_letter` the ARN of a queue beside it, if any."""
 
     source: Source
     destination: Destination
@@ -56,6 +63,10 @@ class OpenRoute:
     source_name: str
     destination_name: str
     closing: AsyncExitStack
+    retention: float
+    exact: bool
+    readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
+    dead_letter: str
 
 
 async def open_route(
@@ -106,17 +117,23 @@ async def open_route(
                 source_name=f"sqs {queue.name}",
                 destination_name=f"jetstream {to.subject}",
                 closing=closing,
+                retention=queue.retention,
+                exact=False,
+                readers=[WatchedConsumersConfig(kind="jetstream", stream=each) for each in stream.streams],
+                dead_letter=queue.dead_letter,
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
             fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
+            queues, dead_letter = [to.queue], target.dead_letter
             destination = _claim_checked(SqsDestination(aws, target), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
             fifo, name = topic.fifo, f"sns {topic.name}"
             # What came from a queue would come back to it through its topic.
-            places = [topic.arn, *(await subscribers(aws, topic.arn) or ())]
+            queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
+            places = [topic.arn, *queues]
             destination = _claim_checked(SnsDestination(aws, topic), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
@@ -138,7 +155,36 @@ async def open_route(
         source_name=f"jetstream {consumer.stream}/{consumer.name}",
         destination_name=name,
         closing=closing,
+        retention=consumer.retention,
+        exact=True,
+        readers=[WatchedQueueConfig(kind="sqs", queue=each) for each in queues[:MOST_WATCHED]],
+        dead_letter=dead_letter,
     )
+
+
+def watched(
+    config: Config, route: RouteConfig, opened: OpenRoute, nats: NatsConnection, aws: AwsConnection
+) -> list[Watched]:
+    """The places whose lag is shown beside the route's own: those it names, or what it reads and writes beside."""
+    ours = [
+        (other.source.stream, other.source.consumer)
+        for other in config.routes
+        if isinstance(other.source, JetStreamSourceConfig) and other.nats == route.nats
+    ]
+    cloudwatch = config.sampling.cloudwatch
+    places: list[Watched] = []
+    for each in opened.readers if route.watch is None else route.watch:
+        match each:
+            case WatchedQueueConfig(queue=queue):
+                places.append(WatchedQueue(aws, queue, cloudwatch=cloudwatch))
+            case WatchedConsumersConfig(stream=stream, consumer=consumer):
+                own = frozenset(name for place, name in ours if place == stream)
+                places.append(WatchedConsumers(nats, stream, consumer, ours=own, most=MOST_WATCHED))
+            case _:
+                assert_never(each)
+    if route.watch is None and opened.dead_letter:
+        places.append(WatchedQueue(aws, opened.dead_letter, side="dead_letter", cloudwatch=cloudwatch))
+    return places
 
 
 def _claim_checked(

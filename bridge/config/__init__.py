@@ -17,6 +17,8 @@ from bridge.config.models import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
 )
 from bridge.config.reference import json_schema, reference
 
@@ -34,6 +36,8 @@ __all__ = [
     "SqsDestinationConfig",
     "SqsParkingConfig",
     "SqsSourceConfig",
+    "WatchedConsumersConfig",
+    "WatchedQueueConfig",
     "json_schema",
     "load",
     "reference",

@@ -44,6 +44,12 @@ class Observation:
                 self.log.warning("nats_error", connection=name, error=detail)
             return
         self.connections[name] = event
+        for route in self.routes.values():
+            if route.connection == name:
+                if event in ("connected", "reconnected"):
+                    route.connected()
+                else:
+                    route.disconnected(detail)
         level = self.log.info if event in ("connected", "reconnected") else self.log.warning
         level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}))
 
@@ -79,6 +85,11 @@ class Observation:
         if self.draining:
             return ["draining"]
         return [f"{name}: {reason}" for name, route in self.routes.items() if (reason := route.unready())]
+
+    def judge(self) -> None:
+        """Every place of every route anew. Called every few seconds, so that a verdict is never older than that."""
+        for route in self.routes.values():
+            route.judge()
 
     def snapshot(self) -> dict[str, Any]:
         """What /status shows."""
