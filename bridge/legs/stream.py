@@ -129,7 +129,7 @@ class JetStreamDestination:
             assert isinstance(out, JetStreamOut)
             out = self._scheduled(out)
             block = header_block([*header_pairs(out), *self._expected, *_life(out)])
-            if error := _too_large(out, block, max_payload):
+            if (error := _too_large(out, block, max_payload)) is not None:
                 answers[place] = error
             else:
                 requests.append((out.subject, out.payload, block))
@@ -191,6 +191,8 @@ class JetStreamDestination:
 def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | None:
     # Found out by the server, each of these cuts the connection and takes every other message's ack with it.
     total = len(block) + len(out.payload)
+    if total <= max_payload and len(block) <= HEADER_LIMIT and len(out.subject) * 4 <= LINE_LIMIT - 200:
+        return None
     if total > max_payload:
         return Refused(
             f"{total:,} bytes with headers; the server takes {max_payload:,} (max_payload)",

@@ -7,13 +7,55 @@ the at most 22 places of a route.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from bridge import __version__
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+
+
+class Series:
+    """One histogram: how many fell into each bucket, and their sum."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: Sequence[float]) -> None:
+        """Counts each of them."""
+        counts = self.counts
+        for each in seconds:
+            counts[bisect_left(BUCKETS, each)] += 1
+        self.sum += sum(seconds)
+
+
+class Durations(Collector):
+    """A histogram by labels that takes a whole batch at a time: the library's own takes a lock and a search for each
+    message. For one thread."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
+        self._family = (name, text, tuple(labels))
+        self._series: dict[tuple[str, ...], Series] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Series:
+        return self._series.setdefault(values, Series())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        name, text, labels = self._family
+        family = HistogramMetricFamily(name, text, labels=labels)
+        for values, series in self._series.items():
+            edges = [*map(floatToGoString, BUCKETS), "+Inf"]
+            family.add_metric(values, list(zip(edges, accumulate(series.counts), strict=True)), series.sum)
+        yield family
 
 
 class Metrics:
@@ -28,18 +70,16 @@ class Metrics:
         self.in_flight = Gauge(
             f"{prefix}in_flight_messages", "Messages on loan from the source.", ["route"], registry=self.registry
         )
-        self.transit = Histogram(
+        self.transit = Durations(
             f"{prefix}transit_seconds",
             "From the source's timestamp to durable at the destination.",
             ["route"],
-            buckets=BUCKETS,
             registry=self.registry,
         )
-        self.publish = Histogram(
+        self.publish = Durations(
             f"{prefix}publish_seconds",
             "From received to durable at the destination.",
             ["route"],
-            buckets=BUCKETS,
             registry=self.registry,
         )
         self.pending = Gauge(

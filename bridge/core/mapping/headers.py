@@ -48,6 +48,17 @@ def _header_name(name: str) -> str | None:
     return f"Sqs-Attr-{name}" if reserved(name) else name
 
 
+@lru_cache(maxsize=256)
+def _header_names(names: tuple[str, ...]) -> tuple[str | None, ...]:
+    """The header of each attribute of a message, None for what can be no header. Most messages of a queue have the
+    same attributes."""
+    twins = Counter(name.lower() for name in names)
+    return tuple(
+        f"Sqs-Attr-{name}" if header is not None and twins[name.lower()] > 1 else header
+        for name, header in ((name, _header_name(name)) for name in names)
+    )
+
+
 def header_safe(value: str) -> bool:
     """Whether a header carries `value` unchanged: clients strip blanks and replace line breaks; control characters and
     empty values are nobody's friend."""
@@ -70,14 +81,10 @@ def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
     """The headers of these attributes. Total: every name and value is carried."""
     headers: dict[str, str] = {}
     odd: dict[str, Attribute] = {}
-    twins = Counter(name.lower() for name in attributes) if len(attributes) > 1 else {}
-    for name, attribute in attributes.items():
-        header = _header_name(name)
-        if header is None or not header_safe(attribute.data_type):
+    for (name, attribute), header in zip(attributes.items(), _header_names(tuple(attributes)), strict=True):
+        if header is None or (attribute.data_type != "String" and not header_safe(attribute.data_type)):
             odd[name] = attribute
             continue
-        if twins and twins[name.lower()] > 1:
-            header = f"Sqs-Attr-{name}"
         value = attribute.value
         if isinstance(value, bytes):
             headers[header] = base64_of(value)
@@ -118,15 +125,12 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
     A native producer's own header becomes a String attribute where SQS takes its name and value. Whatever cannot be
     restored exactly (several values, a bad encoding, a name SQS refuses) stays a header: the caller carries it packed.
     """
-    times = Counter(name for name, _ in pairs)
-    folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
-    # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
-    single = {
-        name: value for name, value in pairs if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)
-    }
+    single, telling = _shape(tuple([name for name, _ in pairs]))
     attributes: dict[str, Attribute] = {}
     used: set[str] = set()
-    for header, value in single.items():
+    found_in = dict(pairs) if len(single) == len(pairs) else {name: value for name, value in pairs if name in single}
+    for header in telling:
+        value = found_in[header]
         if header == "Sqs-Attributes":
             try:
                 found = unpacked(json.loads(value))
@@ -136,11 +140,11 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
             attributes |= fitting
             if len(fitting) == len(found):
                 used.add(header)
-        elif header.startswith("Sqs-Attr-") or not reserved(header):
+        else:
             name = header.removeprefix("Sqs-Attr-")
-            about = {f"Sqs-Type-{name}", f"Sqs-Encoding-{name}"} & single.keys()
+            about = {f"Sqs-Type-{name}", f"Sqs-Encoding-{name}"} & single
             try:
-                attribute = _restored(name, value, single)
+                attribute = _restored(name, value, found_in)
             except ValueError:
                 continue
             if not header_safe(value):
@@ -150,6 +154,20 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
                 attributes[name] = attribute
                 used |= {header, *about}
     return attributes, [(name, value) for name, value in pairs if name not in used]
+
+
+@lru_cache(maxsize=256)
+def _shape(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The headers that come once, and those of them that may stand for an attribute, in wire order. Most messages of a
+    stream have the same headers."""
+    times = Counter(names)
+    folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
+    # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
+    single = [name for name in names if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)]
+    telling = [
+        name for name in single if name == "Sqs-Attributes" or name.startswith("Sqs-Attr-") or not reserved(name)
+    ]
+    return frozenset(single), tuple(telling)
 
 
 def _restored(name: str, value: str, headers: Mapping[str, str]) -> Attribute:
@@ -187,10 +205,15 @@ def carriable(name: str, value: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
+def _attribute_name(name: str) -> bool:
+    return _ATTRIBUTE_NAME.fullmatch(name) is not None
+
+
 def sendable(name: str, attribute: Attribute) -> bool:
     """Whether SQS and SNS take this attribute. Source: SQS API reference, MessageAttributeValue."""
     kind, value = attribute.data_type, attribute.value
-    if not _ATTRIBUTE_NAME.fullmatch(name) or not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
+    if not _attribute_name(name) or not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
         return False
     return isinstance(value, bytes) or xml_text(value)
 

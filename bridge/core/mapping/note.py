@@ -25,6 +25,8 @@ EMPTY = "{}"  # SQS takes no empty body
 
 Pairs = tuple[tuple[str, str], ...]
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -48,7 +50,7 @@ class Note:
             document["headers"] = self.headers
         if self.attributes:
             document["attributes"] = packed(self.attributes)
-        return Attribute("String", json.dumps(document, separators=(",", ":")))
+        return Attribute("String", _compact(document))
 
 
 def read(attributes: Mapping[str, Attribute]) -> Note | None:

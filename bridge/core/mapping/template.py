@@ -18,8 +18,8 @@ import jmespath.exceptions
 
 from bridge.core.errors import ConfigError, Unmappable
 
-Lookup = Callable[[str], str | None]
-"""From an argument (the NAME, the PATH, empty for none) to its value for one message."""
+Lookup = Callable[[str, str], str | None]
+"""From a kind and its argument (the NAME, empty for none) to its value for one message."""
 
 Body = Callable[[], object]
 """The JSON document of one message's body; None if it is none. Called at most once a message."""
@@ -116,9 +116,7 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
     return Placeholder(inside, kind, argument, default.strip() if bar else None, path)
 
 
-def fill(
-    parts: tuple[Part, ...], lookups: Mapping[str, Lookup], body: Body, *, field: str, encode: Callable[[str], str]
-) -> str:
+def fill(parts: tuple[Part, ...], lookup: Lookup, body: Body, *, field: str, encode: Callable[[str], str]) -> str:
     """The parts put together, each value encoded. Raises Unmappable naming `field` and the placeholder without a value;
     an empty value is none."""
     filled = []
@@ -126,7 +124,7 @@ def fill(
         if isinstance(part, str):
             filled.append(part)
             continue
-        value = _value_of(part, lookups, body) or part.default
+        value = _value_of(part, lookup, body) or part.default
         if value is None:
             raise Unmappable(
                 field,
@@ -137,9 +135,9 @@ def fill(
     return "".join(filled)
 
 
-def _value_of(part: Placeholder, lookups: Mapping[str, Lookup], body: Body) -> str | None:
+def _value_of(part: Placeholder, lookup: Lookup, body: Body) -> str | None:
     if part.path is None:
-        return lookups[part.kind](part.argument)
+        return lookup(part.kind, part.argument)
     try:
         return _scalar(part.path.search(body()))
     except jmespath.exceptions.JMESPathError:
