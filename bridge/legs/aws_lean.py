@@ -76,10 +76,13 @@ class Signer:
         self._service = service
         self._kept: tuple[str, str] = ("", "")
         self._key = b""
+        self._second = (-1, "")
 
     def headers(self, target: str, body: bytes, credentials: Credentials, at: float) -> dict[str, str]:
         """All headers of the request, at `at` seconds since the epoch."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        if self._second[0] != int(at):
+            self._second = (int(at), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)))
+        stamp = self._second[1]
         day = stamp[:8]
         if self._kept != (day, credentials.secret_key):
             self._key = self._derived(day, credentials.secret_key)
@@ -95,7 +98,7 @@ class Signer:
         )
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
         headers = {
             "Content-Type": CONTENT_TYPE,
             "X-Amz-Date": stamp,
@@ -111,7 +114,7 @@ class Signer:
     def _derived(self, day: str, secret: str) -> bytes:
         key = f"AWS4{secret}".encode()
         for part in (day, self._region, self._service, "aws4_request"):
-            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+            key = hmac.digest(key, part.encode(), "sha256")
         return key
 
 

@@ -89,6 +89,7 @@ class _Connection(asyncio.Protocol):
         self._status = 0
         self._headers: dict[str, str] = {}
         self._keep = True
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -100,14 +101,21 @@ class _Connection(asyncio.Protocol):
         elif self._answered is not None:
             self._failed(exc if isinstance(exc, OSError) else Broken("the connection was closed before the answer"))
 
-    def ask(self, request: bytes) -> asyncio.Future[Answer]:
-        self._answered = asyncio.get_running_loop().create_future()
+    def ask(self, request: bytes, seconds: float) -> asyncio.Future[Answer]:
+        loop = asyncio.get_running_loop()
+        self._answered = loop.create_future()
+        self._timer = loop.call_later(seconds, self._late)
         self.transport.write(request)
         return self._answered
+
+    def _late(self) -> None:
+        self._failed(TimeoutError("no answer in time"))
 
     def close(self) -> None:
         self.open = False
         self._answered = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self.transport is not None:
             self.transport.abort()
 
@@ -158,6 +166,8 @@ class _Connection(asyncio.Protocol):
 
     def _done(self, body: bytes) -> None:
         answered, self._answered, self._body = self._answered, None, None
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._keep:
             self.close()
         if answered is not None and not answered.done():
@@ -192,8 +202,7 @@ class Connections:
             connection = self._rested() or await self._connected()
             self._busy.add(connection)
             try:
-                async with asyncio.timeout(self._read):
-                    answer = await connection.ask(request)
+                answer = await connection.ask(request, self._read)
             except BaseException:
                 connection.close()
                 raise

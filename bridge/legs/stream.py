@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,7 +150,7 @@ class JetStreamDestination:
         if out.expires_at is not None:
             left = max(1, int(out.expires_at - out.due_at))
             headers["Nats-Schedule-TTL"] = str(left)
-        return replace(out, subject=subject, headers=headers, expires_at=None)
+        return out._replace(subject=subject, headers=headers, expires_at=None)
 
     def _receipt(self, subject: str, reply: Reply | None) -> Receipt | BridgeError:
         if reply is None:

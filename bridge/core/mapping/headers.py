@@ -128,9 +128,9 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
     single, telling = _shape(tuple([name for name, _ in pairs]))
     attributes: dict[str, Attribute] = {}
     used: set[str] = set()
-    found_in = dict(pairs) if len(single) == len(pairs) else {name: value for name, value in pairs if name in single}
-    for header in telling:
-        value = found_in[header]
+    values = dict(pairs) if len(single) == len(pairs) else {name: value for name, value in pairs if name in single}
+    for header, name, typed, encoded in telling:
+        value = values[header]
         if header == "Sqs-Attributes":
             try:
                 found = unpacked(json.loads(value))
@@ -141,10 +141,10 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
             if len(fitting) == len(found):
                 used.add(header)
         else:
-            name = header.removeprefix("Sqs-Attr-")
-            about = {f"Sqs-Type-{name}", f"Sqs-Encoding-{name}"} & single
+            if encoded and values[encoded] != "base64":
+                continue  # an encoding we do not know
             try:
-                attribute = _restored(name, value, found_in)
+                attribute = _typed(values[typed] if typed else "String", text_of(value) if encoded else value)
             except ValueError:
                 continue
             if not header_safe(value):
@@ -152,29 +152,26 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
             # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute.
             if name not in attributes and sendable(name, attribute):
                 attributes[name] = attribute
-                used |= {header, *about}
-    return attributes, [(name, value) for name, value in pairs if name not in used]
+                used.update(each for each in (header, typed, encoded) if each)
+    return attributes, [pair for pair in pairs if pair[0] not in used]
 
 
 @lru_cache(maxsize=256)
-def _shape(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """The headers that come once, and those of them that may stand for an attribute, in wire order. Most messages of a
-    stream have the same headers."""
+def _shape(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[tuple[str, str, str, str], ...]]:
+    """The headers that come once; and those of them that may stand for an attribute, in wire order: header, attribute
+    name, and the headers with its type and encoding where it has any. Most messages of a stream have the same headers.
+    """
     times = Counter(names)
     folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
     # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
     single = [name for name in names if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)]
-    telling = [
-        name for name in single if name == "Sqs-Attributes" or name.startswith("Sqs-Attr-") or not reserved(name)
-    ]
+    telling = []
+    for header in single:
+        if header == "Sqs-Attributes" or header.startswith("Sqs-Attr-") or not reserved(header):
+            name = header.removeprefix("Sqs-Attr-")
+            about = [each if each in single else "" for each in (f"Sqs-Type-{name}", f"Sqs-Encoding-{name}")]
+            telling.append((header, name, about[0], about[1]))
     return frozenset(single), tuple(telling)
-
-
-def _restored(name: str, value: str, headers: Mapping[str, str]) -> Attribute:
-    encoding = headers.get(f"Sqs-Encoding-{name}")
-    if encoding not in (None, "base64"):
-        raise ValueError("an encoding we do not know")
-    return _typed(headers.get(f"Sqs-Type-{name}", "String"), text_of(value) if encoding else value)
 
 
 def _typed(kind: object, value: object) -> Attribute:
