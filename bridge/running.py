@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.control import Action, Aim, Answer, decide
-from bridge.core.emptiness import Circumstances, Emptiness, Reading
+from bridge.core.emptiness import SQS_SETTLES_SECONDS, Circumstances, Emptiness, Reading
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
 from bridge.core.settle import Policy, backoff
@@ -28,7 +28,6 @@ from bridge.routes import OpenRoute, open_route, watched
 from bridge.sampling import pause_between, sample
 
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
-SQS_SETTLES_SECONDS = 60.0
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
 JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees whether somebody is still sending
 

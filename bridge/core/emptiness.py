@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from bridge.core.route import Backlog
 
+SQS_SETTLES_SECONDS = 60.0  # after the last send, until its counts can be trusted
 READS = 5  # in a row, however short the span
 
 

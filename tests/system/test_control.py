@@ -116,6 +116,21 @@ def test_only_the_token_in_the_header_opens(start: Callable[..., Bridge], aws: A
         assert denied["by"] == "127.0.0.1"
 
 
+def test_a_door_open_to_the_network_is_warned_of(
+    tmp_path: Path, start: Callable[..., Bridge], aws: Aws, nats: Nats, name: str
+) -> None:
+    aws.queue(name)
+    nats.stream(name, f"{name}.>")
+    with start([inward(name)]) as bridge:
+        until(lambda: bridge.state(name) == "running", "running")
+        assert bridge.events("control_exposed") == []
+    bridge.rewrite(http={"host": "0.0.0.0", "port": bridge.port, "token_file": str(tmp_path / "token")})
+    with bridge:
+        until(lambda: bridge.events("control_exposed"), "it says so")
+        assert "TLS" in bridge.events("control_exposed")[0]["meaning"]
+        until(lambda: bridge.state(name) == "running", "and runs all the same")
+
+
 def test_a_pause_under_load_loses_nothing_and_receives_nothing(
     start: Callable[..., Bridge], aws: Aws, nats: Nats, name: str
 ) -> None:
