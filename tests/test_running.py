@@ -159,6 +159,21 @@ def test_whatever_is_asked_in_whatever_order_nothing_is_lost_or_carried_twice(
     asyncio.run(scene())
 
 
+async def test_a_pause_waits_for_no_patience_when_all_goes_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, whole = World(), config("in")
+    monkeypatch.setattr("bridge.running.open_route", world.open)
+    observation = Observation().route("in")
+    nats, aws = NatsConnection(NatsOptions(("nats://127.0.0.1:1",))), AwsConnection(AwsOptions())
+    route = RunningRoute(whole.routes[0], nats, aws, observation, whole=whole, longest_poll=1.0, patience=3600.0)
+    life = asyncio.create_task(route.run())
+    world.send(5)
+    await until(lambda: len(world.destination.kept) == 5)
+    route.act("pause", "test")
+    await until(lambda: observation.state == "paused")
+    route.stop()
+    await asyncio.wait_for(life, 30)
+
+
 class Broken(MemorySource):
     """Dies of an error nobody expected."""
 

@@ -85,6 +85,11 @@ def test_many_reads_within_the_span_prove_nothing_and_few_over_it_neither() -> N
     assert proof_of(zeros(5, 18.75)).proven
 
 
+def test_what_we_still_hold_is_not_empty_whatever_the_source_counts() -> None:
+    held = [Reading(n * 20.0, Backlog(0), 0, on_loan=1) for n in range(9)]
+    assert not proof_of(held).proven
+
+
 def test_a_clock_that_goes_back_begins_anew() -> None:
     proof = proof_of([*zeros(9, 9.0), Reading(1.0, Backlog(0))])
     assert (proof.reads, proof.proven) == (1, False)
