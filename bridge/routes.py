@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import Literal, assert_never
 
 from bridge.config import (
     AwsConfig,
@@ -23,30 +23,41 @@ from bridge.config import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
 )
-from bridge.core.errors import ConfigError
+from bridge.core.errors import ConfigError, NotUsable
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.heartbeat import NO_SUBJECT, into_queue, into_stream, subject_into
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
+from bridge.core.models import Canary, Out
 from bridge.core.route import Destination, Mapping, Source
+from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
-from bridge.legs.jetstream import JetStreamSource, open_consumer
+from bridge.legs.consumer import Consumer, open_consumer
+from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
-from bridge.legs.stream import open_destination
+from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
 from bridge.pump import Parking
+
+MOST_WATCHED = 20  # places of one route: each is a handful of time series
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
-    holds open."""
+    holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
+    of its destination, `dead_letter` the ARN of a queue beside it, if any; `heart` sends its heartbeats, where it has
+    any."""
 
     source: Source
     destination: Destination
@@ -56,6 +67,11 @@ class OpenRoute:
     source_name: str
     destination_name: str
     closing: AsyncExitStack
+    retention: float
+    system: Literal["sqs", "jetstream"]
+    readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
+    dead_letter: str
+    heart: Heart | None = None
 
 
 async def open_route(
@@ -106,17 +122,24 @@ async def open_route(
                 source_name=f"sqs {queue.name}",
                 destination_name=f"jetstream {to.subject}",
                 closing=closing,
+                retention=queue.retention,
+                system="sqs",
+                readers=[WatchedConsumersConfig(kind="jetstream", stream=each) for each in stream.streams],
+                dead_letter=queue.dead_letter,
+                heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
             fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
+            queues, dead_letter = [to.queue], target.dead_letter
             destination = _claim_checked(SqsDestination(aws, target), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
             fifo, name = topic.fifo, f"sns {topic.name}"
             # What came from a queue would come back to it through its topic.
-            places = [topic.arn, *(await subscribers(aws, topic.arn) or ())]
+            queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
+            places = [topic.arn, *queues]
             destination = _claim_checked(SnsDestination(aws, topic), route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
@@ -138,7 +161,57 @@ async def open_route(
         source_name=f"jetstream {consumer.stream}/{consumer.name}",
         destination_name=name,
         closing=closing,
+        retention=consumer.retention,
+        system="jetstream",
+        readers=[WatchedQueueConfig(kind="sqs", queue=each) for each in queues[:MOST_WATCHED]],
+        dead_letter=dead_letter,
+        heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
     )
+
+
+def watched(
+    config: Config, route: RouteConfig, opened: OpenRoute, nats: NatsConnection, aws: AwsConnection
+) -> list[Watched]:
+    """The places whose lag is shown beside the route's own: those it names, or what it reads and writes beside."""
+    ours = [
+        (other.source.stream, other.source.consumer)
+        for other in config.routes
+        if isinstance(other.source, JetStreamSourceConfig) and other.nats == route.nats
+    ]
+    cloudwatch = config.sampling.cloudwatch
+    places: list[Watched] = []
+    for each in opened.readers if route.watch is None else route.watch:
+        match each:
+            case WatchedQueueConfig(queue=queue):
+                places.append(WatchedQueue(aws, queue, cloudwatch=cloudwatch))
+            case WatchedConsumersConfig(stream=stream, consumer=consumer):
+                own = frozenset(name for place, name in ours if place == stream)
+                places.append(WatchedConsumers(nats, stream, consumer, ours=own, most=MOST_WATCHED))
+            case _:
+                assert_never(each)
+    if route.watch is None and opened.dead_letter:
+        places.append(WatchedQueue(aws, opened.dead_letter, side="dead_letter", cloudwatch=cloudwatch))
+    return places
+
+
+def _queue_heart(route: RouteConfig, source: Destination, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, into_queue)
+
+
+async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Consumer, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    subject = subject_into(consumer.filters, await subjects_of(nats, consumer.stream))
+
+    def out(canary: Canary) -> Out:
+        if subject is None:
+            raise NotUsable(NO_SUBJECT.format(consumer=consumer.name, stream=consumer.stream))
+        return into_stream(canary, subject)
+
+    source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
 
 
 def _claim_checked(

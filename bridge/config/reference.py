@@ -19,6 +19,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("aws", models.AwsConfig),
     ("http", models.HttpConfig),
     ("log", models.LogConfig),
+    ("sampling", models.SamplingConfig),
     ("routes[]", models.RouteConfig),
     ("source, kind: sqs", models.SqsSourceConfig),
     ("source, kind: jetstream", models.JetStreamSourceConfig),
@@ -27,9 +28,12 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("destination, kind: sns", models.SnsDestinationConfig),
     ("parking, kind: jetstream", models.JetStreamParkingConfig),
     ("parking, kind: sqs", models.SqsParkingConfig),
+    ("watch[], kind: sqs", models.WatchedQueueConfig),
+    ("watch[], kind: jetstream", models.WatchedConsumersConfig),
     ("claim_check, kind: s3", models.S3ClaimCheckConfig),
     ("claim_check, kind: object_store", models.ObjectStoreClaimCheckConfig),
     ("ledger", models.LedgerConfig),
+    ("heartbeat", models.HeartbeatConfig),
 )
 
 HEAD = """\

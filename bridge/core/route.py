@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from bridge.core.errors import BridgeError
-from bridge.core.models import Message, Out
+from bridge.core.models import Canary, Message, Out
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +19,8 @@ class Delivery:
 
     `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
     (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
-    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already.
+    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already. `canary`: it
+    is a heartbeat of the route's own.
     """
 
     message: Message
@@ -30,6 +31,7 @@ class Delivery:
     token: object = None
     last: bool = False
     hopeless: BridgeError | None = None
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,12 @@ Outcome = Ack | Retry
 """What a source is told. A rejected message never reaches a source as such: once parked it is an Ack, else a Retry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     delivery: Delivery
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there."""
 
     ref: str
@@ -64,26 +64,40 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits at the source: `pending` not lent to anyone, `in_flight` lent, `delayed` not yet due."""
+    """What waits in one place: `pending` not lent to anyone, `in_flight` lent, `delayed` not yet due.
+
+    The rest is None where the place does not tell. `oldest` is when the oldest message that waits or is in flight was
+    sent, and `active_at` when one was last finished, in seconds since the epoch; `done` grows with each one finished;
+    `redelivered` are in flight for the second time or more; `readers` wait for messages; `leases_lost` counts leases
+    the source took back.
+    """
 
     pending: int
     in_flight: int = 0
     delayed: int = 0
+    oldest: float | None = None
+    active_at: float | None = None
+    done: int | None = None
+    redelivered: int = 0
+    readers: int | None = None
+    leases_lost: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """What to publish and, where order matters, the lane (ordering group) it travels in."""
+class Mapped(NamedTuple):
+    """What to publish and, where order matters, the lane (ordering group) it travels in. `canary`: a heartbeat of the
+    route's own, which is never parked."""
 
     out: Out
     lane: str | None = None
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Not to be carried: it came from where it would go (echo), or the route's filter leaves it out (filtered)."""
+    """Not to be carried: it came from where it would go (echo), the route's filter leaves it out (filtered), or it is a
+    heartbeat of another route (heartbeat)."""
 
-    why: Literal["echo", "filtered"]
+    why: Literal["echo", "filtered", "heartbeat"]
 
 
 Mapping = Callable[[Message], Mapped | Skip]
@@ -122,7 +136,13 @@ class Source(Protocol):
         """Keeps what is on loan on loan. Runs beside receive until cancelled."""
         ...
 
-    async def backlog(self) -> Backlog: ...
+    async def backlog(self) -> Backlog:
+        """What waits now."""
+        ...
+
+    async def hear_again(self) -> None:
+        """Makes anew whatever it listens with. Called when messages wait and none arrives."""
+        ...
 
 
 class Destination(Protocol):

@@ -9,10 +9,10 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats import errors as nats_errors
 
@@ -20,84 +20,15 @@ from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable
 from bridge.core.handover import Handover
 from bridge.core.models import JetStreamMessage
 from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
+from bridge.legs.backlogs import ConsumerLook
+from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
-from bridge.legs.nats import Headers, NatsConnection, place_of
+from bridge.legs.nats import NatsConnection
+from bridge.legs.wire import WireClient, header_pairs_of, status_of
 
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
 KEPT = 200  # how much a handover keeps back before it waits for what it needs instead of pulling on
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """What the source must know of its consumer. `ack_wait` is in seconds, the shortest and the longest there is;
-    `group` is its priority group; `place` names its stream; a `max_deliver` of 0 is none."""
-
-    stream: str
-    name: str
-    ack_wait: float
-    longest_wait: float
-    max_batch: int
-    max_deliver: int
-    filters: tuple[str, ...]
-    group: str | None
-    pinned: bool
-    place: str
-    removes: bool
-    """Whether its stream forgets what is acknowledged (a work queue)."""
-
-
-async def open_consumer(
-    nats: NatsConnection, stream: str, name: str, filters: Sequence[str] | None = None, *, ordered: bool = False
-) -> Consumer:
-    """Reads the consumer and sees that it can serve a route, and with `ordered` that it has one reader at a time.
-    Raises NotUsable with the command that would mend it."""
-    wanted = f" --filter {','.join(filters)}" if filters else ""
-    create = (
-        f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted}"
-    )
-    about = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
-    info = await nats.api(f"CONSUMER.INFO.{stream}.{name}", missing=create)
-    config = info["config"]
-    found = tuple(config.get("filter_subjects") or filter(None, [config.get("filter_subject", "")]))
-    if config.get("deliver_subject"):
-        raise NotUsable(f"consumer {name} of {stream} is a push consumer; a route needs a pull consumer", hint=create)
-    if config.get("ack_policy") != "explicit":
-        raise NotUsable(f"consumer {name} of {stream} has ack policy {config.get('ack_policy')}", hint=create)
-    if filters is not None and set(found) != set(filters):
-        raise NotUsable(
-            f"consumer {name} of {stream} filters {', '.join(found) or 'nothing'}; the route says {', '.join(filters)}",
-            hint=f"nats consumer edit {stream} {name}{wanted}, or change filter_subjects",
-        )
-    # With a backoff list its steps replace ack_wait; the shortest one is what a lease can count on.
-    waits = [*config.get("backoff", []), config.get("ack_wait", 30 * 10**9)]
-    pinned = config.get("priority_policy") == "pinned_client"
-    if ordered and not pinned and info.get("num_waiting"):
-        raise NotUsable(SHARED.format(name=name, stream=stream), hint=PIN.format(name=name, stream=stream))
-    return Consumer(
-        stream=stream,
-        name=name,
-        ack_wait=min(waits) / 1e9,
-        longest_wait=max(waits) / 1e9,
-        max_batch=config.get("max_batch") or 10_000,
-        max_deliver=max(0, int(config.get("max_deliver", 0))),
-        filters=found,
-        group=next(iter(config.get("priority_groups") or ()), None),
-        pinned=pinned,
-        place=place_of(about),
-        removes=about["config"].get("retention") == "workqueue",
-    )
-
-
-SHARED = (
-    "consumer {name} of {stream} has another reader, and the order of groups takes exactly one "
-    "(a bridge that was killed a moment ago counts for a few seconds)"
-)
-PIN = (
-    "stop the other reader; or, for replicas that stand by, use nats-server 2.11 or newer and a consumer whose "
-    "priority policy is pinned_client: "
-    "nats consumer add {stream} {name} --pull --pinned-groups bridge --pinned-ttl 10s …"
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -119,12 +50,35 @@ class _Pull:
     def __init__(self, inbox: str, generation: int) -> None:
         self.inbox = inbox
         self.generation = generation
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.arrived: list[Delivery] = []
         self._serial = itertools.count()
+        self._reply = ""
+        self._limit = 0
+        self._ended: asyncio.Future[tuple[str, str]] | None = None
 
-    def next_reply(self) -> str:
-        """A fresh reply subject, so that the late status of an earlier pull is known as such."""
-        return f"{self.inbox}.{next(self._serial):x}"
+    def begin(self, limit: int) -> tuple[str, asyncio.Future[tuple[str, str]]]:
+        """A fresh reply subject, so that the late status of an earlier pull is known as such; and a future of the
+        status this one ends with, empty when it brought all it may."""
+        self._reply, self._limit = f"{self.inbox}.{next(self._serial):x}", limit
+        self._ended = asyncio.get_running_loop().create_future()
+        return self._reply, self._ended
+
+    def brought(self, delivery: Delivery) -> None:
+        self.arrived.append(delivery)
+        if len(self.arrived) >= self._limit:
+            self._end("", "")
+
+    def told(self, reply: str, code: str, text: str) -> None:
+        if reply == self._reply:
+            self._end(code, text)
+
+    def _end(self, code: str, text: str) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result((code, text))
+
+    def take(self, limit: int) -> list[Delivery]:
+        taken, self.arrived = self.arrived[:limit], self.arrived[limit:]
+        return taken
 
 
 class JetStreamSource:
@@ -154,6 +108,8 @@ class JetStreamSource:
         self._pulls = 0
         self._intruded = 0
         self._pin = ""
+        self._deaf = 0
+        self._look = ConsumerLook(nats, consumer.stream, consumer.name)
         self._exhausted = (
             Exhausted(nats, consumer.stream, consumer.name, removes=consumer.removes, held=self._loans.__contains__)
             if exhausted and consumer.max_deliver
@@ -199,36 +155,33 @@ class JetStreamSource:
         self._idle = [pull for pull in self._idle if pull.generation == self._nats.generation]
         pull = self._idle.pop() if self._idle else await self._new_pull(client)
         self._pulls += 1
+        deaf = self._deaf
         try:
             return await self._pull(client, pull, min(limit, self.batch))
         except (nats_errors.Error, OSError) as error:
             raise Unavailable(f"pull on {self.consumer.name}: {error or type(error).__name__}") from error
         finally:
             self._pulls -= 1
-            self._idle.append(pull)
+            if deaf == self._deaf:
+                self._idle.append(pull)
 
-    async def _new_pull(self, client: Any) -> _Pull:
+    async def _new_pull(self, client: WireClient) -> _Pull:
         pull = _Pull(client.new_inbox(), self._nats.generation)
 
-        async def arrived(message: Any) -> None:
-            if delivery := self._lend(message):
-                pull.queue.put_nowait(delivery)
-            elif not message.reply:
-                pull.queue.put_nowait(message)
+        def arrived(subject: str, reply: str, block: bytes, payload: bytes) -> None:
+            if not reply:
+                pull.told(subject, *status_of(block))
+            elif delivery := self._lend(subject, reply, block, payload):
+                pull.brought(delivery)
 
-        await client.subscribe(f"{pull.inbox}.*", cb=arrived)
+        await client.listen(f"{pull.inbox}.*", arrived)
         return pull
 
-    async def _pull(self, client: Any, pull: _Pull, limit: int) -> list[Delivery]:
-        reply = pull.next_reply()
-        brought: list[Delivery] = []
+    async def _pull(self, client: WireClient, pull: _Pull, limit: int) -> list[Delivery]:
         # Messages of an earlier pull that came after its end are on loan already: they go first.
-        while len(brought) < limit and not pull.queue.empty():
-            late = pull.queue.get_nowait()
-            if isinstance(late, Delivery):
-                brought.append(late)
-        if brought:
-            return brought
+        if late := pull.take(limit):
+            return late
+        reply, ended = pull.begin(limit)
         # no_wait with expires: hands over what is there and says so, or lingers until something is.
         request: dict[str, Any] = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
         if self.consumer.group is not None:
@@ -239,22 +192,19 @@ class JetStreamSource:
         await client.publish(subject, json.dumps(request).encode(), reply=reply)
         try:
             async with asyncio.timeout(POLL_SECONDS + 1.0):  # no status comes from a server that went away
-                while len(brought) < limit:
-                    item = await pull.queue.get()
-                    if isinstance(item, Delivery):
-                        brought.append(item)
-                    elif item.subject == reply:
-                        await self._ended(item.headers or {}, brought)
-                        break
+                code, text = await ended
         except TimeoutError:
             if denied := self._nats.denied(subject):
                 raise NotUsable(denied, hint=f"allow this user to publish {subject}") from None
+            return pull.take(limit)
+        brought = pull.take(limit)
+        if not brought and code:
+            await self._ended(code, text)
         return brought
 
-    async def _ended(self, status: Mapping[str, str], brought: Sequence[Delivery]) -> None:
-        """The pull ended with `status`. Ordinary ends return; others raise, unless messages came first."""
-        code, text = status.get("Status", ""), status.get("Description", "")
-        if brought or code in ("404", "408"):
+    async def _ended(self, code: str, text: str) -> None:
+        """The pull brought nothing and ended with a status. Ordinary ends return; others raise."""
+        if code in ("404", "408"):
             return
         where = f"consumer {self.consumer.name} of {self.consumer.stream}"
         if code == "423" and self.consumer.group is not None:
@@ -283,31 +233,23 @@ class JetStreamSource:
             with suppress(BridgeError):
                 await self.release(kept)
 
-    def _lend(self, message: Any) -> Delivery | None:
-        """A delivery for a new message; None for a status, and for one we still hold: its new ack subject is kept."""
-        meta = parse_ack_subject(message.reply) if message.reply else None
+    def _lend(self, subject: str, reply: str, block: bytes, payload: bytes) -> Delivery | None:
+        """A delivery for a new message; None for one we still hold: its new ack subject is kept."""
+        meta = parse_ack_subject(reply)
         if meta is None:
             return None
         if self._handover is not None:
             self._handover.numbered(meta.consumer_sequence)
-        until = asyncio.get_running_loop().time() + self.consumer.ack_wait
+        now = asyncio.get_running_loop().time()
+        until = now + self.consumer.ack_wait
         if loan := self._loans.get(meta.sequence):
-            loan.reply, loan.until, loan.lapsed = message.reply, until, False
+            loan.reply, loan.until, loan.lapsed = reply, until, False
             return None
-        loan = self._loans[meta.sequence] = _Loan(message.reply, until, meta.sequence)
-        headers = message.headers
-        pairs = headers.pairs if isinstance(headers, Headers) else tuple((headers or {}).items())
-        if self.consumer.group is not None and headers and (pin := headers.get("Nats-Pin-Id")):
+        loan = self._loans[meta.sequence] = _Loan(reply, until, meta.sequence)
+        pairs = header_pairs_of(block) if block else ()
+        if self.consumer.group is not None and (pin := next((v for k, v in pairs if k == "Nats-Pin-Id"), "")):
             self._pin, pairs = pin, tuple(pair for pair in pairs if pair[0] != "Nats-Pin-Id")
-        body = JetStreamMessage(
-            subject=message.subject,
-            payload=message.data,
-            stream=meta.stream,
-            sequence=meta.sequence,
-            timestamp=meta.timestamp,
-            delivered=meta.delivered,
-            headers=pairs,
-        )
+        body = JetStreamMessage(subject, payload, meta.stream, meta.sequence, meta.timestamp, meta.delivered, pairs)
         name = f"{meta.stream}:{meta.sequence}"
         last = meta.delivered == self.consumer.max_deliver
         return Delivery(body, name, meta.delivered, meta.timestamp, time.monotonic(), loan, last)
@@ -366,7 +308,7 @@ class JetStreamSource:
                 for i, reply in zip(todo, replies, strict=True):
                     if reply is None:
                         answers[i] = Unavailable(f"no answer to an ack within {ACK_SECONDS:g} s")
-                    elif (reply.headers or {}).get("Status") == "503":
+                    elif reply.status == "503":
                         answers[i] = LeaseLost(f"consumer {self.consumer.name} is gone or has no leader")
                     else:
                         answers[i] = None
@@ -410,15 +352,21 @@ class JetStreamSource:
                 continue  # the connection is down; what expires meanwhile is lent again and recognised by its sequence
 
     async def backlog(self) -> Backlog:
-        info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
+        backlog = await self._look.backlog()
         if not self.consumer.pinned:
             # Seen twice in a row, it is no pull of ours that has just ended.
-            self._intruded = self._intruded + 1 if int(info.get("num_waiting", 0)) > self._pulls else 0
-        return Backlog(pending=int(info.get("num_pending", 0)), in_flight=int(info.get("num_ack_pending", 0)))
+            self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
+        return backlog
+
+    async def hear_again(self) -> None:
+        """New subscriptions from the next pull on. Those of a pull under way may be deaf: they are not used again."""
+        self._deaf += 1
+        self._idle.clear()
+        if self._deaf > 1:  # new subscriptions alone did not help
+            await self._nats.renew()
 
 
-@dataclass(frozen=True, slots=True)
-class _Meta:
+class _Meta(NamedTuple):
     stream: str
     delivered: int
     sequence: int
@@ -428,9 +376,9 @@ class _Meta:
 
 def parse_ack_subject(reply: str) -> _Meta | None:
     """What `$JS.ACK…` says of a delivery, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
-    tokens = reply.split(".")
-    if tokens[:2] != ["$JS", "ACK"]:
+    if not reply.startswith("$JS.ACK."):
         return None
+    tokens = reply.split(".")
     if len(tokens) >= 11:
         tokens = tokens[:2] + tokens[4:]
     try:

@@ -9,16 +9,34 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Literal
 
-from bridge.core.errors import BridgeError
+from bridge.core.emptiness import Emptiness
+from bridge.core.errors import BridgeError, Unavailable
+from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
+from bridge.observe.heartbeat import Heartbeats
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
+from bridge.observe.waiting import Waiting
 
-State = Literal["starting", "running", "holding", "down", "draining", "stopped"]
-OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected", "filtered", "echo")
+State = Literal[
+    "starting", "running", "holding", "down", "pausing", "paused", "draining", "drained", "stopping", "stopped"
+]
+AT_REST: tuple[State, ...] = ("pausing", "paused", "drained", "stopping", "stopped")  # deliberately: no trouble shows
+OUTCOMES = (
+    "carried",
+    "duplicate",
+    "retried",
+    "parked",
+    "rejected",
+    "filtered",
+    "echo",
+    "heartbeat",
+    "heartbeat_failed",
+)
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
@@ -39,7 +57,12 @@ class RouteObservation:
         self.log: Any = log.bind(route=name)
         self.state: State = "starting"
         self.source = self.destination = ""
-        self.backlog: Backlog | None = None
+        self.connection = ""
+        self.last_received = time.monotonic()
+        self.heals = 0
+        self._healed = 0.0
+        self._leases_lost = 0
+        self.drain: dict[str, Any] | None = None
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
         self.last_carried: float | None = None
@@ -52,16 +75,24 @@ class RouteObservation:
         self._transit = metrics.transit.labels(name)
         self._publish = metrics.publish.labels(name)
         self._pending = metrics.pending.labels(name)
+        self.waiting = Waiting(name, self.log, metrics)
         self._up = metrics.up.labels(name)
         self._blocked = metrics.blocked.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
+        self._heals = metrics.heals.labels(name)
+        self._leases = metrics.leases_lost.labels(name)
         self._pending.set(float("nan"))
         self._up.set(0)
+        self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
     # -- the daemon's events
 
-    def opened(self, source: str, destination: str) -> None:
+    def opened(
+        self, source: str, destination: str, *, every: float = 5.0, exact: bool = True, retention: float = inf
+    ) -> None:
+        """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
+        self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
 
@@ -69,28 +100,132 @@ class RouteObservation:
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
 
     def sampled(self, backlog: Backlog) -> None:
-        self.backlog = backlog
+        """The route's own source was looked at."""
         self._pending.set(backlog.pending)
+        if backlog.leases_lost > self._leases_lost:
+            self._leases.inc(backlog.leases_lost - self._leases_lost)
+            self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
+        self._leases_lost = backlog.leases_lost
+        # What was finished is known better here than there, and so is whether anything was.
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None))
+        if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
+            self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
-        self.backlog = None
         self._pending.set(float("nan"))  # unknown is a value, never zero
+        self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
 
-    def draining(self) -> None:
+    def deaf(self, patience: float) -> bool:
+        """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
+        Each time nobody could mend it, patience doubles."""
+        own = self.waiting.own
+        backlog = own.track.backlog if own is not None else None
+        if own is None or backlog is None or not backlog.pending:
+            return False
+        if self.on_loan or self.state != "running" or self._trouble:
+            return False
+        quiet = min(time.monotonic() - self.last_received, time.time() - own.track.idle_since)
+        return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
+
+    def healed(self) -> None:
+        """The route listens anew."""
+        self.heals += 1
+        self._healed = time.monotonic()
+        self._heals.inc()
+        self.log.warning(
+            "listening_anew",
+            quiet_seconds=round(time.monotonic() - self.last_received, 1),
+            meaning="messages wait at the source and none arrived; subscriptions and connections are made anew",
+        )
+
+    def connected(self) -> None:
+        self._clear("nats")
+
+    def disconnected(self, detail: str) -> None:
+        self._in_trouble("nats", Unavailable(f"NATS is not connected: {detail or 'no server answers'}"), "disconnected")
+
+    def restarting(self) -> None:
+        """The next life of the route begins; its counters go on."""
+        self.drain = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.state = "starting"
+        self._trouble = {"open": _Trouble("not opened yet", time.monotonic())}
+
+    def asked(self, action: str, by: str) -> None:
+        """An operator wants something of the route."""
+        self.log.info("asked", action=action, by=by)
+
+    def pausing(self) -> None:
+        self._rest("pausing")
+
+    def paused(self) -> None:
+        if self.state != "paused":
+            self._rest("paused")
+            self.log.info("paused")
+
+    def resumed(self, *, carrying: bool) -> None:
+        """`carrying`: it never stopped; else it opens anew first."""
+        self.drain = None
+        if carrying:
+            self.state = "running"
+            self._derive()
+        else:
+            self._begin()
+        self.log.info("resumed")
+
+    def emptying(self) -> None:
+        """From here on it carries until its source is empty."""
         self.state = "draining"
+        self.drain = {
+            "since": time.time(),
+            "reads": 0,
+            "empty_since": None,
+            "needed_seconds": None,
+            "message": "not read yet",
+        }
+        self.log.info("drain_began")
+
+    def drain_progress(self, proof: Emptiness, message: str) -> None:
+        if self.drain is None:
+            return
+        since = None if proof.empty_since is None else time.time() - proof.empty_for
+        self.drain |= {
+            "reads": proof.reads,
+            "empty_since": since,
+            "needed_seconds": proof.needed_seconds,
+            "message": message,
+        }
+        if self._repeats.first("drain"):
+            self.log.info("drain_progress", message=message)
+
+    def drained(self) -> None:
+        self._rest("drained")
+        self.log.info("drained", **{key: value for key, value in (self.drain or {}).items() if key != "empty_since"})
+
+    def stopping(self) -> None:
+        self.state = "stopping"
 
     def stopped(self) -> None:
-        self.state = "stopped"
-        self._up.set(0)
+        self._rest("stopped")
         self.log.info("route_stopped", **self.counts)
+
+    def _rest(self, state: State) -> None:
+        self.state = state
+        self._up.set(0)
+        if state != "pausing":  # what it holds may still be in trouble
+            self._trouble = {side: trouble for side, trouble in self._trouble.items() if side == "open"}
 
     # -- the pump's events
 
     def received(self, deliveries: Sequence[Delivery]) -> None:
         self._clear("source")
         if deliveries:
+            self.last_received = time.monotonic()
+            self.heals = 0
             self.log.debug("received", count=len(deliveries))
 
     def receive_failed(self, error: BridgeError, after: float) -> None:
@@ -98,14 +233,15 @@ class RouteObservation:
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
-        duplicates = 0
-        for delivery, receipt in carried:
-            duplicates += receipt.duplicate
-            self._transit.observe(max(0.0, now - delivery.sent_at))
-            self._publish.observe(now_monotonic - delivery.received_at)
-        self._count("carried", len(carried) - duplicates)
+        messages = self.heartbeats.without_canaries(carried)
+        duplicates = sum([receipt.duplicate for _, receipt in messages])
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages])
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages])
+        self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
-        self.last_carried = now
+        self._count("heartbeat", len(carried) - len(messages))
+        if messages:
+            self.last_carried = now
         if self.blocking:
             self._unblocked(delivery for delivery, _ in carried)
         self._clear("destination")
@@ -163,6 +299,10 @@ class RouteObservation:
             self.blocking.pop(delivery.id, None)
         self._blocked.set(len(self.blocking))
 
+    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None:
+        self._count("heartbeat_failed", 1)
+        self.heartbeats.dropped(delivery, reason)
+
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._settle_failures.inc()
         self._keep("unsettled", delivery, error)
@@ -181,27 +321,79 @@ class RouteObservation:
     # -- what it makes of them
 
     def unready(self) -> str | None:
-        """Why the route is neither moving nor idle, or None."""
+        """Why the route is neither moving nor idle, or None. A route at rest is so because somebody wants it."""
+        if self.state in AT_REST:
+            return None
+        if trouble := self._standing():
+            return trouble
+        judged = self.judged
+        return judged.reason if judged.verdict == "STALLED" else None
+
+    def judge(self) -> None:
+        """Judges every place anew."""
+        self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
+
+    @property
+    def judged(self) -> Judgement:
+        """The route's own verdict."""
+        if self.waiting.own is not None:
+            return self.waiting.own.judged
+        stopped = self._stopped()
+        return Judgement("STOPPED" if stopped else "UNKNOWN", stopped or "not opened yet")
+
+    @property
+    def finished(self) -> int:
+        """Messages the source need not lend again."""
+        return sum(self.counts[outcome] for outcome in OUTCOMES if outcome not in ("retried", "rejected"))
+
+    def _standing(self) -> str:
+        """The trouble that is no passing one, empty without any."""
         for side, trouble in self._trouble.items():
             if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
                 return trouble.error
-        return None
+        return ""
+
+    def _stopped(self) -> str:
+        """Why the route does not run at all, empty if it does."""
+        match self.state:
+            case "down":
+                return self._trouble["open"].error if "open" in self._trouble else "down"
+            case "pausing" | "paused":
+                return f"paused; nats-sqs-bridge resume {self.name} lets it go on"
+            case "drained":
+                return "drained: its source was provably empty"
+            case "stopping" | "stopped":
+                return "the route is stopping" if self.state == "stopping" else "stopped"
+            case _:
+                return ""
 
     def snapshot(self) -> dict[str, Any]:
-        backlog = self.backlog
+        judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
+            "verdict": judged.verdict,
+            "reason": judged.reason,
+            "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,
             "trouble": [trouble.error for trouble in self._trouble.values()],
-            "source_pending_messages": backlog.pending if backlog else None,
-            "source_in_flight_messages": backlog.in_flight if backlog else None,
-            "source_delayed_messages": backlog.delayed if backlog else None,
+            "source_pending_messages": own.get("pending"),
+            "source_in_flight_messages": own.get("in_flight"),
+            "source_delayed_messages": own.get("delayed"),
             "in_flight_messages": self.on_loan,
+            "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
+            "lag_messages": own.get("lag_messages"),
+            "lag_seconds": own.get("lag_seconds"),
+            "pace_per_second": own.get("pace_per_second"),
+            "growth_per_second": own.get("growth_per_second"),
+            "drain_seconds": own.get("drain_seconds"),
+            "retention_headroom_seconds": own.get("retention_headroom_seconds"),
             "last_carried": self.last_carried,
             "blocked": dict(self.blocking),
+            "heartbeat": self.heartbeats.snapshot(),
             "failures": list(self.failures),
+            "places": [place.snapshot() for place in self.waiting.places()],
         }
 
     def _count(self, outcome: str, count: int) -> None:
@@ -215,15 +407,20 @@ class RouteObservation:
     def _clear(self, side: str) -> None:
         if self._trouble.pop(side, None) and side != "open":
             self.log.info("recovered", side=side)
-        if not self._trouble and self.state in ("starting", "holding", "down"):
-            self.state = "running"
-            self._up.set(1)
+        if not self._trouble:
+            self._derive()
+
+    def _derive(self) -> None:
+        """What a route that is to carry looks like, from what stands in its way."""
+        if self.state in AT_REST:
+            return
+        self._up.set(0 if self._trouble else 1)
+        if self.state != "draining":
+            self.state = "running" if not self._trouble else "down" if "open" in self._trouble else "holding"
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
         known = self._trouble.get(side)
         self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic())
-        if self.state not in ("draining", "stopped"):
-            self.state = "down" if side == "open" else "holding"
-        self._up.set(0)
+        self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)

@@ -32,10 +32,11 @@ from bridge.config import (
 )
 from bridge.core.errors import BridgeError
 from bridge.core.findings import Finding, RouteFacts, World, findings
+from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
 from bridge.legs.aws import AwsConnection
-from bridge.legs.jetstream import open_consumer
+from bridge.legs.consumer import open_consumer
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
 from bridge.legs.stream import open_destination
@@ -108,6 +109,7 @@ class _Look:
             longest_outage=self.route.longest_outage,
             ledger=self.route.ledger is not None,
             carries_echo=self.route.echo == "carry",
+            heartbeat=None if self.route.heartbeat is None else self.route.heartbeat.every,
         )
         facts = await self._destination(await self._source(facts))
         await self._parking()
@@ -121,6 +123,8 @@ class _Look:
                 queue = await self._try(what, inventory.queue_facts(self.aws, source.queue))
                 if queue is not None:
                     await self._denied(what, inventory.may_consume(self.aws, source.queue))
+                    if self.route.heartbeat is not None:
+                        await self._denied(f"heartbeat {what}", inventory.may_send(self.aws, source.queue))
                 return replace(facts, queue=queue, sns_ids=source.envelope == "auto")
             case JetStreamSourceConfig() as source:
                 what = f"consumer {source.consumer}"
@@ -136,14 +140,20 @@ class _Look:
                 consumer = (
                     next((each for each in stream.consumers if each.name == source.consumer), None) if stream else None
                 )
-                return replace(facts, stream=stream, consumer=consumer, batch=source.batch)
+                facts = replace(facts, stream=stream, consumer=consumer, batch=source.batch)
+                if self.route.heartbeat is None or stream is None:
+                    return facts
+                subject = subject_into(found.filters, stream.subjects)
+                await self._permitted(publish=[subject] if subject else [])
+                return replace(facts, heartbeat_from=subject)
             case _:
                 assert_never(self.route.source)
 
     async def _destination(self, facts: RouteFacts) -> RouteFacts:
         match self.route.destination:
             case JetStreamDestinationConfig() as to:
-                pattern = SubjectTemplate.parse(to.subject).pattern
+                template = SubjectTemplate.parse(to.subject)
+                pattern = template.pattern
                 if (
                     await self._try(
                         f"subject {pattern}",
@@ -164,6 +174,7 @@ class _Look:
                 return replace(
                     facts,
                     pattern=pattern,
+                    heartbeat_to=None if facts.heartbeat is None else subject_of(template),
                     destinations=tuple(stream for stream in streams if stream is not None),
                     max_payload=await inventory.max_payload(self.nats),
                 )

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key, with those known": (
         f"zzz: 1{ROUTE}",
         [
-            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, log, shutdown_timeout, routes",
+            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, log, sampling, shutdown_timeout, routes",
         ],
     ),
     "an unknown key of a connection": (
@@ -77,6 +77,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         [
             "bridge.yaml:5: routes[0].destination.envelope: it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders ('payments')",
         ],
+    ),
+    "a heartbeat that never rests": (
+        route(more="heartbeat: {every: 0}"),
+        ["bridge.yaml:6: routes[0].heartbeat.every: it must be at least 1 (0)"],
     ),
     "a claim check of no kind": (
         route(more="claim_check: {kind: s4, bucket: large}"),

@@ -137,6 +137,16 @@ def test_no_parking_and_no_redrive() -> None:
     only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
 
 
+def test_heartbeats_that_find_no_way() -> None:
+    nowhere = replace(OUT, heartbeat=30.0)
+    only("warning", "no heartbeat can be sent", nowhere)
+    (told,) = [each for each in found(replace(nowhere, heartbeat_from="back._heartbeat")) if each.what == "heartbeat"]
+    assert (told.level, "on back._heartbeat" in told.text) == ("ok", True)
+    beating = replace(IN, heartbeat=30.0, heartbeat_to="orders._heartbeat")
+    assert all(each.level == "ok" for each in found(beating))
+    only("warning", "does not capture", replace(beating, heartbeat_to="other._heartbeat"))
+
+
 def test_two_queues_of_one_topic_in_one_stream() -> None:
     second = replace(IN, name="in2", queue=replace(QUEUE, name="orders2", arn="arn:orders2"))
     only("warning", "duplicate and is not stored", IN, second)
