@@ -14,6 +14,7 @@ import random
 import signal
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.errors import BridgeError
@@ -28,6 +29,9 @@ from bridge.pump import Pump
 from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route
 from bridge.web import serve
 
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing
+
 SAMPLE_SECONDS = 10.0  # between two looks at a source's backlog: 360 GetQueueAttributes calls an hour and route
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
 
@@ -40,6 +44,7 @@ class Daemon:
         self._observation = observation
         self._draining = asyncio.Event()
         self._abandoned = False
+        self._tracing: Tracing | None = None
         self._pumps: dict[str, Pump] = {}
         self._nats: dict[str | None, NatsConnection] = {}
         self._aws: dict[str | None, AwsConnection] = {}
@@ -56,6 +61,10 @@ class Daemon:
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(serve(self._observation, http.host, http.port))
             self._observation.starting(len(self._config.routes), url)
+            if (to := self._config.tracing) is not None:
+                from bridge.tracing import tracing  # an extra
+
+                self._tracing = await stack.enter_async_context(tracing(to.endpoint, to.sample_ratio, self._left))
             await self._connections(stack)
             self._main = asyncio.create_task(self._routes(), name="routes")
             try:
@@ -67,6 +76,13 @@ class Daemon:
                 self._abandoned = True
         self._observation.stopped(abandoned=self._abandoned)
         return 1 if self._abandoned else 0
+
+    def _left(self) -> float:
+        """Seconds left to flush spans: what the drain did not need, and none once abandoned."""
+        when = self._deadline.when() if self._deadline is not None else None
+        if self._abandoned or when is None:
+            return 0.0
+        return when - asyncio.get_running_loop().time()
 
     def signalled(self) -> None:
         if self._draining.is_set():
@@ -139,7 +155,11 @@ class Daemon:
         while not self._draining.is_set():
             try:
                 opened = await open_route(
-                    route, self._nats[route.nats], self._aws[route.aws], longest_poll=longest_poll
+                    route,
+                    self._nats[route.nats],
+                    self._aws[route.aws],
+                    longest_poll=longest_poll,
+                    tracing=self._tracing,
                 )
             except BridgeError as error:
                 failures += 1

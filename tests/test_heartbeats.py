@@ -102,7 +102,7 @@ async def test_one_is_under_way_at_a_time_and_the_next_follows_it() -> None:
     shown = route.snapshot()["heartbeat"]
     assert shown["transit"] == pytest.approx(0.25, abs=0.2)
     assert shown["last_sent"] <= time.time() >= shown["last_arrived"]
-    metrics = observation.exposition().decode()
+    metrics = observation.exposition()[0].decode()
     assert 'nats_sqs_bridge_heartbeat_timestamp_seconds{route="r"} 1' in metrics
     assert 'nats_sqs_bridge_transit_seconds_count{route="r"} 3.0' in metrics  # canaries are no messages
 
@@ -127,10 +127,10 @@ async def test_a_source_that_takes_none_is_told_and_tried_again() -> None:
     assert shown["failed"] >= 3
     assert shown["last_arrived"] is None
     assert route.unready() is None
-    assert 'nats_sqs_bridge_heartbeat_seconds{route="r"} NaN' in observation.exposition().decode()
+    assert 'nats_sqs_bridge_heartbeat_seconds{route="r"} NaN' in observation.exposition()[0].decode()
 
 
 def test_a_route_without_heartbeats_shows_none() -> None:
     observation, route = running_route()
     assert route.snapshot()["heartbeat"] is None
-    assert "nats_sqs_bridge_heartbeat_seconds{" not in observation.exposition().decode()
+    assert "nats_sqs_bridge_heartbeat_seconds{" not in observation.exposition()[0].decode()

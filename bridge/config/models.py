@@ -145,6 +145,8 @@ def _url(value: str) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "it is no URL; write one like http://127.0.0.1:4566"
+    if "@" in parts.netloc:
+        return "it holds a user or password, which have no place in a URL; leave them out"
     return None
 
 
@@ -240,6 +242,17 @@ class LogConfig(Section):
 
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+
+class TracingConfig(Section):
+    """Spans over OTLP/HTTP; needs nats-sqs-bridge[otel]. OTEL_* variables say the rest, secret headers included."""
+
+    endpoint: Annotated[str, _said(_url)] | None = Field(
+        None, description="Collector, like http://127.0.0.1:4318; left out: OTEL_EXPORTER_OTLP_ENDPOINT."
+    )
+    sample_ratio: float | None = Field(
+        None, ge=0, le=1, description="Share of the batches that get a span; left out: OTEL_TRACES_SAMPLER, or all."
+    )
 
 
 class SqsSourceConfig(Section):
@@ -352,7 +365,8 @@ class LedgerConfig(Section):
 
 
 class HeartbeatConfig(Section):
-    """A message of the bridge's own through the whole route, now and then: an idle route proves it is alive."""
+    """A message of the bridge's own through the whole route, so that an idle one proves it is alive.
+    It goes into the route's own source: needs sqs:SendMessage on the queue, or to publish into the stream."""
 
     every: float = Field(30.0, ge=1, le=3600, description="Seconds between two.")
 
@@ -376,9 +390,7 @@ class RouteConfig(Section):
     ledger: LedgerConfig | None = Field(
         None, description="Remembers what was carried for longer than the destination does; off when left out."
     )
-    heartbeat: HeartbeatConfig | None = Field(
-        None, description="Sends canaries into the route's own source (sqs:SendMessage, publish); off when left out."
-    )
+    heartbeat: HeartbeatConfig | None = Field(None, description="Canaries through the whole route; off when left out.")
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")
     filter: Annotated[dict[str, Any], BeforeValidator(_document)] | None = Field(
@@ -412,6 +424,7 @@ class Config(BaseSettings):
         default_factory=dict, description="Further connections by name, for routes that say nats: or aws:."
     )
     http: HttpConfig = Field(default_factory=HttpConfig, description="The HTTP surface.")
+    tracing: TracingConfig | None = Field(None, description="Spans for what is carried; off when left out.")
     log: LogConfig = Field(default_factory=LogConfig, description="Logs.")
     shutdown_timeout: float = Field(
         30.0, ge=1, le=3600, description="Seconds from the first SIGTERM until what is unfinished is abandoned."

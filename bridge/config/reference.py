@@ -18,6 +18,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("nats.tls", models.TlsConfig),
     ("aws", models.AwsConfig),
     ("http", models.HttpConfig),
+    ("tracing", models.TracingConfig),
     ("log", models.LogConfig),
     ("routes[]", models.RouteConfig),
     ("source, kind: sqs", models.SqsSourceConfig),
@@ -27,6 +28,10 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("destination, kind: sns", models.SnsDestinationConfig),
     ("parking, kind: jetstream", models.JetStreamParkingConfig),
     ("parking, kind: sqs", models.SqsParkingConfig),
+    ("claim_check, kind: s3", models.S3ClaimCheckConfig),
+    ("claim_check, kind: object_store", models.ObjectStoreClaimCheckConfig),
+    ("ledger", models.LedgerConfig),
+    ("heartbeat", models.HeartbeatConfig),
 )
 
 HEAD = """\

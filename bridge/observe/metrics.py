@@ -8,10 +8,12 @@ from __future__ import annotations
 import platform
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from bridge import __version__
 
+OPENMETRICS = "application/openmetrics-text"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 
@@ -82,6 +84,10 @@ class Metrics:
         )
         ProcessCollector(registry=self.registry)
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return generate_latest(self.registry)
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type: OpenMetrics, which has exemplars, for who accepts it, else the Prometheus
+        text format."""
+        if OPENMETRICS in accept:
+            encode, content_type = choose_encoder(accept)
+            return encode(self.registry), content_type
+        return generate_latest(self.registry), "text/plain; version=0.0.4; charset=utf-8"

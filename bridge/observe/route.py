@@ -114,8 +114,9 @@ class RouteObservation:
         messages = self.heartbeats.without_canaries(carried)
         for delivery, receipt in messages:
             duplicates += receipt.duplicate
-            self._transit.observe(max(0.0, now - delivery.sent_at))
-            self._publish.observe(now_monotonic - delivery.received_at)
+            exemplar = {"trace_id": receipt.trace} if receipt.trace else None
+            self._transit.observe(max(0.0, now - delivery.sent_at), exemplar)
+            self._publish.observe(now_monotonic - delivery.received_at, exemplar)
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))

@@ -33,9 +33,9 @@ class Observation:
             self.routes[name] = RouteObservation(name, self.log, self.metrics)
         return self.routes[name]
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return self.metrics.exposition()
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type, as an Accept header asks for them."""
+        return self.metrics.exposition(accept)
 
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""
