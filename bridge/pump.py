@@ -85,7 +85,7 @@ class _Round:
 
 class Pump:
     """Carries one route. `credits` bounds deliveries on loan, `receivers` the receives that run side by side. `block`:
-    a message of a lane that cannot be carried is not parked; its lane waits."""
+    a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was received."""
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class Pump:
         self._limit = min(source.batch, credits)
         self._credits = credits
         self._on_loan = 0
+        self.received = 0
         self._most_receivers = receivers
         self._receivers = 0
         self._lanes: Lanes[_Item] = Lanes(lambda item: item.lane)
@@ -119,6 +120,11 @@ class Pump:
         self._draining = asyncio.Event()
         self._releasing = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
+
+    @property
+    def on_loan(self) -> int:
+        """Deliveries lent to this route and not settled yet."""
+        return self._on_loan
 
     async def run(self) -> None:
         """Returns when drained: nothing is on loan any more. Ends with whatever error nobody expected."""
@@ -190,6 +196,7 @@ class Pump:
         self._observer.in_flight(self._on_loan)
 
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        self.received += len(deliveries)
         self._observer.received(deliveries)
         self._start(self._lanes.admit([self._map(delivery) for delivery in deliveries]))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from bridge.config import (
     AwsConfig,
@@ -23,6 +23,8 @@ from bridge.config import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
 )
 from bridge.core.errors import ConfigError, NotUsable
 from bridge.core.filtering import FilterPolicy
@@ -36,8 +38,10 @@ from bridge.core.models import Canary, Out
 from bridge.core.route import Destination, Mapping, Source
 from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
-from bridge.legs.jetstream import Consumer, JetStreamSource, open_consumer
+from bridge.legs.consumer import Consumer, open_consumer
+from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
@@ -48,11 +52,14 @@ from bridge.pump import Parking
 if TYPE_CHECKING:
     from bridge.tracing import Tracing  # an extra
 
+MOST_WATCHED = 20  # places of one route: each is a handful of time series
+
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
-    holds open; `heart` sends its heartbeats, where it has any."""
+    holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
+    of its destination, `dead_letter` the ARN of a queue beside it, if any. `heart` sends its heartbeats, if any."""
 
     source: Source
     destination: Destination
@@ -62,7 +69,11 @@ class OpenRoute:
     source_name: str
     destination_name: str
     closing: AsyncExitStack
-    heart: Heart | None = None
+    retention: float
+    system: Literal["sqs", "jetstream"]
+    readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
+    dead_letter: str
+    heart: Heart | None
 
 
 async def open_route(
@@ -120,11 +131,16 @@ async def open_route(
                 source_name=f"sqs {queue.name}",
                 destination_name=f"jetstream {to.subject}",
                 closing=closing,
+                retention=queue.retention,
+                system="sqs",
+                readers=[WatchedConsumersConfig(kind="jetstream", stream=each) for each in stream.streams],
+                dead_letter=queue.dead_letter,
                 heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
             fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
+            queues, dead_letter = [to.queue], target.dead_letter
             enveloped = to.envelope is not None
             traced = _traced(SqsDestination(aws, target), route, tracing, "aws_sqs", target.name, enveloped=enveloped)
             destination = _claim_checked(traced, route, nats, aws, fetches=True)
@@ -133,7 +149,8 @@ async def open_route(
             topic = await open_topic(aws, to.topic)
             fifo, name = topic.fifo, f"sns {topic.name}"
             # What came from a queue would come back to it through its topic.
-            places = [topic.arn, *(await subscribers(aws, topic.arn) or ())]
+            queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
+            places = [topic.arn, *queues]
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
             destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
@@ -156,6 +173,10 @@ async def open_route(
         source_name=f"jetstream {consumer.stream}/{consumer.name}",
         destination_name=name,
         closing=closing,
+        retention=consumer.retention,
+        system="jetstream",
+        readers=[WatchedQueueConfig(kind="sqs", queue=each) for each in queues[:MOST_WATCHED]],
+        dead_letter=dead_letter,
         heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
     )
 
@@ -178,6 +199,31 @@ async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Cons
 
     source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
     return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
+
+
+def watched(
+    config: Config, route: RouteConfig, opened: OpenRoute, nats: NatsConnection, aws: AwsConnection
+) -> list[Watched]:
+    """The places whose lag is shown beside the route's own: those it names, or what it reads and writes beside."""
+    ours = [
+        (other.source.stream, other.source.consumer)
+        for other in config.routes
+        if isinstance(other.source, JetStreamSourceConfig) and other.nats == route.nats
+    ]
+    cloudwatch = config.sampling.cloudwatch
+    places: list[Watched] = []
+    for each in opened.readers if route.watch is None else route.watch:
+        match each:
+            case WatchedQueueConfig(queue=queue):
+                places.append(WatchedQueue(aws, queue, cloudwatch=cloudwatch))
+            case WatchedConsumersConfig(stream=stream, consumer=consumer):
+                own = frozenset(name for place, name in ours if place == stream)
+                places.append(WatchedConsumers(nats, stream, consumer, ours=own, most=MOST_WATCHED))
+            case _:
+                assert_never(each)
+    if route.watch is None and opened.dead_letter:
+        places.append(WatchedQueue(aws, opened.dead_letter, side="dead_letter", cloudwatch=cloudwatch))
+    return places
 
 
 def _traced(

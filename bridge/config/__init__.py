@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.config.changes import Changes, changes, longest_poll
 from bridge.config.load import load
 from bridge.config.models import (
     AwsConfig,
@@ -17,11 +18,15 @@ from bridge.config.models import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
 )
 from bridge.config.reference import json_schema, reference
+from bridge.config.tokens import read_token
 
 __all__ = [
     "AwsConfig",
+    "Changes",
     "Config",
     "JetStreamDestinationConfig",
     "JetStreamParkingConfig",
@@ -34,7 +39,12 @@ __all__ = [
     "SqsDestinationConfig",
     "SqsParkingConfig",
     "SqsSourceConfig",
+    "WatchedConsumersConfig",
+    "WatchedQueueConfig",
+    "changes",
     "json_schema",
     "load",
+    "longest_poll",
+    "read_token",
     "reference",
 ]

@@ -18,7 +18,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bridge.config.models import Config, masked
+from bridge.config.grammar import masked
+from bridge.config.models import Config
 from bridge.config.rules import Complaint, Place, complaints, external_ids
 from bridge.core.errors import ConfigError
 

@@ -5,161 +5,15 @@ May not: read a file or the environment (load.py does), or compare one key with 
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bridge.core.errors import ConfigError
-from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate, legal_subject
-
-_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
-_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
-_ROUTE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-
-
-def _listed(value: Any) -> Any:
-    """`a, b` and `["a", "b"]` in a string are lists: that is how an environment variable writes one."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _said(rule: Callable[[str], str | None]) -> AfterValidator:
-    """A rule answers what is wrong with a text and what to write instead, or None."""
-
-    def check(value: str) -> str:
-        if complaint := rule(value):
-            raise ValueError(complaint)
-        return value
-
-    return AfterValidator(check)
-
-
-def _server(value: str) -> str | None:
-    parts = urlsplit(value if "://" in value else f"nats://{value}")
-    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
-        return "it is no NATS URL; write one like nats://host:4222 or tls://host:4222"
-    return None
-
-
-def _queue(value: str) -> str | None:
-    if value.startswith(("http://", "https://")):
-        name = value.rstrip("/").rsplit("/", 1)[-1]
-    elif value.startswith("arn:"):
-        parts = value.split(":")
-        if len(parts) != 6 or parts[2] != "sqs":
-            return "it is no queue ARN; write one like arn:aws:sqs:eu-west-1:123456789012:orders"
-        name = parts[5]
-    else:
-        name = value
-    if not _QUEUE.fullmatch(name):
-        return "it is no queue name; write its name (letters, digits, - and _; FIFO ends in .fifo), URL or ARN"
-    return None
-
-
-def _topic(value: str) -> str | None:
-    parts = value.split(":")
-    if value.startswith("arn:") and (len(parts) != 6 or parts[2] != "sns"):
-        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
-    if not _TOPIC.fullmatch(parts[-1]):
-        return "it is no topic name; write its name (letters, digits, - and _; FIFO ends in .fifo) or ARN"
-    return None
-
-
-def _topic_arn(value: str) -> str | None:
-    if not value.startswith("arn:") or _topic(value) is not None:
-        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
-    return None
-
-
-def _document(value: Any) -> Any:
-    """A policy copied from AWS is JSON in a string."""
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _bucket(value: str) -> str | None:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        return "it is no bucket name; write letters, digits, _ and -"
-    return None
-
-
-def _s3_bucket(value: str) -> str | None:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-        return "it is no S3 bucket name; write 3 to 63 lower-case letters, digits, dots and -"
-    return None
-
-
-def _stream(value: str) -> str | None:
-    if not value or len(value) > 255 or any(character in value for character in " .*>/\\\t\r\n"):
-        return "it is no stream or consumer name; write 1 to 255 characters without blanks . * > / \\"
-    return None
-
-
-def _route(value: str) -> str | None:
-    if not _ROUTE.fullmatch(value):
-        return "it is no route name; write up to 63 lower-case letters, digits, - and _, like payments-in"
-    return None
-
-
-def _literal_subject(value: str) -> str | None:
-    if "{" in value:
-        return "it takes no placeholders; write a plain subject like parked.orders"
-    reason = legal_subject(value)
-    return f"{reason}; write a plain subject like parked.orders" if reason else None
-
-
-def _filter(value: str) -> str | None:
-    tokens = value.split(".")
-    if not value or any(not token or " " in token for token in tokens) or ">" in tokens[:-1]:
-        return "it is no subject filter; write one like orders.> or orders.*.created"
-    return None
-
-
-def _template(parse: Callable[[str], object]) -> Callable[[str], str | None]:
-    def rule(value: str) -> str | None:
-        try:
-            parse(value)
-        except ConfigError as error:
-            return f"{error.args[0]}; {error.hint}" if error.hint else str(error.args[0])
-        return None
-
-    return rule
-
-
-def _url(value: str) -> str | None:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "it is no URL; write one like http://127.0.0.1:4566"
-    if "@" in parts.netloc:
-        return "it holds a user or password, which have no place in a URL; leave them out"
-    return None
-
-
-def _role(value: str) -> str | None:
-    if not re.fullmatch(r"arn:[^:]+:iam::\d{12}:role/.+", value):
-        return "it is no role ARN; write one like arn:aws:iam::123456789012:role/bridge"
-    return None
-
-
-QueueName = Annotated[str, _said(_queue)]
-TopicName = Annotated[str, _said(_topic)]
-StreamName = Annotated[str, _said(_stream)]
-GroupText = Annotated[str, _said(_template(GroupTemplate.parse))]
+from bridge.config import grammar
+from bridge.config.grammar import masked
+from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
 
 
 class Section(BaseModel):
@@ -181,8 +35,8 @@ class NatsConfig(Section):
     """How to reach NATS. At most one of credentials_file, nkey_seed_file, user, token."""
 
     servers: Annotated[
-        list[Annotated[str, _said(_server)]],
-        BeforeValidator(_listed),
+        list[Annotated[str, grammar.said(grammar.server_url)]],
+        BeforeValidator(grammar.listed),
         Field(min_length=1, description="URLs, nats:// tls:// ws:// or wss://; the environment takes a comma between."),
     ] = ["nats://127.0.0.1:4222"]
     credentials_file: str | None = Field(None, description="A .creds file: user JWT and seed.")
@@ -206,13 +60,19 @@ class AwsConfig(Section):
     """How to reach AWS. What is left out comes from the standard AWS chain; access keys never stand in this file."""
 
     region: str | None = Field(None, description="Region, like eu-west-1.")
-    endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="For emulators and private endpoints.")
+    endpoint_url: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
+        None, description="For emulators and private endpoints."
+    )
     transport: Literal["lean", "botocore"] = Field(
         "lean", description="lean: SQS receives, sends and deletes go past botocore, at a fraction of its cost."
     )
-    s3_endpoint_url: Annotated[str, _said(_url)] | None = Field(None, description="The same, for S3 (claim checks).")
+    s3_endpoint_url: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
+        None, description="The same, for S3 (claim checks)."
+    )
     profile: str | None = Field(None, description="A profile of the shared AWS configuration.")
-    role_arn: Annotated[str, _said(_role)] | None = Field(None, description="A role to assume, renewed by itself.")
+    role_arn: Annotated[str, grammar.said(grammar.role_arn)] | None = Field(
+        None, description="A role to assume, renewed by itself."
+    )
     external_id: str | None = Field(
         None, min_length=2, max_length=1224, description="The external id role_arn asks for."
     )
@@ -231,10 +91,22 @@ class AwsConnectionConfig(AwsConfig):
 
 
 class HttpConfig(Section):
-    """Where /metrics, /healthz, /readyz and /status are served."""
+    """Where /metrics, /healthz, /readyz and /status are served, and actions are taken: POST /reload and
+    /routes/NAME/pause, resume, drain. It speaks no TLS: that is the job of what stands in front."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+    token_file: str | None = Field(
+        None, description="A file with the token actions need, read again on reload; without it there are no actions."
+    )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class LogConfig(Section):
@@ -247,7 +119,7 @@ class LogConfig(Section):
 class TracingConfig(Section):
     """Spans over OTLP/HTTP; needs nats-sqs-bridge[otel]. OTEL_* variables say the rest, secret headers included."""
 
-    endpoint: Annotated[str, _said(_url)] | None = Field(
+    endpoint: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
         None, description="Collector, like http://127.0.0.1:4318; left out: OTEL_EXPORTER_OTLP_ENDPOINT."
     )
     sample_ratio: float | None = Field(
@@ -259,12 +131,12 @@ class SqsSourceConfig(Section):
     """Reads an SQS queue."""
 
     kind: Literal["sqs"] = Field(description="sqs")
-    queue: QueueName = Field(description="Name, URL or ARN.")
+    queue: grammar.QueueName = Field(description="Name, URL or ARN.")
     envelope: Literal["auto", "never"] = Field(
         "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left alone."
     )
-    verify: Annotated[list[Annotated[str, _said(_topic_arn)]], BeforeValidator(_listed)] | None = Field(
-        None, description="Topic ARNs: only SNS envelopes of these topics with a genuine signature are carried."
+    verify: Annotated[list[Annotated[str, grammar.said(grammar.topic_arn)]], BeforeValidator(grammar.listed)] | None = (
+        Field(None, description="Topic ARNs: only SNS envelopes of these topics with a genuine signature are carried.")
     )
     pointers: Literal["fetch", "keep"] = Field(
         "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
@@ -277,11 +149,11 @@ class JetStreamSourceConfig(Section):
     """Reads a durable pull consumer with explicit acks."""
 
     kind: Literal["jetstream"] = Field(description="jetstream")
-    stream: StreamName = Field(description="Stream.")
-    consumer: StreamName = Field(description="Durable pull consumer. It must exist: run creates nothing.")
-    filter_subjects: Annotated[list[Annotated[str, _said(_filter)]], BeforeValidator(_listed)] | None = Field(
-        None, description="What the consumer must filter on; the route does not open when it filters otherwise."
-    )
+    stream: grammar.StreamName = Field(description="Stream.")
+    consumer: grammar.StreamName = Field(description="Durable pull consumer. It must exist: run creates nothing.")
+    filter_subjects: (
+        Annotated[list[Annotated[str, grammar.said(grammar.subject_filter)]], BeforeValidator(grammar.listed)] | None
+    ) = Field(None, description="What the consumer must filter on; the route does not open when it filters otherwise.")
     batch: int = Field(200, ge=1, le=1000, description="Most messages of one pull.")
 
 
@@ -289,14 +161,14 @@ class JetStreamDestinationConfig(Section):
     """Publishes into JetStream."""
 
     kind: Literal["jetstream"] = Field(description="jetstream")
-    subject: Annotated[str, _said(_template(SubjectTemplate.parse))] = Field(
+    subject: Annotated[str, grammar.said(grammar.template(SubjectTemplate.parse))] = Field(
         description="Subject; {attributes.NAME} {group} {queue} {topic} {body.PATH} are filled in, {x|default} too."
     )
-    stream: StreamName | None = Field(None, description="The stream that must take it; any other is refused.")
-    deliver_at: Annotated[str, _said(_template(DueTemplate.parse))] | None = Field(
+    stream: grammar.StreamName | None = Field(None, description="The stream that must take it; any other is refused.")
+    deliver_at: Annotated[str, grammar.said(grammar.template(DueTemplate.parse))] | None = Field(
         None, description="When to deliver, {attributes.NAME} or {body.PATH}: RFC 3339 or epoch; needs schedules."
     )
-    schedules: Annotated[str, _said(_literal_subject)] | None = Field(
+    schedules: Annotated[str, grammar.said(grammar.literal_subject)] | None = Field(
         None,
         description="Where messages wait for deliver_at: a subject of the same stream, which must allow schedules.",
     )
@@ -309,13 +181,13 @@ class SqsDestinationConfig(Section):
     """Sends to an SQS queue."""
 
     kind: Literal["sqs"] = Field(description="sqs")
-    queue: QueueName = Field(description="Name, URL or ARN.")
-    group: GroupText | None = Field(
+    queue: grammar.QueueName = Field(description="Name, URL or ARN.")
+    group: grammar.GroupText | None = Field(
         None,
         description="MessageGroupId for a FIFO queue: {subject} {subject.N} {headers.NAME} {body.PATH}; "
         "left out: the group the message had in SQS, else its subject.",
     )
-    envelope: Annotated[str, _said(_topic_arn)] | None = Field(
+    envelope: Annotated[str, grammar.said(grammar.topic_arn)] | None = Field(
         None, description="A topic ARN: bodies are wrapped as that topic would wrap them, unsigned."
     )
 
@@ -324,29 +196,31 @@ class SnsDestinationConfig(Section):
     """Publishes to an SNS topic."""
 
     kind: Literal["sns"] = Field(description="sns")
-    topic: TopicName = Field(description="Name or ARN.")
-    group: GroupText | None = Field(None, description="MessageGroupId for a FIFO topic, as for a queue.")
+    topic: grammar.TopicName = Field(description="Name or ARN.")
+    group: grammar.GroupText | None = Field(None, description="MessageGroupId for a FIFO topic, as for a queue.")
 
 
 class JetStreamParkingConfig(Section):
     """Parks into JetStream."""
 
     kind: Literal["jetstream"] = Field(description="jetstream")
-    subject: Annotated[str, _said(_literal_subject)] = Field(description="Plain subject, captured by a stream.")
+    subject: Annotated[str, grammar.said(grammar.literal_subject)] = Field(
+        description="Plain subject, captured by a stream."
+    )
 
 
 class SqsParkingConfig(Section):
     """Parks into an SQS queue."""
 
     kind: Literal["sqs"] = Field(description="sqs")
-    queue: QueueName = Field(description="Name, URL or ARN.")
+    queue: grammar.QueueName = Field(description="Name, URL or ARN.")
 
 
 class S3ClaimCheckConfig(Section):
     """Keeps what is too large in S3, with the pointers of Amazon's extended client."""
 
     kind: Literal["s3"] = Field(description="s3")
-    bucket: Annotated[str, _said(_s3_bucket)] = Field(description="Bucket; it must exist.")
+    bucket: Annotated[str, grammar.said(grammar.s3_bucket_name)] = Field(description="Bucket; it must exist.")
     prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the keys begin with.")
 
 
@@ -354,14 +228,43 @@ class ObjectStoreClaimCheckConfig(Section):
     """Keeps what is too large in a JetStream Object Store."""
 
     kind: Literal["object_store"] = Field(description="object_store")
-    bucket: Annotated[str, _said(_bucket)] = Field(description="Bucket; it must exist.")
+    bucket: Annotated[str, grammar.said(grammar.bucket_name)] = Field(description="Bucket; it must exist.")
     prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the names begin with.")
 
 
 class LedgerConfig(Section):
     """Remembers the ids of what was carried, in a JetStream Key-Value bucket with a TTL."""
 
-    bucket: Annotated[str, _said(_bucket)] = Field(description="Bucket; it must exist: nats kv add NAME --ttl 24h.")
+    bucket: Annotated[str, grammar.said(grammar.bucket_name)] = Field(
+        description="Bucket; it must exist: nats kv add NAME --ttl 24h."
+    )
+
+
+class WatchedQueueConfig(Section):
+    """A queue that legacy consumers read. Only looked at: GetQueueAttributes, nothing else."""
+
+    kind: Literal["sqs"] = Field(description="sqs")
+    queue: grammar.QueueName = Field(description="Name, URL or ARN.")
+
+
+class WatchedConsumersConfig(Section):
+    """Consumers of a stream."""
+
+    kind: Literal["jetstream"] = Field(description="jetstream")
+    stream: grammar.StreamName = Field(description="Stream.")
+    consumer: grammar.StreamName | None = Field(None, description="One consumer; left out: all but the bridge's own.")
+
+
+class SamplingConfig(Section):
+    """How often lag is looked at, and where. One look costs one AWS call for each queue of a route."""
+
+    every: float = Field(
+        5.0, ge=1, le=300, description="Seconds between two looks at a queue: at 5, 720 AWS calls an hour and queue."
+    )
+    cloudwatch: bool = Field(
+        False,
+        description="Ask CloudWatch for the age of watched queues, once a minute each; cloudwatch:GetMetricStatistics.",
+    )
 
 
 class HeartbeatConfig(Section):
@@ -374,7 +277,7 @@ class HeartbeatConfig(Section):
 class RouteConfig(Section):
     """Carries messages from one source to one destination: sqs to jetstream, jetstream to sqs, jetstream to sns."""
 
-    name: Annotated[str, _said(_route)] = Field(description="Unique; the label of its metrics.")
+    name: Annotated[str, grammar.said(grammar.route_name)] = Field(description="Unique; the label of its metrics.")
     source: Annotated[SqsSourceConfig | JetStreamSourceConfig, Field(discriminator="kind")] = Field(
         description="Where messages come from."
     )
@@ -393,7 +296,7 @@ class RouteConfig(Section):
     heartbeat: HeartbeatConfig | None = Field(None, description="Canaries through the whole route; off when left out.")
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")
-    filter: Annotated[dict[str, Any], BeforeValidator(_document)] | None = Field(
+    filter: Annotated[dict[str, Any], BeforeValidator(grammar.document)] | None = Field(
         None, description="An SNS filter policy, as YAML or as its JSON: what it does not accept is not carried."
     )
     filter_scope: Literal["MessageAttributes", "MessageBody"] = Field(
@@ -405,10 +308,23 @@ class RouteConfig(Section):
     echo: Literal["skip", "carry"] = Field(
         "skip", description="skip: what came from where it would go is not carried back; carry: it is (a refill)."
     )
+    watch: list[Annotated[WatchedQueueConfig | WatchedConsumersConfig, Field(discriminator="kind")]] | None = Field(
+        None,
+        max_length=20,
+        description="Whose lag is shown beside the bridge's own. Left out: the source's dead-letter queue, and every "
+        "consumer of the destination stream, or the destination queue and its dead-letter queue.",
+    )
     longest_outage: float = Field(
         1800.0,
         ge=0,
         description="Seconds the bridge may be away and still store nothing twice; check compares windows.",
+    )
+    drain_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="Seconds the source must look empty before a drain is done; left out: 75 for SQS, whose counts "
+        "settle only after a minute, 10 for JetStream.",
     )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
 
@@ -426,6 +342,7 @@ class Config(BaseSettings):
     http: HttpConfig = Field(default_factory=HttpConfig, description="The HTTP surface.")
     tracing: TracingConfig | None = Field(None, description="Spans for what is carried; off when left out.")
     log: LogConfig = Field(default_factory=LogConfig, description="Logs.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How lag is measured.")
     shutdown_timeout: float = Field(
         30.0, ge=1, le=3600, description="Seconds from the first SIGTERM until what is unfinished is abandoned."
     )
@@ -443,8 +360,3 @@ class Config(BaseSettings):
         # The environment is laid over the file by load.py, which knows the line or the variable of every value and
         # reaches into lists, as BRIDGE_ROUTES__0__SOURCE__QUEUE does. Nothing else may get in unseen.
         return (init_settings,)
-
-
-def masked(text: str) -> str:
-    """`text` without the password a URL may hold."""
-    return re.sub(r"//[^@/\s]*@", "//***@", text)

@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("http", models.HttpConfig),
     ("tracing", models.TracingConfig),
     ("log", models.LogConfig),
+    ("sampling", models.SamplingConfig),
     ("routes[]", models.RouteConfig),
     ("source, kind: sqs", models.SqsSourceConfig),
     ("source, kind: jetstream", models.JetStreamSourceConfig),
@@ -32,6 +33,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("claim_check, kind: object_store", models.ObjectStoreClaimCheckConfig),
     ("ledger", models.LedgerConfig),
     ("heartbeat", models.HeartbeatConfig),
+    ("watch[], kind: sqs", models.WatchedQueueConfig),
+    ("watch[], kind: jetstream", models.WatchedConsumersConfig),
 )
 
 HEAD = """\

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bridge.config.tokens import read_token
 from bridge.core.errors import ConfigError
 from bridge.core.filtering import FilterPolicy
 
@@ -27,6 +28,11 @@ def complaints(raw: Mapping[str, Any]) -> Iterator[Complaint]:
         if isinstance(nats, Mapping):
             yield from _authentication(place, nats)
             yield from _pairs_of_keys(place, nats)
+    if isinstance(file := _mapping(raw.get("http")).get("token_file"), str):
+        try:
+            read_token(file)
+        except ConfigError as error:
+            yield ("http", "token_file"), str(error)
     if raw.get("tracing") is not None and not _otel():
         yield ("tracing",), "it needs an extra; pip install 'nats-sqs-bridge[otel]'"
     seen: dict[Any, str] = {}

@@ -68,11 +68,23 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits at the source: `pending` not lent to anyone, `in_flight` lent, `delayed` not yet due."""
+    """What waits in one place: `pending` not lent to anyone, `in_flight` lent, `delayed` not yet due.
+
+    The rest is None where the place does not tell. `oldest` is when the oldest message that waits or is in flight was
+    sent, and `active_at` when one was last finished, in seconds since the epoch; `done` grows with each one finished;
+    `redelivered` are in flight for the second time or more; `readers` wait for messages; `leases_lost` counts leases
+    the source took back.
+    """
 
     pending: int
     in_flight: int = 0
     delayed: int = 0
+    oldest: float | None = None
+    active_at: float | None = None
+    done: int | None = None
+    redelivered: int = 0
+    readers: int | None = None
+    leases_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +141,13 @@ class Source(Protocol):
         """Keeps what is on loan on loan. Runs beside receive until cancelled."""
         ...
 
-    async def backlog(self) -> Backlog: ...
+    async def backlog(self) -> Backlog:
+        """What waits now."""
+        ...
+
+    async def hear_again(self) -> None:
+        """Makes anew whatever it listens with. Called when messages wait and none arrives."""
+        ...
 
 
 class Destination(Protocol):

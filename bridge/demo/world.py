@@ -29,6 +29,7 @@ routes:
     source: {{kind: sqs, queue: payments-bridge}}
     destination: {{kind: jetstream, subject: "payments.{{attributes.eventType}}", stream: PAYMENTS}}
     parking: {{kind: jetstream, subject: parked.payments-in}}
+    watch: [{{kind: sqs, queue: payments-validation}}, {{kind: jetstream, stream: PAYMENTS}}]
   - name: settlements-back
     source: {{kind: jetstream, stream: SETTLEMENTS, consumer: bridge-back, filter_subjects: ["settlements.>"]}}
     destination: {{kind: sqs, queue: settlements-legacy}}

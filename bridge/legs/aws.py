@@ -123,6 +123,11 @@ class AwsConnection:
         except SDK_ERRORS as error:
             raise aws_error(error, f"{service} {operation} {about}", missing=missing) from error
 
+    def renew(self) -> None:
+        """New HTTP connections for the hot calls from the next one on. Those under way end by themselves: cut, a
+        receive would strand what it brings."""
+        self._lean = None
+
     async def _client(self, service: str) -> Any:
         async with self._making:
             if service not in self._clients:

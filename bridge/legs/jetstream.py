@@ -20,84 +20,14 @@ from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable
 from bridge.core.handover import Handover
 from bridge.core.models import JetStreamMessage
 from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
+from bridge.legs.backlogs import ConsumerLook
+from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
-from bridge.legs.nats import Headers, NatsConnection, place_of
+from bridge.legs.nats import Headers, NatsConnection
 
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
 KEPT = 200  # how much a handover keeps back before it waits for what it needs instead of pulling on
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """What the source must know of its consumer. `ack_wait` is in seconds, the shortest and the longest there is;
-    `group` is its priority group; `place` names its stream; a `max_deliver` of 0 is none."""
-
-    stream: str
-    name: str
-    ack_wait: float
-    longest_wait: float
-    max_batch: int
-    max_deliver: int
-    filters: tuple[str, ...]
-    group: str | None
-    pinned: bool
-    place: str
-    removes: bool
-    """Whether its stream forgets what is acknowledged (a work queue)."""
-
-
-async def open_consumer(
-    nats: NatsConnection, stream: str, name: str, filters: Sequence[str] | None = None, *, ordered: bool = False
-) -> Consumer:
-    """Reads the consumer and sees that it can serve a route, and with `ordered` that it has one reader at a time.
-    Raises NotUsable with the command that would mend it."""
-    wanted = f" --filter {','.join(filters)}" if filters else ""
-    create = (
-        f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted}"
-    )
-    about = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
-    info = await nats.api(f"CONSUMER.INFO.{stream}.{name}", missing=create)
-    config = info["config"]
-    found = tuple(config.get("filter_subjects") or filter(None, [config.get("filter_subject", "")]))
-    if config.get("deliver_subject"):
-        raise NotUsable(f"consumer {name} of {stream} is a push consumer; a route needs a pull consumer", hint=create)
-    if config.get("ack_policy") != "explicit":
-        raise NotUsable(f"consumer {name} of {stream} has ack policy {config.get('ack_policy')}", hint=create)
-    if filters is not None and set(found) != set(filters):
-        raise NotUsable(
-            f"consumer {name} of {stream} filters {', '.join(found) or 'nothing'}; the route says {', '.join(filters)}",
-            hint=f"nats consumer edit {stream} {name}{wanted}, or change filter_subjects",
-        )
-    # With a backoff list its steps replace ack_wait; the shortest one is what a lease can count on.
-    waits = [*config.get("backoff", []), config.get("ack_wait", 30 * 10**9)]
-    pinned = config.get("priority_policy") == "pinned_client"
-    if ordered and not pinned and info.get("num_waiting"):
-        raise NotUsable(SHARED.format(name=name, stream=stream), hint=PIN.format(name=name, stream=stream))
-    return Consumer(
-        stream=stream,
-        name=name,
-        ack_wait=min(waits) / 1e9,
-        longest_wait=max(waits) / 1e9,
-        max_batch=config.get("max_batch") or 10_000,
-        max_deliver=max(0, int(config.get("max_deliver", 0))),
-        filters=found,
-        group=next(iter(config.get("priority_groups") or ()), None),
-        pinned=pinned,
-        place=place_of(about),
-        removes=about["config"].get("retention") == "workqueue",
-    )
-
-
-SHARED = (
-    "consumer {name} of {stream} has another reader, and the order of groups takes exactly one "
-    "(a bridge that was killed a moment ago counts for a few seconds)"
-)
-PIN = (
-    "stop the other reader; or, for replicas that stand by, use nats-server 2.11 or newer and a consumer whose "
-    "priority policy is pinned_client: "
-    "nats consumer add {stream} {name} --pull --pinned-groups bridge --pinned-ttl 10s …"
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +84,8 @@ class JetStreamSource:
         self._pulls = 0
         self._intruded = 0
         self._pin = ""
+        self._deaf = 0
+        self._look = ConsumerLook(nats, consumer.stream, consumer.name)
         self._exhausted = (
             Exhausted(nats, consumer.stream, consumer.name, removes=consumer.removes, held=self._loans.__contains__)
             if exhausted and consumer.max_deliver
@@ -199,13 +131,15 @@ class JetStreamSource:
         self._idle = [pull for pull in self._idle if pull.generation == self._nats.generation]
         pull = self._idle.pop() if self._idle else await self._new_pull(client)
         self._pulls += 1
+        deaf = self._deaf
         try:
             return await self._pull(client, pull, min(limit, self.batch))
         except (nats_errors.Error, OSError) as error:
             raise Unavailable(f"pull on {self.consumer.name}: {error or type(error).__name__}") from error
         finally:
             self._pulls -= 1
-            self._idle.append(pull)
+            if deaf == self._deaf:
+                self._idle.append(pull)
 
     async def _new_pull(self, client: Any) -> _Pull:
         pull = _Pull(client.new_inbox(), self._nats.generation)
@@ -410,11 +344,18 @@ class JetStreamSource:
                 continue  # the connection is down; what expires meanwhile is lent again and recognised by its sequence
 
     async def backlog(self) -> Backlog:
-        info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
+        backlog = await self._look.backlog()
         if not self.consumer.pinned:
             # Seen twice in a row, it is no pull of ours that has just ended.
-            self._intruded = self._intruded + 1 if int(info.get("num_waiting", 0)) > self._pulls else 0
-        return Backlog(pending=int(info.get("num_pending", 0)), in_flight=int(info.get("num_ack_pending", 0)))
+            self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
+        return backlog
+
+    async def hear_again(self) -> None:
+        """New subscriptions from the next pull on. Those of a pull under way may be deaf: they are not used again."""
+        self._deaf += 1
+        self._idle.clear()
+        if self._deaf > 1:  # new subscriptions alone did not help
+            await self._nats.renew()
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,9 @@ class MemorySource:
         lent = sum(1 for kept in self._kept.values() if kept.until is not None and kept.until > now)
         return Backlog(pending=len(self._kept) - lent, in_flight=lent)
 
+    async def hear_again(self) -> None:
+        self._changed.set()
+
 
 class MemoryDestination:
     """Keeps what was published, once per id. `fault` decides per message; a closed `gate` holds whole batches."""

@@ -158,6 +158,12 @@ class NatsConnection:
             raise Unavailable(f"NATS connection {self.name} is down, reconnecting: {self._last_error or 'no server'}")
         return self._client
 
+    async def renew(self) -> None:
+        """Lets the client go, though it looks well. The next `live()` makes a new one; everybody subscribes anew."""
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+
     async def _open(self) -> _Client:
         options, client = self.options, _Client()
         client.tls_required = options.tls is not None and options.tls.required

@@ -6,8 +6,9 @@ May not: create or change a queue, log, or decide what to do after a failure.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,16 @@ from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
 from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import Answer, Entry, send
+from bridge.legs.backlogs import COUNTS, queue_url
 
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
 SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
 LEASE = 30
-COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+STUCK = (
+    5.0  # seconds on loan from which on a redelivery counts for its age: one that was carried before is gone by then
+)
+BACK_KEPT = 10_000
+BACK_SECONDS = 3600.0  # what was handed back and has not come again by then went to a dead-letter queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class Queue:
     max_message_size: int
     retention: float
     redrives: bool
+    dead_letter: str = ""
+    """The ARN of its dead-letter queue, empty without one."""
 
 
 def create_queue_command(name: str) -> str:
@@ -46,16 +54,11 @@ def create_queue_command(name: str) -> str:
 
 async def open_queue(aws: AwsConnection, queue: str) -> Queue:
     """Looks up a queue by name, URL or ARN. Raises NotUsable with the command that would create it."""
+    name = queue.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     if queue.startswith(("https://", "http://")):
-        name, url = queue.rstrip("/").rsplit("/", 1)[-1], queue
+        url = queue
     else:
-        arguments = {"QueueName": queue}
-        if queue.startswith("arn:"):
-            account, name = queue.split(":")[4:6]
-            arguments = {"QueueName": name, "QueueOwnerAWSAccountId": account}
-        name = arguments["QueueName"]
-        create = create_queue_command(name)
-        url = (await aws.call("sqs", "get_queue_url", about=name, missing=create, **arguments))["QueueUrl"]
+        url = await queue_url(aws, queue, missing=create_queue_command(name))
     answer = await aws.call(
         "sqs",
         "get_queue_attributes",
@@ -74,7 +77,15 @@ async def open_queue(aws: AwsConnection, queue: str) -> Queue:
         max_message_size=int(facts.get("MaximumMessageSize", 1_048_576)),
         retention=float(facts.get("MessageRetentionPeriod", 345_600)),
         redrives="RedrivePolicy" in facts,
+        dead_letter=_dead_letter(facts.get("RedrivePolicy", "")),
     )
+
+
+def _dead_letter(policy: str) -> str:
+    try:
+        return str(json.loads(policy)["deadLetterTargetArn"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +96,8 @@ class _Loan:
     handle: str
     first: float
     until: float
+    sent_at: float
+    again: bool
     tended: bool = True
 
 
@@ -100,6 +113,12 @@ class SqsSource:
         self._own_lease = queue.visibility_timeout < SHORT_LEASE
         self._lease = float(LEASE) if self._own_lease else queue.visibility_timeout
         self._loans: dict[str, _Loan] = {}
+        # For the age of what waits: when the newest message was sent that came for the first time, when nothing was
+        # there, and what was handed back and has not come again (message id: sent, handed back).
+        self._newest = 0.0
+        self._empty_at = 0.0
+        self._back: dict[str, tuple[float, float]] = {}
+        self._leases_lost = 0
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """One long poll. Cancelled, it may strand messages for a whole visibility timeout: SQS hands them to the dead
@@ -113,6 +132,8 @@ class SqsSource:
             MessageAttributeNames=["All"],
             **override,
         )
+        if not answer.get("Messages"):
+            self._empty_at = time.time()
         lent = (self._lend(message) for message in answer.get("Messages") or ())
         return [delivery for delivery in lent if delivery is not None]
 
@@ -122,11 +143,13 @@ class SqsSource:
         if loan := self._loans.get(name):
             loan.handle, loan.first, loan.until = handle, now, now + self._lease
             return None
-        loan = self._loans[name] = _Loan(name, handle, now, now + self._lease)
         body = sqs_message(message, self.queue)
         system = body.system
         sent_at = float(system.get("SentTimestamp", 0)) / 1000 or time.time()
         attempt = int(system.get("ApproximateReceiveCount", 1))
+        if attempt == 1 and sent_at > self._newest:
+            self._newest = sent_at
+        loan = self._loans[name] = _Loan(name, handle, now, now + self._lease, sent_at, attempt > 1)
         return Delivery(body, name, attempt, sent_at, time.monotonic(), loan)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
@@ -150,6 +173,8 @@ class SqsSource:
         failed = {**deleting.result(), **hiding.result()}
         for loan in loans:
             self._loans.pop(loan.message_id, None)
+            self._back.pop(loan.message_id, None)
+        self._handed_back(loan for loan, _ in backs)
         return [failed.get(loan.message_id) for loan in loans]
 
     async def _until_done(self, loans: Sequence[_Loan], attempt: Any) -> dict[str, BridgeError]:
@@ -181,6 +206,7 @@ class SqsSource:
         loans = [_loan(delivery) for delivery in deliveries]
         for loan in loans:
             self._loans.pop(loan.message_id, None)
+        self._handed_back(loans)
         # Last first: the moment the first of a group is visible, nothing of the group may still be hidden behind it.
         answers = await self._show([(loan, 0.0) for loan in reversed(loans)], at_once=1 if self.queue.fifo else 8)
         if error := next((each for each in answers if isinstance(each, BridgeError)), None):
@@ -205,13 +231,34 @@ class SqsSource:
             for loan, answer in zip(due, answers, strict=True):
                 if isinstance(answer, LeaseLost | Refused):
                     loan.tended = False  # lost; lent again it brings a new handle
+                    self._leases_lost += 1
                 elif not isinstance(answer, BridgeError):
                     loan.until = now + self._lease
 
     async def backlog(self) -> Backlog:
+        """`oldest` is our own sampling: SQS tells an age only through CloudWatch. Of what is on loan or was handed back
+        it is known; what waits was sent after the newest that came, for standard queues roughly keep their order."""
         facts = (await self._call("get_queue_attributes", AttributeNames=list(COUNTS))).get("Attributes", {})
         pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
-        return Backlog(pending, in_flight, delayed)
+        now, monotonic = time.time(), asyncio.get_running_loop().time()
+        if not pending and not in_flight:
+            self._empty_at, self._back = now, {}
+        ages = [loan.sent_at for loan in self._loans.values() if not loan.again or monotonic - loan.first > STUCK]
+        self._back = {name: each for name, each in self._back.items() if now - each[1] < BACK_SECONDS}
+        ages += [sent for sent, _ in self._back.values()]
+        waiting = max(self._newest, self._empty_at)
+        if pending and waiting:
+            ages.append(waiting)
+        return Backlog(pending, in_flight, delayed, oldest=min(ages) if ages else None, leases_lost=self._leases_lost)
+
+    async def hear_again(self) -> None:
+        self._aws.renew()
+
+    def _handed_back(self, loans: Iterable[_Loan]) -> None:
+        now = time.time()
+        for loan in loans:
+            if len(self._back) < BACK_KEPT:
+                self._back[loan.message_id] = (loan.sent_at, now)
 
     async def _delete(self, loans: Sequence[_Loan]) -> list[Answer]:
         async def call(entries: list[dict[str, Any]]) -> Any:

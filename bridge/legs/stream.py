@@ -61,7 +61,14 @@ async def open_destination(
                 f"stream {each} has interest retention and no consumer: it would drop every message",
                 hint=f"create its consumers first: nats consumer add {each} …",
             )
-    return JetStreamDestination(nats, pattern=pattern, stream=stream, places=frozenset(places), schedules=schedules)
+    return JetStreamDestination(
+        nats,
+        pattern=pattern,
+        stream=stream,
+        places=frozenset(places),
+        schedules=schedules,
+        streams=(stream,) if stream else tuple(names),
+    )
 
 
 async def subjects_of(nats: NatsConnection, stream: str) -> tuple[str, ...]:
@@ -99,7 +106,9 @@ class JetStreamDestination:
         stream: str | None = None,
         places: frozenset[str] = frozenset(),
         schedules: str | None = None,
+        streams: tuple[str, ...] = (),
     ) -> None:
+        self.streams = streams
         self._schedules = schedules
         self.places = places
         self._nats = nats

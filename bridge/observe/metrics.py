@@ -1,11 +1,13 @@
 """The metrics: names, labels and help texts, in a registry of their own. Only this module imports prometheus_client.
 
-May not: decide what is counted. Label values come from closed sets: route names and outcomes.
+May not: decide what is counted. Label values come from closed sets: route names, outcomes, and
+the at most 22 places of a route.
 """
 
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import choose_encoder
@@ -67,6 +69,60 @@ class Metrics:
             ["route"],
             registry=self.registry,
         )
+        self.heals = Counter(
+            f"{prefix}heals",
+            "Messages waited and none arrived, so the route made its subscriptions anew.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.leases_lost = Counter(
+            f"{prefix}leases_lost",
+            "Messages the source took back while they were held: they come again.",
+            ["route"],
+            registry=self.registry,
+        )
+        place = ["route", "side", "system", "name"]
+        self.lag_messages = Gauge(
+            f"{prefix}lag_messages",
+            "Waiting or in flight in one place. NaN while unknown.",
+            place,
+            registry=self.registry,
+        )
+        self.lag_seconds = Gauge(
+            f"{prefix}lag_seconds", "Age of the oldest of them. NaN while unknown.", place, registry=self.registry
+        )
+        self.headroom = Gauge(
+            f"{prefix}retention_headroom_seconds",
+            "Until the oldest message is lost to retention. +Inf where nothing is, NaN while unknown.",
+            place,
+            registry=self.registry,
+        )
+        self.drain = Gauge(
+            f"{prefix}drain_seconds",
+            "Until nothing waits, at this pace. NaN while it does not shrink.",
+            place,
+            registry=self.registry,
+        )
+        self.verdict = Gauge(
+            f"{prefix}verdict", "0 OK, 1 SLOW, 2 STALLED, 3 STOPPED, 4 UNKNOWN.", place, registry=self.registry
+        )
+        self.backlog = Gauge(
+            f"{prefix}backlog_messages",
+            "Messages in one place by state: pending, in_flight, delayed. NaN while unknown.",
+            [*place, "state"],
+            registry=self.registry,
+        )
+        self.of_places = (self.lag_messages, self.lag_seconds, self.headroom, self.drain, self.verdict)
+        self.reload_successful = Gauge(
+            f"{prefix}config_last_reload_successful",
+            "1 if the last attempt to load the configuration succeeded, else 0: an older one goes on.",
+            registry=self.registry,
+        )
+        self.reload_timestamp = Gauge(
+            f"{prefix}config_last_reload_timestamp_seconds",
+            "When the configuration that runs was loaded, in seconds since the epoch.",
+            registry=self.registry,
+        )
         self.heartbeat = Gauge(
             f"{prefix}heartbeat_seconds",
             "How long the last heartbeat took from sent to durable at the destination. NaN before the first.",
@@ -83,6 +139,13 @@ class Metrics:
             {"version": __version__, "python": platform.python_version()}
         )
         ProcessCollector(registry=self.registry)
+
+    def forget(self, route: str) -> None:
+        """Removes every series of a route that is no more."""
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                with suppress(ValueError):  # it has no such label
+                    metric.remove_by_labels({"route": route})
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics and their content type: OpenMetrics, which has exemplars, for who accepts it, else the Prometheus

@@ -9,37 +9,22 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from math import inf
 from typing import Any, Literal
 
-from bridge.core.errors import BridgeError
+from bridge.core.emptiness import Emptiness
+from bridge.core.errors import BridgeError, Unavailable
+from bridge.core.lag import Judgement, Track
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe.heartbeat import Heartbeats
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
+from bridge.observe.place import PlaceObservation
+from bridge.observe.states import AT_REST, OUTCOMES, State, Trouble
 
-State = Literal["starting", "running", "holding", "down", "draining", "stopped"]
-OUTCOMES = (
-    "carried",
-    "duplicate",
-    "retried",
-    "parked",
-    "rejected",
-    "filtered",
-    "echo",
-    "heartbeat",
-    "heartbeat_failed",
-)
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """What stands in the way on one side of a route, and since when (monotonic)."""
-
-    error: str
-    since: float
 
 
 class RouteObservation:
@@ -50,30 +35,52 @@ class RouteObservation:
         self.log: Any = log.bind(route=name)
         self.state: State = "starting"
         self.source = self.destination = ""
-        self.backlog: Backlog | None = None
+        self.connection = ""
+        self.own: PlaceObservation | None = None
+        self.watched: dict[tuple[str, str, str], PlaceObservation] = {}
+        self.last_received = time.monotonic()
+        self.heals = 0
+        self._healed = 0.0
+        self._leases_lost = 0
+        self.drain: dict[str, Any] | None = None
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
         self.last_carried: float | None = None
         self.blocking: dict[str, str] = {}
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
-        self._trouble: dict[str, _Trouble] = {"open": _Trouble("not opened yet", time.monotonic())}
+        self._trouble: dict[str, Trouble] = {"open": Trouble("not opened yet", time.monotonic())}
         self._repeats = Repeats()
         self._outcomes = {outcome: metrics.messages.labels(name, outcome) for outcome in OUTCOMES}
         self._in_flight = metrics.in_flight.labels(name)
         self._transit = metrics.transit.labels(name)
         self._publish = metrics.publish.labels(name)
         self._pending = metrics.pending.labels(name)
+        self._metrics = metrics
         self._up = metrics.up.labels(name)
         self._blocked = metrics.blocked.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
+        self._heals = metrics.heals.labels(name)
+        self._leases = metrics.leases_lost.labels(name)
         self._pending.set(float("nan"))
         self._up.set(0)
         self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
     # -- the daemon's events
 
-    def opened(self, source: str, destination: str) -> None:
+    def opened(
+        self, source: str, destination: str, *, every: float = 5.0, exact: bool = True, retention: float = inf
+    ) -> None:
+        """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
+        system, _, place = source.partition(" ")
+        if self.own is None or self.own.name != place:
+            if self.own is not None:
+                self.own.forget()
+            self.own = PlaceObservation(
+                self.name, "bridge", "sqs" if system == "sqs" else "jetstream", place, self._metrics
+            )
+        self.own.track.every, self.own.track.exact = every, exact
+        self.own.track.retention, self.own.track.finishing = retention, "carried"
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
 
@@ -81,28 +88,135 @@ class RouteObservation:
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
 
     def sampled(self, backlog: Backlog) -> None:
-        self.backlog = backlog
+        """The route's own source was looked at."""
+        assert self.own is not None
         self._pending.set(backlog.pending)
+        if backlog.leases_lost > self._leases_lost:
+            self._leases.inc(backlog.leases_lost - self._leases_lost)
+            self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
+        self._leases_lost = backlog.leases_lost
+        # What was finished is known better here than there, and so is whether anything was.
+        self.own.looked(replace(backlog, done=self.finished, active_at=None))
+        if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
+            self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
-        self.backlog = None
         self._pending.set(float("nan"))  # unknown is a value, never zero
+        if self.own is not None:
+            self.own.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
 
-    def draining(self) -> None:
+    def watches(
+        self, side: str, system: Literal["sqs", "jetstream"], before: Iterable[str], seen: Mapping[str, Track]
+    ) -> None:
+        """The places there are now, by name, each with a fresh track; those there were `before` keep theirs, or go."""
+        for name in before:
+            if name not in seen and (gone := self.watched.pop((side, system, name), None)):
+                gone.forget()
+        for name, track in seen.items():
+            key = (side, system, name)
+            if key not in self.watched:
+                self.watched[key] = PlaceObservation(self.name, side, system, name, self._metrics, track)
+
+    def deaf(self, patience: float) -> bool:
+        """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
+        Each time nobody could mend it, patience doubles."""
+        backlog = self.own.track.backlog if self.own is not None else None
+        if backlog is None or not backlog.pending or self.on_loan or self.state != "running" or self._trouble:
+            return False
+        assert self.own is not None
+        quiet = min(time.monotonic() - self.last_received, time.time() - self.own.track.idle_since)
+        return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
+
+    def healed(self) -> None:
+        """The route listens anew."""
+        self.heals += 1
+        self._healed = time.monotonic()
+        self._heals.inc()
+        self.log.warning(
+            "listening_anew",
+            quiet_seconds=round(time.monotonic() - self.last_received, 1),
+            meaning="messages wait at the source and none arrived; subscriptions and connections are made anew",
+        )
+
+    def connected(self) -> None:
+        self._clear("nats")
+
+    def disconnected(self, detail: str) -> None:
+        self._in_trouble("nats", Unavailable(f"NATS is not connected: {detail or 'no server answers'}"), "disconnected")
+
+    def restarting(self) -> None:
+        """The next life of the route begins; its counters go on."""
+        self.drain = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.state = "starting"
+        self._trouble = {"open": Trouble("not opened yet", time.monotonic())}
+
+    def asked(self, action: str, by: str) -> None:
+        """An operator wants something of the route."""
+        self.log.info("asked", action=action, by=by)
+
+    def pausing(self) -> None:
+        self._rest("pausing")
+
+    def paused(self) -> None:
+        if self.state != "paused":
+            self._rest("paused")
+            self.log.info("paused")
+
+    def resumed(self, *, carrying: bool) -> None:
+        """`carrying`: it never stopped; else it opens anew first."""
+        self.drain = None
+        if carrying:
+            self.state = "running"
+            self._derive()
+        else:
+            self._begin()
+        self.log.info("resumed")
+
+    def emptying(self) -> None:
+        """From here on it carries until its source is empty."""
         self.state = "draining"
+        unread: dict[str, Any] = {"reads": 0, "empty_since": None, "needed_seconds": None, "message": "not read yet"}
+        self.drain = {"since": time.time(), **unread}
+        self.log.info("drain_began")
+
+    def drain_progress(self, proof: Emptiness, message: str) -> None:
+        if self.drain is None:
+            return
+        since = None if proof.empty_since is None else time.time() - proof.empty_for
+        self.drain |= {"reads": proof.reads, "empty_since": since}
+        self.drain |= {"needed_seconds": proof.needed_seconds, "message": message}
+        if self._repeats.first("drain"):
+            self.log.info("drain_progress", message=message)
+
+    def drained(self) -> None:
+        self._rest("drained")
+        self.log.info("drained", **{key: value for key, value in (self.drain or {}).items() if key != "empty_since"})
+
+    def stopping(self) -> None:
+        self.state = "stopping"
 
     def stopped(self) -> None:
-        self.state = "stopped"
-        self._up.set(0)
+        self._rest("stopped")
         self.log.info("route_stopped", **self.counts)
+
+    def _rest(self, state: State) -> None:
+        self.state = state
+        self._up.set(0)
+        if state != "pausing":  # what it holds may still be in trouble
+            self._trouble = {side: trouble for side, trouble in self._trouble.items() if side == "open"}
 
     # -- the pump's events
 
     def received(self, deliveries: Sequence[Delivery]) -> None:
         self._clear("source")
         if deliveries:
+            self.last_received = time.monotonic()
+            self.heals = 0
             self.log.debug("received", count=len(deliveries))
 
     def receive_failed(self, error: BridgeError, after: float) -> None:
@@ -120,8 +234,7 @@ class RouteObservation:
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))
-        if messages:
-            self.last_carried = now
+        self.last_carried = now if messages else self.last_carried
         if self.blocking:
             self._unblocked(delivery for delivery, _ in carried)
         self._clear("destination")
@@ -201,16 +314,68 @@ class RouteObservation:
     # -- what it makes of them
 
     def unready(self) -> str | None:
-        """Why the route is neither moving nor idle, or None."""
+        """Why the route is neither moving nor idle, or None. A route at rest is so because somebody wants it."""
+        if self.state in AT_REST:
+            return None
+        if trouble := self._standing():
+            return trouble
+        judged = self.judged
+        return judged.reason if judged.verdict == "STALLED" else None
+
+    def judge(self) -> None:
+        """Judges every place anew."""
+        if self.own is not None and self.own.judge(trouble=self._standing(), stopped=self._stopped()):
+            self._judged("bridge", self.own)
+        for place in self.watched.values():
+            if place.judge():
+                self._judged(place.side, place)
+
+    def _judged(self, side: str, place: PlaceObservation) -> None:
+        level = self.log.info if place.judged.verdict == "OK" else self.log.warning
+        level("verdict", verdict=place.judged.verdict, side=side, place=place.name, reason=place.judged.reason)
+
+    @property
+    def judged(self) -> Judgement:
+        """The route's own verdict."""
+        if self.own is not None:
+            return self.own.judged
+        stopped = self._stopped()
+        return Judgement("STOPPED" if stopped else "UNKNOWN", stopped or "not opened yet")
+
+    @property
+    def finished(self) -> int:
+        """Messages the source need not lend again."""
+        return sum(self.counts[outcome] for outcome in OUTCOMES if outcome not in ("retried", "rejected"))
+
+    def _standing(self) -> str:
+        """The trouble that is no passing one, empty without any."""
         for side, trouble in self._trouble.items():
             if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
                 return trouble.error
-        return None
+        return ""
+
+    def _stopped(self) -> str:
+        """Why the route does not run at all, empty if it does."""
+        match self.state:
+            case "down":
+                return self._trouble["open"].error if "open" in self._trouble else "down"
+            case "pausing" | "paused":
+                return f"paused; nats-sqs-bridge resume {self.name} lets it go on"
+            case "drained":
+                return "drained: its source was provably empty"
+            case "stopping" | "stopped":
+                return "the route is stopping" if self.state == "stopping" else "stopped"
+            case _:
+                return ""
 
     def snapshot(self) -> dict[str, Any]:
-        backlog = self.backlog
+        backlog = self.own.track.backlog if self.own is not None else None
+        judged, own = self.judged, self.own.snapshot() if self.own is not None else {}
         return {
             "state": self.state,
+            "verdict": judged.verdict,
+            "reason": judged.reason,
+            "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,
             "trouble": [trouble.error for trouble in self._trouble.values()],
@@ -218,12 +383,26 @@ class RouteObservation:
             "source_in_flight_messages": backlog.in_flight if backlog else None,
             "source_delayed_messages": backlog.delayed if backlog else None,
             "in_flight_messages": self.on_loan,
+            "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
+            "lag_messages": own.get("lag_messages"),
+            "lag_seconds": own.get("lag_seconds"),
+            "pace_per_second": own.get("pace_per_second"),
+            "growth_per_second": own.get("growth_per_second"),
+            "drain_seconds": own.get("drain_seconds"),
+            "retention_headroom_seconds": own.get("retention_headroom_seconds"),
             "last_carried": self.last_carried,
             "blocked": dict(self.blocking),
             "heartbeat": self.heartbeats.snapshot(),
             "failures": list(self.failures),
+            "places": [place.snapshot() for place in self.places()],
         }
+
+    def places(self) -> list[PlaceObservation]:
+        """The route's own source first, then those watched, old before new."""
+        order = {"legacy": 0, "dead_letter": 1, "new": 2}
+        others = sorted(self.watched.values(), key=lambda place: (order.get(place.side, 3), place.name))
+        return [*([self.own] if self.own is not None else []), *others]
 
     def _count(self, outcome: str, count: int) -> None:
         if count:
@@ -236,15 +415,20 @@ class RouteObservation:
     def _clear(self, side: str) -> None:
         if self._trouble.pop(side, None) and side != "open":
             self.log.info("recovered", side=side)
-        if not self._trouble and self.state in ("starting", "holding", "down"):
-            self.state = "running"
-            self._up.set(1)
+        if not self._trouble:
+            self._derive()
+
+    def _derive(self) -> None:
+        """What a route that is to carry looks like, from what stands in its way."""
+        if self.state in AT_REST:
+            return
+        self._up.set(0 if self._trouble else 1)
+        if self.state != "draining":
+            self.state = "running" if not self._trouble else "down" if "open" in self._trouble else "holding"
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
         known = self._trouble.get(side)
-        self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic())
-        if self.state not in ("draining", "stopped"):
-            self.state = "down" if side == "open" else "holding"
-        self._up.set(0)
+        self._trouble[side] = Trouble(str(error), known.since if known else time.monotonic())
+        self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)

@@ -34,7 +34,7 @@ from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
 from bridge.legs.aws import AwsConnection
-from bridge.legs.jetstream import open_consumer
+from bridge.legs.consumer import open_consumer
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
 from bridge.legs.stream import open_destination

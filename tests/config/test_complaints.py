@@ -48,7 +48,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key, with those known": (
         f"zzz: 1{ROUTE}",
         [
-            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, tracing, log, shutdown_timeout, routes",
+            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, tracing, log, sampling, shutdown_timeout, routes",
         ],
     ),
     "an unknown key of a connection": (

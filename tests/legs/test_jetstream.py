@@ -15,7 +15,8 @@ from bridge.core.mapping.sizes import jetstream_bytes
 from bridge.core.models import JetStreamMessage, JetStreamOut, Out
 from bridge.core.route import Ack, Delivery, Receipt, Settlement
 from bridge.embedded import NatsServer
-from bridge.legs.jetstream import JetStreamSource, open_consumer, parse_ack_subject
+from bridge.legs.consumer import open_consumer
+from bridge.legs.jetstream import JetStreamSource, parse_ack_subject
 from bridge.legs.nats import Headers, NatsConnection, NatsOptions, Tls
 from bridge.legs.stream import JetStreamDestination, open_destination, publish_error
 from tests.legs.exam import DestinationExam, SourceExam, take, until

@@ -10,7 +10,8 @@ import pytest
 from bridge.core.errors import NotUsable
 from bridge.core.models import JetStreamMessage
 from bridge.core.route import Ack, Delivery, Retry, Settlement
-from bridge.legs.jetstream import JetStreamSource, open_consumer
+from bridge.legs.consumer import open_consumer
+from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.nats import NatsConnection
 from tests.legs.exam import SourceExam, settlements, take, until
 from tests.legs.test_jetstream import JetStreamSourceCandidate, add_consumer, add_stream, nats

@@ -1,0 +1,166 @@
+"""What a text in the configuration must look like, and the sentence for one that does not.
+
+May not: know a key. A rule takes a text and answers what is wrong with it and what to write instead, or None.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from bridge.core.errors import ConfigError
+from bridge.core.mapping.subject import GroupTemplate, legal_subject
+
+_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
+_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
+_ROUTE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def listed(value: Any) -> Any:
+    """`a, b` and `["a", "b"]` in a string are lists: that is how an environment variable writes one."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def said(rule: Callable[[str], str | None]) -> AfterValidator:
+    """A rule answers what is wrong with a text and what to write instead, or None."""
+
+    def check(value: str) -> str:
+        if complaint := rule(value):
+            raise ValueError(complaint)
+        return value
+
+    return AfterValidator(check)
+
+
+def server_url(value: str) -> str | None:
+    parts = urlsplit(value if "://" in value else f"nats://{value}")
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+        return "it is no NATS URL; write one like nats://host:4222 or tls://host:4222"
+    return None
+
+
+def queue_name(value: str) -> str | None:
+    if value.startswith(("http://", "https://")):
+        name = value.rstrip("/").rsplit("/", 1)[-1]
+    elif value.startswith("arn:"):
+        parts = value.split(":")
+        if len(parts) != 6 or parts[2] != "sqs":
+            return "it is no queue ARN; write one like arn:aws:sqs:eu-west-1:123456789012:orders"
+        name = parts[5]
+    else:
+        name = value
+    if not _QUEUE.fullmatch(name):
+        return "it is no queue name; write its name (letters, digits, - and _; FIFO ends in .fifo), URL or ARN"
+    return None
+
+
+def topic_name(value: str) -> str | None:
+    parts = value.split(":")
+    if value.startswith("arn:") and (len(parts) != 6 or parts[2] != "sns"):
+        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
+    if not _TOPIC.fullmatch(parts[-1]):
+        return "it is no topic name; write its name (letters, digits, - and _; FIFO ends in .fifo) or ARN"
+    return None
+
+
+def topic_arn(value: str) -> str | None:
+    if not value.startswith("arn:") or topic_name(value) is not None:
+        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
+    return None
+
+
+def document(value: Any) -> Any:
+    """A policy copied from AWS is JSON in a string."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def bucket_name(value: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        return "it is no bucket name; write letters, digits, _ and -"
+    return None
+
+
+def s3_bucket_name(value: str) -> str | None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        return "it is no S3 bucket name; write 3 to 63 lower-case letters, digits, dots and -"
+    return None
+
+
+def stream_name(value: str) -> str | None:
+    if not value or len(value) > 255 or any(character in value for character in " .*>/\\\t\r\n"):
+        return "it is no stream or consumer name; write 1 to 255 characters without blanks . * > / \\"
+    return None
+
+
+def route_name(value: str) -> str | None:
+    if not _ROUTE.fullmatch(value):
+        return "it is no route name; write up to 63 lower-case letters, digits, - and _, like payments-in"
+    return None
+
+
+def literal_subject(value: str) -> str | None:
+    if "{" in value:
+        return "it takes no placeholders; write a plain subject like parked.orders"
+    reason = legal_subject(value)
+    return f"{reason}; write a plain subject like parked.orders" if reason else None
+
+
+def subject_filter(value: str) -> str | None:
+    tokens = value.split(".")
+    if not value or any(not token or " " in token for token in tokens) or ">" in tokens[:-1]:
+        return "it is no subject filter; write one like orders.> or orders.*.created"
+    return None
+
+
+def template(parse: Callable[[str], object]) -> Callable[[str], str | None]:
+    def rule(value: str) -> str | None:
+        try:
+            parse(value)
+        except ConfigError as error:
+            return f"{error.args[0]}; {error.hint}" if error.hint else str(error.args[0])
+        return None
+
+    return rule
+
+
+def http_url(value: str) -> str | None:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "it is no URL; write one like http://127.0.0.1:4566"
+    if "@" in parts.netloc:
+        return "it holds a user or password, which have no place in a URL; leave them out"
+    return None
+
+
+def role_arn(value: str) -> str | None:
+    if not re.fullmatch(r"arn:[^:]+:iam::\d{12}:role/.+", value):
+        return "it is no role ARN; write one like arn:aws:iam::123456789012:role/bridge"
+    return None
+
+
+QueueName = Annotated[str, said(queue_name)]
+TopicName = Annotated[str, said(topic_name)]
+StreamName = Annotated[str, said(stream_name)]
+GroupText = Annotated[str, said(template(GroupTemplate.parse))]
+
+
+def masked(text: str) -> str:
+    """`text` without the password a URL may hold."""
+    return re.sub(r"//[^@/\s]*@", "//***@", text)

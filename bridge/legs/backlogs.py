@@ -1,0 +1,253 @@
+"""Looks at places where messages wait: consumers and queues, the bridge's own and those of others.
+
+Counts of a consumer come from its leader, which alone answers CONSUMER.INFO and its part of CONSUMER.LIST; those of a
+queue from GetQueueAttributes, and its age from CloudWatch where that is allowed.
+May not: receive, acknowledge or change anything; judge what it sees (core/lag.py does).
+Source: ADR-1 (JetStream API), ADR-31 (next_by_subj); SQS API reference, GetQueueAttributes; SQS CloudWatch metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Any, Literal, Protocol
+
+from bridge.core.errors import BridgeError
+from bridge.core.route import Backlog
+from bridge.legs.aws import AwsConnection
+from bridge.legs.nats import NatsConnection
+
+Side = Literal["bridge", "legacy", "new", "dead_letter"]
+"""Whose place it is: our own source, that of old consumers, that of new ones, or a dead-letter queue."""
+
+COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+NOT_FOUND = 10037  # err_code: no message from this sequence on
+CLOUDWATCH_SECONDS = 60.0  # its metrics have one value a minute
+CLOUDWATCH_STALE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One place as it was found. `retention` is how long it keeps a message, in seconds; `exact`: its counts are true
+    at once."""
+
+    name: str
+    backlog: Backlog | BridgeError
+    retention: float = inf
+    exact: bool = True
+
+
+class Watched(Protocol):
+    """Places that others read. Never raises: what cannot be seen is a Seen with the error."""
+
+    @property
+    def side(self) -> Side: ...
+    @property
+    def system(self) -> Literal["sqs", "jetstream"]: ...
+    @property
+    def calls(self) -> int:
+        """AWS calls one look costs."""
+        ...
+
+    async def look(self) -> Sequence[Seen]: ...
+
+
+class ConsumerLook:
+    """The backlog of one consumer, with the age of what it has not finished: the store time of the first message above
+    its ack floor. Read again only when the floor moved, for that read brings the whole message."""
+
+    def __init__(self, nats: NatsConnection, stream: str, consumer: str) -> None:
+        self._nats = nats
+        self._stream = stream
+        self._consumer = consumer
+        self._floor = -1
+        self._oldest: float | None = None
+
+    async def backlog(self) -> Backlog:
+        """Raises Unavailable, NotUsable."""
+        return await self.read(await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}"))
+
+    async def read(self, info: Mapping[str, Any]) -> Backlog:
+        """The same from a consumer's info that is at hand."""
+        pending, in_flight = int(info.get("num_pending", 0)), int(info.get("num_ack_pending", 0))
+        floor, delivered = info.get("ack_floor") or {}, info.get("delivered") or {}
+        oldest = None
+        if pending or in_flight:
+            oldest = await self._first_above(int(floor.get("stream_seq", 0)), info["config"])
+        last = floor.get("last_active")
+        return Backlog(
+            pending=pending,
+            in_flight=in_flight,
+            oldest=oldest,
+            active_at=None if last is None else _moment(last),
+            done=max(0, int(delivered.get("consumer_seq", 0)) - in_flight),
+            redelivered=int(info.get("num_redelivered", 0)),
+            readers=None if info["config"].get("deliver_subject") else int(info.get("num_waiting", 0)),
+        )
+
+    async def _first_above(self, floor: int, config: Mapping[str, Any]) -> float | None:
+        if floor == self._floor and self._oldest is not None:
+            return self._oldest
+        filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        found = [await self._stored(floor + 1, subject) for subject in filters]
+        times = [each for each in found if each is not None]
+        self._floor, self._oldest = floor, min(times) if times else None
+        return self._oldest
+
+    async def _stored(self, sequence: int, subject: str) -> float | None:
+        try:
+            answer = await self._nats.api(f"STREAM.MSG.GET.{self._stream}", {"seq": sequence, "next_by_subj": subject})
+        except BridgeError:
+            return None  # gone meanwhile, or we may not read it: the age is unknown, and the counts still hold
+        return _moment(answer["message"]["time"])
+
+
+class WatchedConsumers:
+    """Consumers of one stream, by name or all but those in `ours`."""
+
+    system: Literal["jetstream"] = "jetstream"
+    calls = 0
+
+    def __init__(
+        self,
+        nats: NatsConnection,
+        stream: str,
+        consumer: str | None = None,
+        *,
+        ours: frozenset[str] = frozenset(),
+        most: int = 20,
+        side: Side = "new",
+    ) -> None:
+        self.side: Side = side
+        self._nats = nats
+        self._stream = stream
+        self._consumer = consumer
+        self._ours = ours
+        self._most = most
+        self._looks: dict[str, ConsumerLook] = {}
+
+    async def look(self) -> Sequence[Seen]:
+        try:
+            about = await self._nats.api(f"STREAM.INFO.{self._stream}")
+            infos = await self._infos()
+        except BridgeError as error:
+            # Without their names, those seen before are what cannot be seen now.
+            names = [self._consumer] if self._consumer else list(self._looks)
+            return [Seen(f"{self._stream}/{name}", error) for name in names]
+        retention = int(about["config"].get("max_age", 0)) / 1e9 or inf
+        self._looks = {name: self._looks.get(name) or self._new(name) for name in infos}
+        return [await self._one(name, info, retention) for name, info in infos.items()]
+
+    def _new(self, name: str) -> ConsumerLook:
+        return ConsumerLook(self._nats, self._stream, name)
+
+    async def _one(self, name: str, info: Mapping[str, Any], retention: float) -> Seen:
+        seen: Backlog | BridgeError
+        try:
+            seen = await self._looks[name].read(info)
+        except BridgeError as error:
+            seen = error
+        return Seen(f"{self._stream}/{name}", seen, retention)
+
+    async def _infos(self) -> dict[str, Mapping[str, Any]]:
+        if self._consumer is not None:
+            return {self._consumer: await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")}
+        # One page has 256; a bridge that watched more would drown its metrics in them.
+        page = await self._nats.api(f"CONSUMER.LIST.{self._stream}")
+        named = {str(info["name"]): info for info in page.get("consumers") or () if info["name"] not in self._ours}
+        return {name: named[name] for name in sorted(named)[: self._most]}
+
+
+class WatchedQueue:
+    """A queue others read: its counts, and its age where CloudWatch may be asked."""
+
+    system: Literal["sqs"] = "sqs"
+    calls = 1
+
+    def __init__(self, aws: AwsConnection, queue: str, *, side: Side = "legacy", cloudwatch: bool = False) -> None:
+        self.side: Side = side
+        self._aws = aws
+        self._queue = queue
+        self._name = queue.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        self._url = queue if queue.startswith(("http://", "https://")) else ""
+        self._age = CloudWatchAge(aws, self._name) if cloudwatch else None
+
+    async def look(self) -> Sequence[Seen]:
+        try:
+            return [await self._look()]
+        except BridgeError as error:
+            return [Seen(self._name, error, exact=False)]
+
+    async def _look(self) -> Seen:
+        if not self._url:
+            self._url = await queue_url(self._aws, self._queue)
+        answer = await self._aws.call(
+            "sqs",
+            "get_queue_attributes",
+            about=self._name,
+            QueueUrl=self._url,
+            AttributeNames=[*COUNTS, "MessageRetentionPeriod"],
+        )
+        facts = answer.get("Attributes", {})
+        pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
+        oldest = await self._age.oldest() if self._age is not None and (pending or in_flight) else None
+        retention = float(facts.get("MessageRetentionPeriod", 345_600))
+        return Seen(self._name, Backlog(pending, in_flight, delayed, oldest=oldest), retention, exact=False)
+
+
+class CloudWatchAge:
+    """ApproximateAgeOfOldestMessage of one queue, asked once a minute. It leaves out messages received three times or
+    more, so it hides poison; it is the only age AWS tells without a receive."""
+
+    def __init__(self, aws: AwsConnection, queue: str) -> None:
+        self._aws = aws
+        self._queue = queue
+        self._asked = -CLOUDWATCH_SECONDS
+        self._oldest: float | None = None
+
+    async def oldest(self) -> float | None:
+        """When the oldest message was sent, in seconds since the epoch; None where CloudWatch does not tell."""
+        now = asyncio.get_running_loop().time()
+        if now - self._asked >= CLOUDWATCH_SECONDS:
+            self._asked = now
+            self._oldest = await self._ask()
+        return self._oldest
+
+    async def _ask(self) -> float | None:
+        end = datetime.now(UTC)
+        try:
+            answer = await self._aws.call(
+                "cloudwatch",
+                "get_metric_statistics",
+                about=self._queue,
+                Namespace="AWS/SQS",
+                MetricName="ApproximateAgeOfOldestMessage",
+                Dimensions=[{"Name": "QueueName", "Value": self._queue}],
+                StartTime=end - CLOUDWATCH_STALE,
+                EndTime=end,
+                Period=60,
+                Statistics=["Maximum"],
+            )
+        except BridgeError:
+            return None  # not permitted: the age stays unknown, and the counts still hold
+        points = answer.get("Datapoints") or ()
+        newest = max(points, key=lambda point: point["Timestamp"], default=None)
+        return None if newest is None else newest["Timestamp"].timestamp() - float(newest["Maximum"])
+
+
+async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str:
+    """The URL of a queue given by name or ARN. Raises NotUsable, with the hint `missing` where there is none."""
+    arguments = {"QueueName": queue}
+    if queue.startswith("arn:"):
+        account, name = queue.split(":")[4:6]
+        arguments = {"QueueName": name, "QueueOwnerAWSAccountId": account}
+    answer = await aws.call("sqs", "get_queue_url", about=arguments["QueueName"], missing=missing, **arguments)
+    return str(answer["QueueUrl"])
+
+
+def _moment(text: str) -> float:
+    """RFC 3339 with nanoseconds, as nats-server writes it, in seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,88 @@
+"""What a route must know of the durable pull consumer it reads, and whether that consumer can serve it.
+
+May not: create or change a consumer, or pull from one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from bridge.core.errors import NotUsable
+from bridge.legs.nats import NatsConnection, place_of
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What the source must know of its consumer. `ack_wait` is in seconds, the shortest and the longest there is;
+    `group` is its priority group; `place` names its stream; a `max_deliver` of 0 is none."""
+
+    stream: str
+    name: str
+    ack_wait: float
+    longest_wait: float
+    max_batch: int
+    max_deliver: int
+    filters: tuple[str, ...]
+    group: str | None
+    pinned: bool
+    place: str
+    removes: bool
+    """Whether its stream forgets what is acknowledged (a work queue)."""
+    retention: float
+    """How long its stream keeps a message, in seconds; infinite without max_age."""
+
+
+async def open_consumer(
+    nats: NatsConnection, stream: str, name: str, filters: Sequence[str] | None = None, *, ordered: bool = False
+) -> Consumer:
+    """Reads the consumer and sees that it can serve a route, and with `ordered` that it has one reader at a time.
+    Raises NotUsable with the command that would mend it."""
+    wanted = f" --filter {','.join(filters)}" if filters else ""
+    create = (
+        f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted}"
+    )
+    about = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
+    info = await nats.api(f"CONSUMER.INFO.{stream}.{name}", missing=create)
+    config = info["config"]
+    found = tuple(config.get("filter_subjects") or filter(None, [config.get("filter_subject", "")]))
+    if config.get("deliver_subject"):
+        raise NotUsable(f"consumer {name} of {stream} is a push consumer; a route needs a pull consumer", hint=create)
+    if config.get("ack_policy") != "explicit":
+        raise NotUsable(f"consumer {name} of {stream} has ack policy {config.get('ack_policy')}", hint=create)
+    if filters is not None and set(found) != set(filters):
+        raise NotUsable(
+            f"consumer {name} of {stream} filters {', '.join(found) or 'nothing'}; the route says {', '.join(filters)}",
+            hint=f"nats consumer edit {stream} {name}{wanted}, or change filter_subjects",
+        )
+    # With a backoff list its steps replace ack_wait; the shortest one is what a lease can count on.
+    waits = [*config.get("backoff", []), config.get("ack_wait", 30 * 10**9)]
+    pinned = config.get("priority_policy") == "pinned_client"
+    if ordered and not pinned and info.get("num_waiting"):
+        raise NotUsable(SHARED.format(name=name, stream=stream), hint=PIN.format(name=name, stream=stream))
+    return Consumer(
+        stream=stream,
+        name=name,
+        ack_wait=min(waits) / 1e9,
+        longest_wait=max(waits) / 1e9,
+        max_batch=config.get("max_batch") or 10_000,
+        max_deliver=max(0, int(config.get("max_deliver", 0))),
+        filters=found,
+        group=next(iter(config.get("priority_groups") or ()), None),
+        pinned=pinned,
+        place=place_of(about),
+        removes=about["config"].get("retention") == "workqueue",
+        retention=int(about["config"].get("max_age", 0)) / 1e9 or inf,
+    )
+
+
+SHARED = (
+    "consumer {name} of {stream} has another reader, and the order of groups takes exactly one "
+    "(a bridge that was killed a moment ago counts for a few seconds)"
+)
+PIN = (
+    "stop the other reader; or, for replicas that stand by, use nats-server 2.11 or newer and a consumer whose "
+    "priority policy is pinned_client: "
+    "nats consumer add {stream} {name} --pull --pinned-groups bridge --pinned-ttl 10s …"
+)

@@ -1,0 +1,105 @@
+"""One place of a route where messages wait, as metrics and snapshot: the route's own source, or one that others read.
+
+May not: look, or judge (core/lag.py does); it keeps the two together and sets the gauges.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from math import isinf
+from typing import Any, Literal
+
+from bridge.core.lag import VERDICTS, Judgement, Track
+from bridge.core.route import Backlog
+from bridge.observe.metrics import Metrics
+
+NAN = float("nan")
+STATES = ("pending", "in_flight", "delayed")
+
+
+@dataclass(slots=True)
+class PlaceObservation:
+    """`side` says whose place it is: bridge, legacy, new or dead_letter."""
+
+    route: str
+    side: str
+    system: Literal["sqs", "jetstream"]
+    name: str
+    metrics: Metrics
+    track: Track = field(default_factory=Track)
+    judged: Judgement = field(default_factory=lambda: Judgement("UNKNOWN", "not looked at yet"))
+    since: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self._set(None)
+
+    @property
+    def labels(self) -> tuple[str, str, str, str]:
+        return (self.route, self.side, self.system, self.name)
+
+    def looked(self, backlog: Backlog) -> None:
+        self.track.looked(time.time(), backlog)
+        self._set(backlog)
+
+    def not_looked(self, why: str) -> None:
+        self.track.not_looked(time.time(), why)
+        self._set(None)
+
+    def judge(self, *, trouble: str = "", stopped: str = "") -> bool:
+        """Judges anew; whether the verdict is another than before."""
+        now = time.time()
+        judged = self.track.judge(now, trouble=trouble, stopped=stopped)
+        changed = judged.verdict != self.judged.verdict
+        if changed:
+            self.since = now
+        self.judged = judged
+        metrics, labels = self.metrics, self.labels
+        metrics.lag_messages.labels(*labels).set(_number(judged.messages))
+        metrics.lag_seconds.labels(*labels).set(_number(judged.seconds))
+        metrics.headroom.labels(*labels).set(_number(judged.headroom))
+        metrics.drain.labels(*labels).set(_number(judged.eta))
+        metrics.verdict.labels(*labels).set(VERDICTS.index(judged.verdict))
+        return changed
+
+    def forget(self) -> None:
+        """It is gone: so are its time series."""
+        for gauge in self.metrics.of_places:
+            gauge.remove(*self.labels)
+        for state in STATES:
+            self.metrics.backlog.remove(*self.labels, state)
+
+    def snapshot(self) -> dict[str, Any]:
+        backlog, judged = self.track.backlog, self.judged
+        return {
+            "side": self.side,
+            "system": self.system,
+            "name": self.name,
+            "verdict": judged.verdict,
+            "reason": judged.reason,
+            "since": self.since,
+            "pending": backlog.pending if backlog else None,
+            "in_flight": backlog.in_flight if backlog else None,
+            "delayed": backlog.delayed if backlog else None,
+            "lag_messages": judged.messages,
+            "lag_seconds": _rounded(judged.seconds),
+            "lag_is_bound": judged.bound,
+            "growth_per_second": _rounded(judged.growth),
+            "pace_per_second": _rounded(judged.pace),
+            "drain_seconds": _rounded(judged.eta),
+            "retention_headroom_seconds": _rounded(judged.headroom),
+        }
+
+    def _set(self, backlog: Backlog | None) -> None:
+        for state in STATES:
+            value = NAN if backlog is None else getattr(backlog, state)  # unknown is a value, never zero
+            self.metrics.backlog.labels(*self.labels, state).set(value)
+
+
+def _number(value: float | None) -> float:
+    return NAN if value is None else value
+
+
+def _rounded(value: float | None) -> float | None:
+    """JSON knows no infinity: what never happens is null, as what is unknown."""
+    return None if value is None or isinf(value) else round(value, 1)
