@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NoOpTracer, SpanKind, StatusCode
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bridge.core.errors import BridgeError, Refused, Unavailable
@@ -144,6 +144,14 @@ async def test_a_trace_nobody_samples_is_passed_on_as_such_and_is_no_exemplar() 
     (sent,) = inner.kept
     assert isinstance(sent, JetStreamOut)
     assert sent.headers["traceparent"].endswith("-00")
+
+
+async def test_a_disabled_sdk_changes_no_message() -> None:
+    """OTEL_SDK_DISABLED gives a tracer like this one."""
+    inner = Inner()
+    traced = Tracing(NoOpTracer()).around(inner, route="in", system="nats", to="orders")
+    await traced.publish(outs({}, {"X-Amzn-Trace-Id": AWS}))
+    assert inner.kept == outs({}, {"X-Amzn-Trace-Id": AWS})
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "text/plain", ""])
