@@ -59,7 +59,8 @@ MOST_WATCHED = 20  # places of one route: each is a handful of time series
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
     holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
-    of its destination, `dead_letter` the ARN of a queue beside it, if any. `heart` sends its heartbeats, if any."""
+    of its destination, `dead_letter` the ARN of a queue beside it, if any; `heart` sends its heartbeats, where it has
+    any."""
 
     source: Source
     destination: Destination
@@ -73,7 +74,7 @@ class OpenRoute:
     system: Literal["sqs", "jetstream"]
     readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
     dead_letter: str
-    heart: Heart | None
+    heart: Heart | None = None
 
 
 async def open_route(
@@ -181,26 +182,6 @@ async def open_route(
     )
 
 
-def _queue_heart(route: RouteConfig, source: Destination, passage: Passage) -> Heart | None:
-    if route.heartbeat is None:
-        return None
-    return Heart(route.name, passage.mark, route.heartbeat.every, source, into_queue)
-
-
-async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Consumer, passage: Passage) -> Heart | None:
-    if route.heartbeat is None:
-        return None
-    subject = subject_into(consumer.filters, await subjects_of(nats, consumer.stream))
-
-    def out(canary: Canary) -> Out:
-        if subject is None:
-            raise NotUsable(NO_SUBJECT.format(consumer=consumer.name, stream=consumer.stream))
-        return into_stream(canary, subject)
-
-    source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
-    return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
-
-
 def watched(
     config: Config, route: RouteConfig, opened: OpenRoute, nats: NatsConnection, aws: AwsConnection
 ) -> list[Watched]:
@@ -224,6 +205,26 @@ def watched(
     if route.watch is None and opened.dead_letter:
         places.append(WatchedQueue(aws, opened.dead_letter, side="dead_letter", cloudwatch=cloudwatch))
     return places
+
+
+def _queue_heart(route: RouteConfig, source: Destination, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, into_queue)
+
+
+async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Consumer, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    subject = subject_into(consumer.filters, await subjects_of(nats, consumer.stream))
+
+    def out(canary: Canary) -> Out:
+        if subject is None:
+            raise NotUsable(NO_SUBJECT.format(consumer=consumer.name, stream=consumer.stream))
+        return into_stream(canary, subject)
+
+    source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
 
 
 def _traced(

@@ -146,9 +146,11 @@ class RunningRoute:
             async with opened.closing, asyncio.TaskGroup() as group:
                 places = watched(self.whole, self.config, opened, self._nats, self._aws)
                 looking = sample(opened.source, places, self._observation, opened.system, self._every)
-                beside = [group.create_task(looking, name=f"sample {self.name}")]
                 beating = beat(opened.heart, self._observation.heartbeats)
-                beside.append(group.create_task(beating, name=f"heartbeat {self.name}"))
+                beside = [
+                    group.create_task(looking, name=f"sample {self.name}"),
+                    group.create_task(beating, name=f"heartbeat {self.name}"),
+                ]
                 if self._may_carry:
                     await self._carry(opened)
                 if not self._may_carry and self._aim != "stop":

@@ -70,14 +70,14 @@ async def _others(watched: Watched, observation: RouteObservation, every: Callab
                 seen = await watched.look()
         except TimeoutError:
             for name in names:
-                if place := observation.watched.get((watched.side, watched.system, name)):
+                if place := observation.waiting.watched.get((watched.side, watched.system, name)):
                     place.not_looked(str(_late()))
         else:
             fresh = {each.name: Track(every=pause, exact=each.exact, retention=each.retention) for each in seen}
-            observation.watches(watched.side, watched.system, names, fresh)
+            observation.waiting.watches(watched.side, watched.system, names, fresh)
             names = list(fresh)
             for each in seen:
-                place = observation.watched[watched.side, watched.system, each.name]
+                place = observation.waiting.watched[watched.side, watched.system, each.name]
                 place.track.retention = each.retention
                 if isinstance(each.backlog, BridgeError):
                     place.not_looked(str(each.backlog))

@@ -162,5 +162,5 @@ GroupText = Annotated[str, said(template(GroupTemplate.parse))]
 
 
 def masked(text: str) -> str:
-    """`text` without the password a URL may hold."""
-    return re.sub(r"//[^@/\s]*@", "//***@", text)
+    """`text` without the password a URL may hold: all up to the last @, as one may have @, / and blanks in it."""
+    return re.sub(r"//.*@", "//***@", text, flags=re.DOTALL)

@@ -241,12 +241,25 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 "it is limited and discards old messages when full: what nobody has consumed yet may be lost",
                 f"nats stream edit {stream.name} --discard new, so that the bridge waits instead",
             )
+        if stream.retention == "interest" and not any(_wants(consumer, pattern) for consumer in stream.consumers):
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                f"it has interest retention, and no consumer of it asks for all of {pattern}: the server says yes to a "
+                "message nobody asks for, and drops it",
+                f"nats consumer add {stream.name} … for {pattern}, or use limits retention",
+            )
         if stream.retention == "workqueue" and len(stream.consumers) > 1:
             yield _shared_work_queue(route, stream, stream.consumers)
     if route.stream is not None and route.consumer is not None and route.stream.retention == "workqueue":
         others = tuple(other for other in route.stream.consumers if other.name != route.consumer.name)
         if others:
             yield _shared_work_queue(route, route.stream, others)
+
+
+def _wants(consumer: ConsumerFacts, pattern: str) -> bool:
+    return not consumer.filters or any(covers(subject, pattern) for subject in consumer.filters)
 
 
 def _shared_work_queue(route: RouteFacts, stream: StreamFacts, others: Sequence[ConsumerFacts]) -> Finding:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bridge.observe.logs import configure_logs
-from bridge.observe.route import RouteObservation
-from bridge.observe.states import OUTCOMES
+from bridge.observe.route import OUTCOMES, RouteObservation
 from bridge.observe.whole import Observation
 
 __all__ = ["OUTCOMES", "Observation", "RouteObservation", "configure_logs"]

@@ -9,22 +9,44 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
 
 from bridge.core.emptiness import Emptiness
 from bridge.core.errors import BridgeError, Unavailable
-from bridge.core.lag import Judgement, Track
+from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe.heartbeat import Heartbeats
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
-from bridge.observe.place import PlaceObservation
-from bridge.observe.states import AT_REST, OUTCOMES, State, Trouble
+from bridge.observe.waiting import Waiting
 
+State = Literal[
+    "starting", "running", "holding", "down", "pausing", "paused", "draining", "drained", "stopping", "stopped"
+]
+AT_REST: tuple[State, ...] = ("pausing", "paused", "drained", "stopping", "stopped")  # deliberately: no trouble shows
+OUTCOMES = (
+    "carried",
+    "duplicate",
+    "retried",
+    "parked",
+    "rejected",
+    "filtered",
+    "echo",
+    "heartbeat",
+    "heartbeat_failed",
+)
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """What stands in the way on one side of a route, and since when (monotonic)."""
+
+    error: str
+    since: float
 
 
 class RouteObservation:
@@ -36,8 +58,6 @@ class RouteObservation:
         self.state: State = "starting"
         self.source = self.destination = ""
         self.connection = ""
-        self.own: PlaceObservation | None = None
-        self.watched: dict[tuple[str, str, str], PlaceObservation] = {}
         self.last_received = time.monotonic()
         self.heals = 0
         self._healed = 0.0
@@ -48,14 +68,14 @@ class RouteObservation:
         self.last_carried: float | None = None
         self.blocking: dict[str, str] = {}
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
-        self._trouble: dict[str, Trouble] = {"open": Trouble("not opened yet", time.monotonic())}
+        self._trouble: dict[str, _Trouble] = {"open": _Trouble("not opened yet", time.monotonic())}
         self._repeats = Repeats()
         self._outcomes = {outcome: metrics.messages.labels(name, outcome) for outcome in OUTCOMES}
         self._in_flight = metrics.in_flight.labels(name)
         self._transit = metrics.transit.labels(name)
         self._publish = metrics.publish.labels(name)
         self._pending = metrics.pending.labels(name)
-        self._metrics = metrics
+        self.waiting = Waiting(name, self.log, metrics)
         self._up = metrics.up.labels(name)
         self._blocked = metrics.blocked.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
@@ -72,15 +92,7 @@ class RouteObservation:
     ) -> None:
         """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
-        system, _, place = source.partition(" ")
-        if self.own is None or self.own.name != place:
-            if self.own is not None:
-                self.own.forget()
-            self.own = PlaceObservation(
-                self.name, "bridge", "sqs" if system == "sqs" else "jetstream", place, self._metrics
-            )
-        self.own.track.every, self.own.track.exact = every, exact
-        self.own.track.retention, self.own.track.finishing = retention, "carried"
+        self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
 
@@ -89,44 +101,32 @@ class RouteObservation:
 
     def sampled(self, backlog: Backlog) -> None:
         """The route's own source was looked at."""
-        assert self.own is not None
         self._pending.set(backlog.pending)
         if backlog.leases_lost > self._leases_lost:
             self._leases.inc(backlog.leases_lost - self._leases_lost)
             self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
         self._leases_lost = backlog.leases_lost
         # What was finished is known better here than there, and so is whether anything was.
-        self.own.looked(replace(backlog, done=self.finished, active_at=None))
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
-        if self.own is not None:
-            self.own.not_looked(str(error))
+        self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
-
-    def watches(
-        self, side: str, system: Literal["sqs", "jetstream"], before: Iterable[str], seen: Mapping[str, Track]
-    ) -> None:
-        """The places there are now, by name, each with a fresh track; those there were `before` keep theirs, or go."""
-        for name in before:
-            if name not in seen and (gone := self.watched.pop((side, system, name), None)):
-                gone.forget()
-        for name, track in seen.items():
-            key = (side, system, name)
-            if key not in self.watched:
-                self.watched[key] = PlaceObservation(self.name, side, system, name, self._metrics, track)
 
     def deaf(self, patience: float) -> bool:
         """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
         Each time nobody could mend it, patience doubles."""
-        backlog = self.own.track.backlog if self.own is not None else None
-        if backlog is None or not backlog.pending or self.on_loan or self.state != "running" or self._trouble:
+        own = self.waiting.own
+        backlog = own.track.backlog if own is not None else None
+        if own is None or backlog is None or not backlog.pending:
             return False
-        assert self.own is not None
-        quiet = min(time.monotonic() - self.last_received, time.time() - self.own.track.idle_since)
+        if self.on_loan or self.state != "running" or self._trouble:
+            return False
+        quiet = min(time.monotonic() - self.last_received, time.time() - own.track.idle_since)
         return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
 
     def healed(self) -> None:
@@ -153,7 +153,7 @@ class RouteObservation:
 
     def _begin(self) -> None:
         self.state = "starting"
-        self._trouble = {"open": Trouble("not opened yet", time.monotonic())}
+        self._trouble = {"open": _Trouble("not opened yet", time.monotonic())}
 
     def asked(self, action: str, by: str) -> None:
         """An operator wants something of the route."""
@@ -180,16 +180,25 @@ class RouteObservation:
     def emptying(self) -> None:
         """From here on it carries until its source is empty."""
         self.state = "draining"
-        unread: dict[str, Any] = {"reads": 0, "empty_since": None, "needed_seconds": None, "message": "not read yet"}
-        self.drain = {"since": time.time(), **unread}
+        self.drain = {
+            "since": time.time(),
+            "reads": 0,
+            "empty_since": None,
+            "needed_seconds": None,
+            "message": "not read yet",
+        }
         self.log.info("drain_began")
 
     def drain_progress(self, proof: Emptiness, message: str) -> None:
         if self.drain is None:
             return
         since = None if proof.empty_since is None else time.time() - proof.empty_for
-        self.drain |= {"reads": proof.reads, "empty_since": since}
-        self.drain |= {"needed_seconds": proof.needed_seconds, "message": message}
+        self.drain |= {
+            "reads": proof.reads,
+            "empty_since": since,
+            "needed_seconds": proof.needed_seconds,
+            "message": message,
+        }
         if self._repeats.first("drain"):
             self.log.info("drain_progress", message=message)
 
@@ -224,17 +233,16 @@ class RouteObservation:
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
-        duplicates = 0
         messages = self.heartbeats.without_canaries(carried)
-        for delivery, receipt in messages:
-            duplicates += receipt.duplicate
-            exemplar = {"trace_id": receipt.trace} if receipt.trace else None
-            self._transit.observe(max(0.0, now - delivery.sent_at), exemplar)
-            self._publish.observe(now_monotonic - delivery.received_at, exemplar)
+        duplicates = sum([receipt.duplicate for _, receipt in messages])
+        trace = messages[-1][1].trace if messages else ""  # they were published together
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages], trace)
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages], trace)
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))
-        self.last_carried = now if messages else self.last_carried
+        if messages:
+            self.last_carried = now
         if self.blocking:
             self._unblocked(delivery for delivery, _ in carried)
         self._clear("destination")
@@ -324,21 +332,13 @@ class RouteObservation:
 
     def judge(self) -> None:
         """Judges every place anew."""
-        if self.own is not None and self.own.judge(trouble=self._standing(), stopped=self._stopped()):
-            self._judged("bridge", self.own)
-        for place in self.watched.values():
-            if place.judge():
-                self._judged(place.side, place)
-
-    def _judged(self, side: str, place: PlaceObservation) -> None:
-        level = self.log.info if place.judged.verdict == "OK" else self.log.warning
-        level("verdict", verdict=place.judged.verdict, side=side, place=place.name, reason=place.judged.reason)
+        self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
 
     @property
     def judged(self) -> Judgement:
         """The route's own verdict."""
-        if self.own is not None:
-            return self.own.judged
+        if self.waiting.own is not None:
+            return self.waiting.own.judged
         stopped = self._stopped()
         return Judgement("STOPPED" if stopped else "UNKNOWN", stopped or "not opened yet")
 
@@ -369,8 +369,7 @@ class RouteObservation:
                 return ""
 
     def snapshot(self) -> dict[str, Any]:
-        backlog = self.own.track.backlog if self.own is not None else None
-        judged, own = self.judged, self.own.snapshot() if self.own is not None else {}
+        judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
             "verdict": judged.verdict,
@@ -379,9 +378,9 @@ class RouteObservation:
             "source": self.source,
             "destination": self.destination,
             "trouble": [trouble.error for trouble in self._trouble.values()],
-            "source_pending_messages": backlog.pending if backlog else None,
-            "source_in_flight_messages": backlog.in_flight if backlog else None,
-            "source_delayed_messages": backlog.delayed if backlog else None,
+            "source_pending_messages": own.get("pending"),
+            "source_in_flight_messages": own.get("in_flight"),
+            "source_delayed_messages": own.get("delayed"),
             "in_flight_messages": self.on_loan,
             "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
@@ -395,14 +394,8 @@ class RouteObservation:
             "blocked": dict(self.blocking),
             "heartbeat": self.heartbeats.snapshot(),
             "failures": list(self.failures),
-            "places": [place.snapshot() for place in self.places()],
+            "places": [place.snapshot() for place in self.waiting.places()],
         }
-
-    def places(self) -> list[PlaceObservation]:
-        """The route's own source first, then those watched, old before new."""
-        order = {"legacy": 0, "dead_letter": 1, "new": 2}
-        others = sorted(self.watched.values(), key=lambda place: (order.get(place.side, 3), place.name))
-        return [*([self.own] if self.own is not None else []), *others]
 
     def _count(self, outcome: str, count: int) -> None:
         if count:
@@ -428,7 +421,7 @@ class RouteObservation:
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
         known = self._trouble.get(side)
-        self._trouble[side] = Trouble(str(error), known.since if known else time.monotonic())
+        self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic())
         self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)

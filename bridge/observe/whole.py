@@ -73,7 +73,7 @@ class Observation:
         """Loggers made before `configure_logs` keep their level: makes them anew."""
         self.log = structlog.get_logger()
         for route in self.routes.values():
-            route.log = self.log.bind(route=route.name)
+            route.log = route.waiting.log = self.log.bind(route=route.name)
 
     def reload_began(self, by: str) -> None:
         self.log.info("reload_began", by=by)

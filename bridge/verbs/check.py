@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TypeVar, assert_never
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bridge.config import (
@@ -53,19 +55,25 @@ def check(path: Path | None, environ: Mapping[str, str], *, as_json: bool) -> in
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
-        _show(found, Console())
+        # A log or a pipe has no width of its own, and the commands to copy should not be broken into many lines.
+        _show(found, Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160))
     return 1 if any(finding.level == "error" for finding in found) else 0
 
 
 def _show(found: list[Finding], console: Console) -> None:
-    table = Table("", "route", "what", "finding", expand=True)
+    table = Table("", "route", expand=True)
+    for column in ("what", "finding"):
+        table.add_column(column, overflow="fold")
     for each in found:
-        text = f"{each.text}\n[dim]{each.advice}[/]" if each.advice else each.text
-        table.add_row(f"[{STYLES[each.level]}]{each.level}[/]", each.route, each.what, text)
+        text = escape(each.text) + (f"\n[dim]{escape(each.advice)}[/]" if each.advice else "")
+        table.add_row(f"[{STYLES[each.level]}]{each.level}[/]", each.route, escape(each.what), text)
     console.print(table)
     errors = sum(each.level == "error" for each in found)
     warnings = sum(each.level == "warning" for each in found)
-    console.print(f"{errors} errors, {warnings} warnings.", style="bold red" if errors else "bold")
+    counted = [
+        f"{count} {what}{'' if count == 1 else 's'}" for count, what in ((errors, "error"), (warnings, "warning"))
+    ]
+    console.print(f"{', '.join(counted)}.", style="bold red" if errors else "bold")
 
 
 async def _look(config: Config) -> list[Finding]:

@@ -305,7 +305,28 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "a credentials file that is not there": (
         f"nats: {{credentials_file: /nowhere}}{ROUTE}",
-        ["bridge.yaml:1: nats.credentials_file: there is no file /nowhere"],
+        ["bridge.yaml:1: nats.credentials_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a seed file that is a folder": (
+        f"nats: {{nkey_seed_file: /}}{ROUTE}",
+        ["bridge.yaml:1: nats.nkey_seed_file: cannot read /: Is a directory"],
+    ),
+    "a section with nothing in it": (
+        f"aws:\n  # region: eu-west-1{ROUTE}",
+        ["bridge.yaml:1: aws: there is nothing below it; write something there, indented, or take it out"],
+    ),
+    "routes with nothing in it": (
+        "routes:",
+        ["bridge.yaml:1: routes: there is nothing below it; write something there, indented, or take it out"],
+    ),
+    "an attribute no message can have": (
+        route(destination="{kind: jetstream, subject: 'a.{attributes.event type}'}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.subject: {attributes.event type} in 'a.{attributes.event type}' "
+                "names no attribute SQS could hold; its names are letters, digits, - _ and ."
+            )
+        ],
     ),
     "a certificate without its key": (
         f"nats: {{tls: {{cert_file: bridge.yaml}}}}{ROUTE}",
@@ -371,29 +392,12 @@ def test_a_secret_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in "\n".join(complaint(tmp_path, monkeypatch, text))
 
 
-def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (said,) = complaint(tmp_path, monkeypatch, "routes: [\n  a: b: c\n")
-    assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
-
-
-def test_an_unquoted_template_that_breaks_the_yaml_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (said,) = complaint(tmp_path, monkeypatch, route(destination="{kind: jetstream, subject: a.{group}}"))
-    assert said == (
-        "bridge.yaml:5:47: this is no YAML: expected ',' or '}', but got '{' "
-        '(a template needs quotes: subject: "orders.{attributes.NAME}")'
-    )
-
-
-def test_a_file_that_holds_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (said,) = complaint(tmp_path, monkeypatch, "just text")
-    assert said == "bridge.yaml:1: the file must hold keys and values (see deploy/bridge.example.yaml)"
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no configuration file .*nope\.yaml .*--config or BRIDGE_CONFIG"):
-        load(tmp_path / "nope.yaml", {})
+@pytest.mark.parametrize("password", ["hunter2", "h@hunter2", "hun/hunter2", "hun ter hunter2", "?hunter2", "#hunter2"])
+def test_a_password_in_a_url_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    text = f"nats: {{servers: ['http://me:{password}@x:4222', 'natz://me:{password}@x']}}{ROUTE}"
+    said = "\n".join(complaint(tmp_path, monkeypatch, text))
+    assert "hunter2" not in said
+    assert said.count("it is no NATS URL") == 2
 
 
 @pytest.mark.parametrize(

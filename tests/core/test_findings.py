@@ -76,8 +76,17 @@ def test_the_window_a_route_needs_is_told_and_compared() -> None:
     assert all(each.level == "ok" for each in found(replace(away, ledger=True)))
 
 
+def test_an_interest_stream_whose_consumers_ask_for_other_subjects() -> None:
+    stream = replace(STREAM, retention="interest", consumers=(replace(CONSUMER, filters=("orders.a",)),))
+    route = replace(IN, destinations=(stream,), ledger=True)
+    only("warning", "no consumer of it asks for all of orders.*", route)
+    for filters in ((), ("orders.a", "orders.*")):
+        wanted = replace(stream, consumers=(CONSUMER, replace(CONSUMER, filters=filters)))
+        assert all(each.level == "ok" for each in found(replace(route, destinations=(wanted,))))
+
+
 def test_ids_that_a_server_forgets_with_the_messages() -> None:
-    queue = replace(STREAM, retention="interest")
+    queue = replace(STREAM, retention="workqueue")
     only("warning", "forgets the ids", replace(IN, destinations=(queue,)))
 
 

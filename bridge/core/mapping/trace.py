@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from bridge.core.mapping.packing import MARK
@@ -107,11 +107,11 @@ def passed_on(out: Out, hop: TraceContext, *, enveloped: bool = False) -> Out:
     match out:
         case JetStreamOut():
             # What was packed into the payload may have one.
-            return out if MARK in out.headers else replace(out, headers={**out.headers, TRACEPARENT: context.w3c()})
+            return out if MARK in out.headers else out._replace(headers={**out.headers, TRACEPARENT: context.w3c()})
         case SqsOut() | SnsOut():
             if len(out.attributes) >= ATTRIBUTES:
                 return out
             mark = {TRACEPARENT: Attribute("String", context.w3c())}
-            return replace(out, attributes={**out.attributes, **mark})
+            return out._replace(attributes={**out.attributes, **mark})
         case _:
             assert_never(out)
