@@ -22,14 +22,15 @@ ROOMS: dict[str, set[str]] = {
     "legs": {"core", "legs"},
     "pump": {"core"},
     "heartbeats": {"core"},
+    "tracing": {"core"},
     "config": {"core", "config"},
     "observe": {"core", "observe"},
     "web": {"core", "observe"},
-    "routes": {"core", "legs", "config", "pump", "heartbeats"},
+    "routes": {"core", "legs", "config", "pump", "heartbeats", "tracing"},
     "sampling": {"core", "legs", "observe"},
-    "running": {"core", "legs", "config", "pump", "observe", "routes", "sampling", "heartbeats"},
+    "running": {"core", "legs", "config", "pump", "observe", "routes", "sampling", "heartbeats", "tracing"},
     "connections": {"legs", "config", "routes"},
-    "daemon": {"core", "config", "observe", "web", "connections", "running", "sampling"},
+    "daemon": {"core", "config", "observe", "web", "connections", "running", "sampling", "tracing"},
     "embedded": {"core"},
     "demo": {"core", "demo", "embedded"},
     "verbs": {"core", "legs", "config", "observe", "routes", "daemon", "embedded", "demo", "verbs"},
@@ -41,6 +42,7 @@ OUTSIDE: dict[str, set[str]] = {
     "botocore": {"legs"},
     "aiohttp": {"legs", "web", "verbs"},
     "prometheus_client": {"observe"},
+    "opentelemetry": {"tracing"},
     "structlog": {"observe"},
     "typer": {"cli", "verbs"},
     "rich": {"cli", "verbs", "demo"},
@@ -148,7 +150,7 @@ def test_every_metric_the_readme_names_is_exposed() -> None:
 
     observation = Observation()
     observation.route("r")
-    exposed = set(METRIC.findall(observation.exposition().decode()))
+    exposed = set(METRIC.findall(observation.exposition()[0].decode()))
     named = set(METRIC.findall((ROOT / "README.md").read_text() + (ROOT / "docs" / "operations.md").read_text()))
     assert named
     assert named <= exposed, named - exposed

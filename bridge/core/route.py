@@ -56,10 +56,12 @@ class Settlement(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there."""
+    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there; `trace`
+    the id of the trace that tells of it, where there is one."""
 
     ref: str
     duplicate: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

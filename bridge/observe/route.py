@@ -156,8 +156,9 @@ class RouteObservation(RouteLife):
         now, now_monotonic = time.time(), time.monotonic()
         messages = self.heartbeats.without_canaries(carried)
         duplicates = sum([receipt.duplicate for _, receipt in messages])
-        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages])
-        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages])
+        trace = messages[-1][1].trace if messages else ""  # they were published together
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages], trace)
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages], trace)
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))
