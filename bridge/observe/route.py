@@ -47,6 +47,7 @@ class _Trouble:
 
     error: str
     since: float
+    hint: str = ""
 
 
 class RouteObservation:
@@ -350,10 +351,14 @@ class RouteObservation:
 
     def _standing(self) -> str:
         """The trouble that is no passing one, empty without any."""
+        trouble = self._in_the_way()
+        return trouble.error if trouble else ""
+
+    def _in_the_way(self) -> _Trouble | None:
         for side, trouble in self._trouble.items():
             if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
-                return trouble.error
-        return ""
+                return trouble
+        return None
 
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
@@ -369,12 +374,23 @@ class RouteObservation:
             case _:
                 return ""
 
+    def history(self) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
+        """Of every place, by side, system and name: when, how many messages, how old the oldest. None is unknown."""
+        return {
+            (place.side, place.system, place.name): [
+                (point.at, point.messages, point.seconds) for point in place.track.history
+            ]
+            for place in self.waiting.places()
+        }
+
     def snapshot(self) -> dict[str, Any]:
+        trouble = self._in_the_way()
         judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
             "verdict": judged.verdict,
             "reason": judged.reason,
+            "hint": trouble.hint if trouble else "",
             "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,
@@ -422,7 +438,7 @@ class RouteObservation:
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
         known = self._trouble.get(side)
-        self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic())
+        self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic(), error.hint)
         self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)
