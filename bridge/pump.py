@@ -43,6 +43,9 @@ class Observer(Protocol):
     def in_flight(self, count: int) -> None: ...
 
 
+ACK = Ack()
+
+
 @dataclass(frozen=True, slots=True)
 class Parking:
     """Where messages go that can never be carried, and how they are written there."""
@@ -244,7 +247,7 @@ class Pump:
         for item in items:
             if item.skip is not None:
                 self._observer.skipped(item.delivery, item.skip)
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+                outcome.settled.append((item, Settlement(item.delivery, ACK)))
             elif self._blocks(item):
                 item.reason = None if item.out is not None else item.reason  # it may be taken by now
         await self._publish([item for item in items if item.out is not None and item.reason is None], outcome)
@@ -277,7 +280,7 @@ class Pump:
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, Receipt):
                 carried.append((item.delivery, answer))
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+                outcome.settled.append((item, Settlement(item.delivery, ACK)))
                 continue
             decision = decide(answer, item.failed(answer), jitter, self._policy)
             if isinstance(decision, HandBack) and item.delivery.canary is not None:
@@ -312,7 +315,7 @@ class Pump:
         for (item, reason), answer in zip(reasons, answers, strict=True):
             if isinstance(answer, Receipt):
                 self._observer.parked(item.delivery, reason, answer)
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+                outcome.settled.append((item, Settlement(item.delivery, ACK)))
                 continue
             match decide(answer, item.failed(answer), self._jitter(), self._policy):
                 case Hold(after):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from bridge.core.errors import BridgeError
 from bridge.core.models import Canary, Message, Out
@@ -50,14 +50,12 @@ Outcome = Ack | Retry
 """What a source is told. A rejected message never reaches a source as such: once parked it is an Ack, else a Retry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     delivery: Delivery
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there."""
 
     ref: str
@@ -85,8 +83,7 @@ class Backlog:
     leases_lost: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(NamedTuple):
     """What to publish and, where order matters, the lane (ordering group) it travels in. `canary`: a heartbeat of the
     route's own, which is never parked."""
 

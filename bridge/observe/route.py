@@ -234,12 +234,10 @@ class RouteObservation:
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
-        duplicates = 0
         messages = self.heartbeats.without_canaries(carried)
-        for delivery, receipt in messages:
-            duplicates += receipt.duplicate
-            self._transit.observe(max(0.0, now - delivery.sent_at))
-            self._publish.observe(now_monotonic - delivery.received_at)
+        duplicates = sum([receipt.duplicate for _, receipt in messages])
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages])
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages])
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))

@@ -104,10 +104,10 @@ def test_headers_of_somebody_else_make_it_an_ordinary_message() -> None:
     message = in_stream(into_stream(of(BACK), "s.x"))
     mapping = nats_to_sqs(fifo=False, passage=BACK)
     for more in (("eventType", "paid"), (HEADER, "back")):
-        mapped = mapping(replace(message, headers=(*message.headers, more)))
+        mapped = mapping(message._replace(headers=(*message.headers, more)))
         assert isinstance(mapped, Mapped)
         assert mapped.canary is None
-    bare = mapping(replace(message, headers=()))
+    bare = mapping(message._replace(headers=()))
     assert isinstance(bare, Mapped)
     assert bare.canary is None
 
@@ -134,7 +134,7 @@ def test_the_route_s_own_goes_all_the_way_back(fifo: bool) -> None:
         nats_to_sns(fifo=fifo, passage=BACK, policy=NEVER),
     ):
         for sequence in (7, 8):
-            mapped = mapping(replace(message, sequence=sequence))
+            mapped = mapping(message._replace(sequence=sequence))
             assert isinstance(mapped, Mapped)
             assert isinstance(mapped.out, SqsOut | SnsOut)
             assert mapped.canary == of(BACK)

@@ -126,9 +126,12 @@ class _Parts:
         if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
             # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
             return body, {**self.attributes, **marker}
-        kept = dict(list(self.attributes.items())[: room - 1])
-        over = {name: each for name, each in self.attributes.items() if name not in kept}
-        return body, {**kept, **marker, MESSAGE: replace(note, attributes=over, of=digest_of(body)).attribute()}
+        kept, over = self.attributes, {}
+        if len(kept) >= room:
+            kept = dict(list(self.attributes.items())[: room - 1])
+            over = {name: each for name, each in self.attributes.items() if name not in kept}
+        told = Note(note.subject, note.stream, note.sequence, note.via, note.headers, over, digest_of(body))
+        return body, {**kept, **marker, MESSAGE: told.attribute()}
 
 
 def _taken_apart(message: JetStreamMessage) -> _Parts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import abc
+from functools import lru_cache
 from typing import Literal
 
 from bridge.core.errors import Unmappable
@@ -58,6 +59,7 @@ def sqs_to_nats(
     passed on, to be checked."""
 
     heartbeats = subject_of(template)
+    first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -98,16 +100,17 @@ def sqs_to_nats(
             msg_id = f"sns:{notification.message_id}"
             _add_notification(fixed, notification)
         system = message.system
-        for name, header in SYSTEM.items():
-            if value := system.get(name):
+        for name, header in _told(tuple(system)):
+            if value := system[name]:
                 fixed[header] = value
         if passage.source:
-            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, notification.topic_arn if notification else ""))
+            topic = notification.topic_arn if notification is not None else ""
+            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic) if via or topic else first)
             fixed["Bridge-Route"] = passage.route
         repeated: tuple[tuple[str, str], ...] = ()
         if note is not None:
             repeated, fixed["Bridge-Origin"] = _origin(note)
-        headers, carried = fitted(attributes, (*fixed.items(), *repeated), payload)
+        headers, carried = fitted(attributes, fixed, repeated, payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
         expires_at = None if life is None else _sent_at(message) + life
@@ -119,6 +122,12 @@ def sqs_to_nats(
         return Mapped(out, lane)
 
     return mapping
+
+
+@lru_cache(maxsize=256)
+def _told(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Those of these system attributes that become headers, in the order of SYSTEM: the same few sets come again."""
+    return tuple((name, header) for name, header in SYSTEM.items() if name in names)
 
 
 def _encoded(body: str) -> bytes:
