@@ -89,7 +89,7 @@ class PlaceObservation:
             "pace_per_second": _rounded(judged.pace),
             "drain_seconds": _rounded(judged.eta),
             "retention_headroom_seconds": _rounded(judged.headroom),
-            "retention_unlimited": isinf(self.track.retention),
+            "retention_unlimited": backlog is not None and isinf(self.track.retention),
         }
 
     def _set(self, backlog: Backlog | None) -> None:

@@ -108,7 +108,9 @@ class RouteObservation:
             self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
         self._leases_lost = backlog.leases_lost
         # What was finished is known better here than there, and so is whether anything was.
-        self.waiting.looked(replace(backlog, done=self.finished, active_at=None))
+        # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
+        readers = None if self.on_loan else backlog.readers
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 

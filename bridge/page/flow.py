@@ -15,8 +15,9 @@ from bridge.page.html import Markup, el
 
 SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?"}
 BOX, ROW = 58, 70  # a box and the way to the next one
-WIDE, GAP, COLUMN = 1040, 60, 215
+GAP, COLUMN = 60, 232
 TALL, ARROW = 320, 34
+PLAIN = ("starting", "running", "holding", "down")  # states the verdict tells already
 MOST_DRAWN = 8  # consumers; the table below has all
 
 
@@ -55,9 +56,8 @@ def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box
     )
     says = f"{route['in_flight_messages']:,} in flight"
     state = route["state"]
-    bridge = Box(
-        "bridge", route.get("name", "the bridge"), says if state == "running" else f"{state}, {says}", route["verdict"]
-    )
+    role = "bridge" if state in PLAIN else f"bridge · {state}"
+    bridge = Box(role, route.get("name", "the bridge"), says, route["verdict"])
     counts = route["messages"]
     destination = Box(
         f"destination · {_system(target)}" if target else "destination",
@@ -85,7 +85,7 @@ def _waits(place: Mapping[str, Any]) -> str:
     messages = words.waiting(place)
     if messages is None:
         return "lag unknown"
-    return words.lag(place) if messages else "nothing waits"
+    return words.lag(place).replace("at most ", "≤ ") if messages else "nothing waits"
 
 
 def _system(name: str) -> str:

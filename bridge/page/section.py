@@ -74,7 +74,7 @@ def _troubles(route: Mapping[str, Any]) -> Markup | None:
 def _lags(places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str, str], History], now: float) -> Markup:
     if not places:
         return el("p", "Nothing was looked at yet.", class_="quiet")
-    heads = ("Where", "Messages", "Age of the oldest", "Finished", "Growth", "Empty", "Lost to retention in")
+    heads = ("Where", "Messages", "Age of the oldest", "Finished", "Growth", "Drained", "Retention left")
     return el(
         "table",
         el("caption", "How much waits, for how long, and where it leads", class_="unseen"),

@@ -43,7 +43,7 @@ class Finding:
 
 
 def headline(status: Status) -> Finding:
-    """The one thing to say. Of routes that fail alike, all of them."""
+    """The one thing to say. Of routes that fail, all of them, with the reason of the first."""
     routes: Mapping[str, Any] = status.get("routes", {})
     if status.get("draining"):
         held = sum(route["in_flight_messages"] for route in routes.values())
@@ -52,30 +52,33 @@ def headline(status: Status) -> Finding:
     found = findings(status)
     if not found or found[0].rank == NOTE:
         counted = f"{len(routes):,} routes" if len(routes) != 1 else "the one route"
-        reason = "Every message is carried as it comes." if routes else "No route is configured."
+        reason = "Nothing is in the way; there are notes." if found else "Every message is carried as it comes."
         return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
     first = found[0]
-    alike = [each for each in found if each.rank == first.rank == FAILING and each.reason == first.reason]
-    if len(alike) == 1 or first.verdict not in {each.verdict for each in alike}:
+    failing = [each for each in found if each.rank == FAILING]
+    if len(failing) < 2:
         return first
-    names = ", ".join(each.route for each in alike[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
-    since = min((each.since for each in alike if each.since), default=None)
-    title = f"{len(alike)} of {len(routes)} routes are {first.verdict}: {names}"
+    verdicts = {each.verdict for each in failing}
+    what = f"are {first.verdict}" if len(verdicts) == 1 else "carry nothing"
+    names = ", ".join(each.route for each in failing[:5]) + (
+        f" and {len(failing) - 5} more" if len(failing) > 5 else ""
+    )
+    since = min((each.since for each in failing if each.since), default=None)
+    title = f"{len(failing)} of {len(routes)} routes {what}: {names}"
     return Finding(first.rank, first.verdict, "", title, first.reason, first.advice, first.command, since)
 
 
 def findings(status: Status) -> list[Finding]:
     """The worst first."""
     found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route)]
-    return sorted(found, key=lambda each: (each.rank, each.since or 0.0))
+    return sorted(found, key=lambda each: each.rank)
 
 
 def worst_first(status: Status) -> list[str]:
     """The names of the routes."""
     routes: Mapping[str, Any] = status.get("routes", {})
     ranks = {
-        name: len(routes) and min((each.rank for each in _of_route(name, routes[name])), default=NOTE + 1)
-        for name in routes
+        name: min((each.rank for each in _of_route(name, route)), default=NOTE + 1) for name, route in routes.items()
     }
     return sorted(routes, key=lambda name: ranks[name])
 
@@ -137,7 +140,7 @@ def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _advice(verdict: str, trouble: Sequence[str]) -> str:
     if trouble:
-        return "Nothing is lost: messages wait at their source, and the route goes on by itself once this is over."
+        return "Nothing is lost: messages wait at their source. Mend what it names, and the route goes on by itself."
     if verdict == "STOPPED":
         return "The log of the bridge says more."
     return "The bridge listens anew by itself. If it stays so, restart it: what it holds comes again."
@@ -157,7 +160,7 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 since=since,
             )
         return
-    if verdict in FINE and verdict == "OK":
+    if verdict == "OK":
         return
     kind = "old consumers of" if side == "legacy" else "new consumer"
     advice, command = "The bridge carries on. Look at the service that reads there.", _look_at(place)
