@@ -47,11 +47,11 @@ def headline(status: Status) -> Finding:
     routes: Mapping[str, Any] = status.get("routes", {})
     if status.get("draining"):
         held = sum(route["in_flight_messages"] for route in routes.values())
-        reason = f"It was told to stop; {held:,} messages are in flight."
+        reason = f"It was told to stop; {words.counted(held, 'message')} in flight."
         return Finding(FAILING, "STOPPED", "", "The bridge is stopping", reason, "Nothing: what it holds is finished.")
     found = findings(status)
     if not found or found[0].rank == NOTE:
-        counted = f"{len(routes):,} routes" if len(routes) != 1 else "the one route"
+        counted = words.counted(len(routes), "route")
         reason = "Nothing is in the way; there are notes." if found else "Every message is carried as it comes."
         return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
     first = found[0]
@@ -154,7 +154,7 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 NOTE,
                 verdict,
                 route,
-                f"{messages:,} messages in the dead-letter queue {name}",
+                f"{words.counted(messages, 'message')} in the dead-letter queue {name}",
                 "The source gave up on them before the bridge could carry them.",
                 "Look at them, mend the cause and move them back with the queue's own redrive.",
                 since=since,
@@ -214,7 +214,7 @@ def _blocked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             WORSE,
             "STALLED",
             name,
-            f"{name}: {len(blocked):,} groups wait behind a message",
+            f"{name}: {words.counted(len(blocked), 'group')} blocked by a message",
             reason,
             "Mend the cause, or set `cannot_carry: park` on the route to go on without it.",
         )
@@ -227,7 +227,7 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             NOTE,
             "OK",
             name,
-            f"{parked:,} messages of {name} parked since the start",
+            f"{words.counted(parked, 'message')} of {name} parked since the start",
             _last(route, "parked"),
             "Look at them, then redrive or drop them.",
             f"nats-sqs-bridge parked list --route {name}",
@@ -237,7 +237,7 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             NOTE,
             "OK",
             name,
-            f"{rejected:,} refusals on {name} left to the source's redrive policy",
+            f"{words.counted(rejected, 'refusal')} on {name} left to the source's redrive policy",
             _last(route, "rejected"),
             "Set `parking` on the route to keep such messages with their reason.",
         )

@@ -12,6 +12,7 @@ from typing import Any
 from bridge.core.lag import spelled
 
 UNKNOWN = "unknown"
+STEADY = "steady"
 MINUS = "\N{MINUS SIGN}"
 SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead letters"}
 """Whose place it is, in a word."""
@@ -19,6 +20,11 @@ SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead
 
 def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
+
+
+def counted(value: int, noun: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 def compact(value: float) -> str:
@@ -61,7 +67,7 @@ def growth(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     if abs(value) < 0.05:
-        return "steady"
+        return STEADY
     return f"{'+' if value > 0 else MINUS}{_pace(abs(value))}/s"
 
 
@@ -70,7 +76,7 @@ def drained(place: Mapping[str, Any]) -> str:
     seconds, messages, grows = place.get("drain_seconds"), waiting(place), place.get("growth_per_second")
     if messages == 0:
         return "empty"
-    if seconds is not None:
+    if seconds is not None and (place["verdict"] != "OK" or growth(grows) != STEADY):
         return f"in {spelled(seconds)}"
     if messages is None or grows is None:
         return UNKNOWN

@@ -25,7 +25,7 @@ from bridge.verbs.control import Running
 
 EVERY_SECONDS = 2.0
 STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bold red", "UNKNOWN": "magenta"}
-MIDDLING, WIDE = 72, 104  # columns from which on more is shown
+TABLE, MIDDLING, WIDE = 60, 72, 104  # columns from which on more is shown; narrower than the first, lines
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 20  # how many of them are the last hour
 
@@ -166,7 +166,8 @@ def _route(
     if route["state"] != "running":
         head.append(f"  {route['state']}")
     head.append(f"  {route['source']} -> {route['destination']}" if route["source"] else "", style="dim")
-    return [head, _places(route["places"], histories, width=width), Padding(_counts(route, now), (0, 0, 1, 2))]
+    places = _lines(route["places"]) if width < TABLE else _places(route["places"], histories, width=width)
+    return [head, places, Padding(_counts(route, now), (0, 0, 1, 2))]
 
 
 def _places(
@@ -195,11 +196,26 @@ def _places(
     return table
 
 
+def _lines(places: Sequence[Mapping[str, Any]]) -> Group:
+    """For a terminal too narrow for columns."""
+    return Group(
+        *(
+            Text.assemble(
+                (f"  {words.SIDES.get(place['side'], place['side'])} ", "dim"),
+                f"{place['name']}\n    ",
+                (place["verdict"], STYLES[place["verdict"]]),
+                f"  {words.lag(place)}",
+            )
+            for place in places
+        )
+    )
+
+
 def _counts(route: Mapping[str, Any], now: float) -> Text:
     told = [f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in route["messages"].items() if count]
     told.append(f"{route['in_flight_messages']:,} in flight")
     if route["blocked"]:
-        told.append(f"{len(route['blocked']):,} groups blocked")
+        told.append(f"{words.counted(len(route['blocked']), 'group')} blocked")
     if carried := route["last_carried"]:
         told.append(f"last carried {words.ago(carried, now)}")
     if drain := route.get("drain"):

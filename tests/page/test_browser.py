@@ -22,7 +22,8 @@ pytestmark = pytest.mark.server
 
 # Elements whose content is wider than they are, and lines of a picture that leave their box.
 TOO_WIDE = """
-    const html = [...document.querySelectorAll("*")].filter((e) => e instanceof HTMLElement && e.clientWidth > 1
+    const html = [...document.querySelectorAll("*")].filter((e) => e instanceof HTMLElement
+        && !e.closest("thead, .unseen") && e.clientWidth > 1
         && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === "visible");
     const lines = [...document.querySelectorAll(".flow g")].flatMap((g) => {
         const box = g.querySelector(".box");

@@ -122,7 +122,7 @@ def test_a_blocked_group_is_told() -> None:
     route = opened(observation, "in")
     route.blocked(delivery(1), Unmappable("body", "it is too large"), 5.0)
     found = headline(told(observation))
-    assert found.title == "in: 1 groups wait behind a message"
+    assert found.title == "in: 1 group blocked by a message"
     assert "too large" in found.reason
 
 
