@@ -120,6 +120,7 @@ class Daemon:
                 parking=opened.parking,
                 block=route.cannot_carry == "block",
                 credits=route.max_in_flight,
+                credit_bytes=route.max_in_flight_bytes,
                 receivers=opened.receivers,
             )
             if self._draining.is_set():
