@@ -350,7 +350,7 @@ class Pump:
 
 
 def _bytes(deliveries: Sequence[Delivery]) -> int:
-    return sum([delivery.message.size for delivery in deliveries])
+    return sum([delivery.size for delivery in deliveries])
 
 
 async def _ask(destination: Destination, outs: Sequence[Out]) -> Sequence[Receipt | BridgeError]:

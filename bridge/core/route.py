@@ -17,9 +17,10 @@ from bridge.core.models import Message, Out
 class Delivery:
     """A message on loan from a source. It is settled once, or released.
 
-    `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
-    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
-    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already.
+    `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own
+    timestamp (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it.
+    `last`: the source will not lend it again. `size`: about how many bytes it takes. `hopeless`: why it can only be
+    parked, where the source knows already.
     """
 
     message: Message
@@ -30,6 +31,7 @@ class Delivery:
     token: object = None
     last: bool = False
     hopeless: BridgeError | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

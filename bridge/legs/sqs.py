@@ -150,7 +150,7 @@ class SqsSource:
         if attempt == 1 and sent_at > self._newest:
             self._newest = sent_at
         loan = self._loans[name] = _Loan(name, handle, now, now + self._lease, sent_at, attempt > 1)
-        return Delivery(body, name, attempt, sent_at, at, loan)
+        return Delivery(body, name, attempt, sent_at, at, loan, size=body.size)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
         loans = [_loan(settlement.delivery) for settlement in settled]
