@@ -40,6 +40,17 @@ class Claim:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A heartbeat: the route it proves alive, the mark of the source it was put into, its id, and when it was sent in
+    seconds since the epoch."""
+
+    route: str
+    origin: str
+    id: str
+    sent: float
+
+
 class SqsMessage(NamedTuple):
     """One message as ReceiveMessage returned it. `system` holds the SQS system attributes as SQS spells them."""
 
@@ -149,13 +160,15 @@ class SqsOut(NamedTuple):
 
 
 class SnsOut(NamedTuple):
-    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut."""
+    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut. `trace_header` is never sent, for SNS takes
+    none: it says which trace the message belongs to."""
 
     message: str
     attributes: Mapping[str, Attribute] = NONE
     subject: str | None = None
     group: str | None = None
     dedup_id: str | None = None
+    trace_header: str | None = None
     claim: Claim | None = None
     again: bool = False
 

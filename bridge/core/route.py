@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from bridge.core.errors import BridgeError
-from bridge.core.models import Message, Out
+from bridge.core.models import Canary, Message, Out
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
     """A message on loan from a source. It is settled once, or released.
 
-    `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own
-    timestamp (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it.
-    `last`: the source will not lend it again. `size`: about how many bytes it takes. `hopeless`: why it can only be
-    parked, where the source knows already.
+    `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
+    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
+    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already. `canary`: it
+    is a heartbeat of the route's own. `size`: about how many bytes it takes.
     """
 
     message: Message
@@ -32,6 +32,7 @@ class Delivery:
     last: bool = False
     hopeless: BridgeError | None = None
     size: int = 0
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,12 @@ class Settlement(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there."""
+    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there; `trace`
+    the id of the trace that tells of it, where there is one."""
 
     ref: str
     duplicate: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +87,20 @@ class Backlog:
 
 
 class Mapped(NamedTuple):
-    """What to publish and, where order matters, the lane (ordering group) it travels in."""
+    """What to publish and, where order matters, the lane (ordering group) it travels in. `canary`: a heartbeat of the
+    route's own, which is never parked."""
 
     out: Out
     lane: str | None = None
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Not to be carried: it came from where it would go (echo), or the route's filter leaves it out (filtered)."""
+    """Not to be carried: it came from where it would go (echo), the route's filter leaves it out (filtered), or it is a
+    heartbeat of another route (heartbeat)."""
 
-    why: Literal["echo", "filtered"]
+    why: Literal["echo", "filtered", "heartbeat"]
 
 
 Mapping = Callable[[Message], Mapped | Skip]

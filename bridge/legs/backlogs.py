@@ -9,7 +9,6 @@ Source: ADR-1 (JetStream API), ADR-31 (next_by_subj); SQS API reference, GetQueu
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -236,7 +235,7 @@ class CloudWatchAge:
             return None  # not permitted: the age stays unknown, and the counts still hold
         points = answer.get("Datapoints") or ()
         newest = max(points, key=lambda point: point["Timestamp"], default=None)
-        return None if newest is None else time.time() - float(newest["Maximum"])
+        return None if newest is None else newest["Timestamp"].timestamp() - float(newest["Maximum"])
 
 
 async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str:

@@ -18,8 +18,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from nats import errors
+from nkeys import NkeysError
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
+from bridge.legs.keys import KeyedClient, NoKey
 from bridge.legs.wire import Headers, Reply, WireClient, status_of
 
 __all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of"]
@@ -55,6 +57,11 @@ class NatsOptions:
     domain: str | None = None
     inbox_prefix: str = "_INBOX"
     connect_timeout: float = 5.0
+
+    @property
+    def hosts(self) -> str:
+        """The servers as a human may read them, without what a URL may hold besides."""
+        return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self.servers)
 
 
 class NatsConnection:
@@ -104,7 +111,8 @@ class NatsConnection:
                 self._client = await self._open()
                 self.generation += 1
         if not self._client.is_connected:
-            raise Unavailable(f"NATS connection {self.name} is down, reconnecting: {self._last_error or 'no server'}")
+            reason = self._last_error or "no server"
+            raise Unavailable(f"NATS connection {self.name} ({self.options.hosts}) is down, reconnecting: {reason}")
         return self._client
 
     async def renew(self) -> None:
@@ -114,7 +122,7 @@ class NatsConnection:
             await _close(client)
 
     async def _open(self) -> WireClient:
-        options, client = self.options, WireClient()
+        options, client = self.options, KeyedClient()
         client.tls_required = options.tls is not None and options.tls.required
         self._last_error, self._refusal = "", ""
         try:
@@ -141,12 +149,13 @@ class NatsConnection:
         except BaseException as error:
             await _close(client)
             match error:
-                case TimeoutError() | errors.Error():
+                case TimeoutError() | errors.Error() if not isinstance(error, NoKey):
                     # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
                     raise _connect_error(self._refusal or self._last_error or str(error), self) from None
-                case OSError() | ValueError():  # unreadable credentials, seed or certificate
+                case NoKey() | OSError() | ValueError() | NkeysError():  # unreadable credentials, seed or certificate
                     raise NotUsable(
-                        f"NATS connection {self.name}: {error}", hint="check the files named under nats"
+                        f"NATS connection {self.name}: {_files(options)}: {error}",
+                        hint="check that the files named under nats hold what their keys say",
                     ) from error
                 case _:
                     raise
@@ -294,7 +303,7 @@ def _is_refusal(text: str) -> bool:
 
 
 def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
-    where = f"NATS connection {connection.name}"
+    where = f"NATS connection {connection.name} ({connection.options.hosts})"
     lowered = text.lower()
     if "authorization" in lowered or "authentication" in lowered:
         return NotUsable(f"{where}: {text}", hint="check the user, token, credentials or nkey under nats")
@@ -303,11 +312,19 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
     return Unavailable(f"{where}: {text or 'no server answered in time'}")
 
 
+def _files(options: NatsOptions) -> str:
+    """The files a connection is made with, as one of them is at fault and the library does not say which."""
+    tls = options.tls or Tls()
+    named = (options.credentials_file, options.nkey_seed_file, tls.ca_file, tls.cert_file, tls.key_file)
+    return ", ".join(name for name in named if name)
+
+
 def _silent(event: str, detail: str) -> None:
     """For whoever does not want to hear."""
 
 
 async def _close(client: WireClient) -> None:
-    # Not drain(): it can hang on a subscription that still holds messages.
-    with suppress(errors.Error, OSError, asyncio.InvalidStateError):
+    # Not drain(): it can hang on a subscription that still holds messages. A client that never began to connect, for a
+    # file was wrong, answers with an AssertionError.
+    with suppress(errors.Error, OSError, asyncio.InvalidStateError, AssertionError):
         await client.close()

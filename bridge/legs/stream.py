@@ -71,6 +71,12 @@ async def open_destination(
     )
 
 
+async def subjects_of(nats: NatsConnection, stream: str) -> tuple[str, ...]:
+    """What a stream captures; nothing, for a mirror."""
+    info = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
+    return tuple(info["config"].get("subjects") or ())
+
+
 async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: str) -> None:
     keeping = (await nats.api("STREAM.NAMES", {"subject": f"{schedules}.*"})).get("streams") or []
     if list(names) != keeping:

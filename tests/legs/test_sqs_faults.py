@@ -224,6 +224,8 @@ async def test_leases_are_extended_at_half_time_and_lost_ones_are_let_go(
         tending.cancel()
     asked = [[each["ReceiptHandle"] for each in call["Entries"]] for call in stub.named("ChangeMessageVisibilityBatch")]
     assert asked[:2] == [["h-a", "h-b", "h-c"], ["h-a", "h-c"]]
+    stub.replies["GetQueueAttributes"] = lambda body: {"Attributes": {"ApproximateNumberOfMessages": "0"}}
+    assert (await source.backlog()).leases_lost == 2  # the second of each call
 
 
 async def test_extending_survives_an_outage(stub: Stub, aws: AwsConnection, monkeypatch: pytest.MonkeyPatch) -> None:

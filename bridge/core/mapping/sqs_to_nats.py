@@ -16,6 +16,7 @@ from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import MARKS, claim_of
 from bridge.core.mapping.envelope import notification_of
 from bridge.core.mapping.headers import base64_of, carriable, header_safe
+from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
 from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
@@ -57,6 +58,7 @@ def sqs_to_nats(
     payload a pointer points to may be fetched; else the pointer is the payload. `verify`: an envelope's signature is
     passed on, to be checked."""
 
+    heartbeats = subject_of(template)
     first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
 
     def mapping(message: Message) -> Mapped | Skip:
@@ -64,17 +66,23 @@ def sqs_to_nats(
         # A group id on a standard queue is a tenant (fair queues), and no promise of order.
         lane = message.system.get("MessageGroupId") if fifo else None
         try:
-            out = mapped(message)
+            return mapped(message, lane)
         except Unmappable as error:
             error.lane = lane
             raise
-        return out if isinstance(out, Skip) else Mapped(out, lane)
 
-    def mapped(message: SqsMessage) -> JetStreamOut | Skip:
+    def mapped(message: SqsMessage, lane: str | None) -> Mapped | Skip:
         notification = notification_of(message) if envelope == "auto" else None
         body, attributes = message.body, message.attributes
         if notification is not None:
             body, attributes = notification.message, notification.attributes
+        if body.startswith(OPENING) and (canary := canary_in(body, attributes)) is not None:
+            if not own(canary, passage):
+                return Skip("heartbeat")
+            headers = {HEADER: canary.route, "Bridge-Route": passage.route}
+            expires_at = None if life is None else _sent_at(message) + life
+            msg_id = f"sqs:{message.message_id}"
+            return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
         payload: bytes | None = None
         if MESSAGE in attributes or ENCODING in attributes:
@@ -110,7 +118,8 @@ def sqs_to_nats(
         again = system.get("ApproximateReceiveCount", "1") != "1"
         due_at = None if due is None else due.render(attributes, payload)
         genuine = signed(notification.document) if verify and notification is not None else None
-        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, due_at, claim, genuine, again)
+        out = JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, due_at, claim, genuine, again)
+        return Mapped(out, lane)
 
     return mapping
 

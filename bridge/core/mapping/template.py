@@ -10,6 +10,7 @@ May not: know what the result is for, or put a message's values into an error.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from bridge.core.errors import ConfigError, Unmappable
 
 Lookup = Callable[[str, str], str | None]
 """From a kind and its argument (the NAME, empty for none) to its value for one message."""
+
+_ATTRIBUTE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 
 Body = Callable[[], object]
 """The JSON document of one message's body; None if it is none. Called at most once a message."""
@@ -105,6 +108,11 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
         raise ConfigError(
             f"{{{inside}}} in {text!r} has two bars",
             hint="put a pipe of JMESPath's own into parentheses: {body.(a | b)|x}",
+        )
+    if kind == "attributes" and not _ATTRIBUTE.fullmatch(argument):
+        raise ConfigError(
+            f"{{{inside}}} in {text!r} names no attribute SQS could hold",
+            hint="its names are letters, digits, - _ and .",
         )
     path = None
     if kind == "body":
