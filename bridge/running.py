@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.control import Action, Aim, Answer, decide
@@ -26,6 +27,9 @@ from bridge.observe import RouteObservation
 from bridge.pump import Pump
 from bridge.routes import OpenRoute, open_route, watched
 from bridge.sampling import pause_between, sample
+
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing
 
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
@@ -50,6 +54,7 @@ class RunningRoute:
         patience: float,
         whole: Config,
         aim: Aim = "carry",
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
         self._whole = whole
@@ -58,6 +63,7 @@ class RunningRoute:
         self._aws = aws
         self._observation = observation
         self._longest_poll = longest_poll
+        self._tracing = tracing
         self._aim: Aim = aim
         self._changed = asyncio.Event()
         self._pump: Pump | None = None
@@ -168,6 +174,7 @@ class RunningRoute:
             parking=opened.parking,
             block=self.config.cannot_carry == "block",
             credits=self.config.max_in_flight,
+            credit_bytes=self.config.max_in_flight_bytes,
             receivers=opened.receivers,
         )
         async with asyncio.TaskGroup() as group:
@@ -193,7 +200,9 @@ class RunningRoute:
         failures = 0
         while self._aim != "stop":
             try:
-                opened = await open_route(self.config, self._nats, self._aws, longest_poll=self._longest_poll)
+                opened = await open_route(
+                    self.config, self._nats, self._aws, longest_poll=self._longest_poll, tracing=self._tracing
+                )
             except BridgeError as error:
                 failures += 1
                 after = backoff(failures, random.random(), OPENING)  # noqa: S311 - jitter, not a secret

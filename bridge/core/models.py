@@ -61,6 +61,11 @@ class SqsMessage(NamedTuple):
     attributes: Mapping[str, Attribute] = NONE
     system: Mapping[str, str] = NONE
 
+    @property
+    def size(self) -> int:
+        """About how much it takes: the characters of its body and attributes, and a little."""
+        return 512 + len(self.body) + sum([len(each.value) for each in self.attributes.values()])
+
 
 @dataclass(frozen=True, slots=True)
 class SnsNotification:
@@ -108,6 +113,11 @@ class JetStreamMessage(NamedTuple):
     delivered: int = 1
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def size(self) -> int:
+        """About how much it takes: its payload and headers, and a little."""
+        return 512 + len(self.payload) + sum([len(value) for _, value in self.headers])
+
     def header(self, name: str) -> str | None:
         """The first value of `name` (header names are case-sensitive, ADR-4), or None."""
         for key, value in self.headers:
@@ -150,13 +160,15 @@ class SqsOut(NamedTuple):
 
 
 class SnsOut(NamedTuple):
-    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut."""
+    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut. `trace_header` is never sent, for SNS takes
+    none: it says which trace the message belongs to."""
 
     message: str
     attributes: Mapping[str, Attribute] = NONE
     subject: str | None = None
     group: str | None = None
     dedup_id: str | None = None
+    trace_header: str | None = None
     claim: Claim | None = None
     again: bool = False
 

@@ -34,10 +34,13 @@ class Heartbeats:
 
     # -- told by the timer
 
-    def expected(self, every: float) -> None:
+    def expected(self, every: float | None) -> None:
         self.every = every
+        self._under_way = False  # what an earlier life of the route sent may be long gone
         for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
-            if self.last_arrived is None:
+            if every is None:
+                gauge.remove_by_labels({"route": self._name})
+            elif self.last_arrived is None:
                 gauge.labels(self._name).set(float("nan"))  # none has arrived: unknown is a value, never zero
 
     def restarting(self) -> None:

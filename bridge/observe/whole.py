@@ -41,9 +41,9 @@ class Observation:
     def forget_connection(self, name: str) -> None:
         self.connections.pop(name, None)
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return self.metrics.exposition()
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type, as an Accept header asks for them."""
+        return self.metrics.exposition(accept)
 
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""
@@ -135,6 +135,10 @@ class Observation:
         """Every place of every route anew. Called every few seconds, so that a verdict is never older than that."""
         for route in self.routes.values():
             route.judge()
+
+    def history(self, route: str) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
+        """What is remembered of the places of one route."""
+        return self.routes[route].history()
 
     def snapshot(self) -> dict[str, Any]:
         """What /status shows."""
