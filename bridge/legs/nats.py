@@ -64,6 +64,12 @@ class NatsOptions:
         return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self.servers)
 
 
+def _cancels() -> int:
+    """How often the task that runs was cancelled so far."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
 class NatsConnection:
     """`live()` gives a connected client or raises. `generation` changes when subscriptions must be made anew."""
 
@@ -171,8 +177,13 @@ class NatsConnection:
         domain = self.options.domain
         subject = f"$JS.{domain}.API.{call}" if domain else f"$JS.API.{call}"
         client = await self.live()
+        cancels = _cancels()
         try:
             reply = await client.request(subject, json.dumps(request).encode() if request else b"", timeout=API_SECONDS)
+            if _cancels() > cancels:
+                # nats-py waits with wait_for, which up to Python 3.11 forgets a cancel that comes with the answer:
+                # whoever cancelled a loop around this would wait for ever.
+                raise asyncio.CancelledError
             answer: dict[str, Any] = json.loads(reply.data)
         except errors.NoRespondersError:
             hint = (
