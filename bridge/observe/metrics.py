@@ -1,17 +1,18 @@
-"""The metrics: names, labels and help texts, in a registry of their own. Only this module imports prometheus_client.
+"""The metrics: names, labels and help texts, in a registry of their own, of which docs/metrics.md is made.
 
-May not: decide what is counted. Label values come from closed sets: route names, outcomes, and
-the at most 22 places of a route.
+May not: decide what is counted, or render (exposition.py does). Label values come from closed sets: route names,
+outcomes, and the places of a route, at most 20 for each thing it watches.
 """
 
 from __future__ import annotations
 
 import platform
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import Info
 from prometheus_client.process_collector import ProcessCollector
 
 from bridge import __version__
+from bridge.observe.exposition import Counter, Gauge, Histogram, Registry
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
@@ -20,7 +21,7 @@ class Metrics:
     """Every metric of the process; each is an attribute."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         prefix = "nats_sqs_bridge_"
         self.messages = Counter(
             f"{prefix}messages", "Messages by what became of them.", ["route", "outcome"], registry=self.registry
@@ -115,6 +116,6 @@ class Metrics:
         )
         ProcessCollector(registry=self.registry)
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return generate_latest(self.registry)
+    def exposition(self, *, openmetrics: bool = False) -> bytes:
+        """The Prometheus text format, or OpenMetrics."""
+        return self.registry.exposition(openmetrics=openmetrics)

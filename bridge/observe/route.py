@@ -171,11 +171,9 @@ class RouteObservation:
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
-        duplicates = 0
-        for delivery, receipt in carried:
-            duplicates += receipt.duplicate
-            self._transit.observe(max(0.0, now - delivery.sent_at))
-            self._publish.observe(now_monotonic - delivery.received_at)
+        duplicates = sum([receipt.duplicate for _, receipt in carried])
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in carried])
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in carried])
         self._count("carried", len(carried) - duplicates)
         self._count("duplicate", duplicates)
         self.last_carried = now

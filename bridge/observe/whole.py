@@ -33,9 +33,9 @@ class Observation:
             self.routes[name] = RouteObservation(name, self.log, self.metrics)
         return self.routes[name]
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return self.metrics.exposition()
+    def exposition(self, *, openmetrics: bool = False) -> bytes:
+        """The Prometheus text format, or OpenMetrics."""
+        return self.metrics.exposition(openmetrics=openmetrics)
 
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""
