@@ -99,6 +99,7 @@ def demo(
 @app.command(epilog="Example: nats-sqs-bridge schema > bridge.schema.json")
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference as Markdown instead.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Print the metrics, as Markdown, instead.")] = False,
 ) -> None:
     """Print the JSON Schema of the configuration, for editors.
 
@@ -106,7 +107,7 @@ def schema(
     """
     from bridge.verbs.schema import schema as verb
 
-    raise typer.Exit(verb(markdown=markdown))
+    raise typer.Exit(verb(markdown=markdown, metrics=metrics))
 
 
 parked_app = typer.Typer(no_args_is_help=True, help="Look at, redrive or drop what the routes have parked.")

@@ -24,10 +24,16 @@ class Metrics:
         self.registry = Registry()
         prefix = "nats_sqs_bridge_"
         self.messages = Counter(
-            f"{prefix}messages", "Messages by what became of them.", ["route", "outcome"], registry=self.registry
+            f"{prefix}messages",
+            "Messages by what became of them; duplicate: the destination had it already.",
+            ["route", "outcome"],
+            registry=self.registry,
         )
         self.in_flight = Gauge(
-            f"{prefix}in_flight_messages", "Messages on loan from the source.", ["route"], registry=self.registry
+            f"{prefix}in_flight_messages",
+            "Messages on loan from the source: received, not settled yet.",
+            ["route"],
+            registry=self.registry,
         )
         self.transit = Histogram(
             f"{prefix}transit_seconds",
@@ -51,7 +57,7 @@ class Metrics:
         )
         self.up = Gauge(
             f"{prefix}route_up",
-            "1 while the route can carry: both sides open, no trouble.",
+            "1 while the route can carry: both sides are open and nothing is in the way.",
             ["route"],
             registry=self.registry,
         )
@@ -82,31 +88,37 @@ class Metrics:
         place = ["route", "side", "system", "name"]
         self.lag_messages = Gauge(
             f"{prefix}lag_messages",
-            "Waiting or in flight in one place. NaN while unknown.",
+            "Messages that wait or are in flight in one place. NaN while unknown.",
             place,
             registry=self.registry,
         )
         self.lag_seconds = Gauge(
-            f"{prefix}lag_seconds", "Age of the oldest of them. NaN while unknown.", place, registry=self.registry
+            f"{prefix}lag_seconds",
+            "Age of the oldest message not finished there. NaN while unknown.",
+            place,
+            registry=self.registry,
         )
         self.headroom = Gauge(
             f"{prefix}retention_headroom_seconds",
-            "Until the oldest message is lost to retention. +Inf where nothing is, NaN while unknown.",
+            "Seconds until the oldest message is lost to retention. +Inf where nothing ever is, NaN while unknown.",
             place,
             registry=self.registry,
         )
         self.drain = Gauge(
             f"{prefix}drain_seconds",
-            "Until nothing waits, at this pace. NaN while it does not shrink.",
+            "Seconds until nothing waits, at this pace. NaN while it does not shrink.",
             place,
             registry=self.registry,
         )
         self.verdict = Gauge(
-            f"{prefix}verdict", "0 OK, 1 SLOW, 2 STALLED, 3 STOPPED, 4 UNKNOWN.", place, registry=self.registry
+            f"{prefix}verdict",
+            "How one place does: 0 OK, 1 SLOW, 2 STALLED, 3 STOPPED, 4 UNKNOWN.",
+            place,
+            registry=self.registry,
         )
         self.backlog = Gauge(
             f"{prefix}backlog_messages",
-            "Messages in one place by state: pending, in_flight, delayed. NaN while unknown.",
+            "Messages in one place by state. NaN while unknown.",
             [*place, "state"],
             registry=self.registry,
         )
