@@ -1,8 +1,10 @@
 """A canned SQS for benchmarks: as fast as it can be made, so that it is never what is measured. It shares no code with
 the bridge.
 
-It lends `messages` messages and no more, accepts sends, and counts: every id lent has to be deleted, once. A latency
-is added to each call, a share of calls may fail with 500. `GET /report` tells the counts as JSON.
+It lends `messages` messages and no more, as fast as they are asked for or at a `rate`, in tens as producers send them.
+It accepts sends, and counts: every id lent has to be deleted, once. A latency is added to each call, a share of calls
+may fail with 500. `GET /report` tells the counts as JSON, and how long messages were out: from lent to deleted, both
+seen from here, so it holds two calls' latency besides the work.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import json
 import random
 import time
+from array import array
 from typing import Any
 
 import uvloop
@@ -35,15 +38,17 @@ FACTS = {
 class Queue:
     """What is lent, deleted and sent."""
 
-    def __init__(self, messages: int, size: int, latency: float, failing: float) -> None:
+    def __init__(self, messages: int, size: int, latency: float, failing: float, rate: float) -> None:
         self.messages = messages
         self.latency = latency
         self.failing = failing
+        self.rate = rate
+        self.began = 0.0
         self.chance = random.Random(1)
         self.lent = 0
-        self.out: set[str] = set()
+        self.out: dict[str, float] = {}
+        self.times = array("d")
         self.deleted = self.deleted_twice = self.sent = 0
-        self.distinct: set[int] = set()
         self.calls: dict[str, int] = {}
         self.body = "x" * size
         self.first = self.last = 0.0
@@ -56,13 +61,13 @@ class Queue:
                 return self.lend()
             case "DeleteMessageBatch":
                 entries = json.loads(request)["Entries"]
+                self.last = time.time()
                 for entry in entries:
-                    if entry["ReceiptHandle"] in self.out:
-                        self.out.remove(entry["ReceiptHandle"])
+                    if since := self.out.pop(entry["ReceiptHandle"], None):
+                        self.times.append(self.last - since)
                         self.deleted += 1
                     else:
                         self.deleted_twice += 1
-                self.last = time.time()
                 return json.dumps({"Successful": [{"Id": each["Id"]} for each in entries]}).encode()
             case "SendMessageBatch":
                 entries = json.loads(request)["Entries"]
@@ -83,15 +88,16 @@ class Queue:
                 return b"{}"
 
     def lend(self) -> bytes | None:
-        count = min(10, self.messages - self.lent)
+        at = time.time()
+        count = min(10, self.messages - self.lent, self.due(at) - self.lent)
         if count <= 0:
             return None
-        self.first = self.first or time.time()
-        now = int(time.time() * 1000)
+        self.first = self.first or at
+        now = int(at * 1000)
         parts = []
         for number in range(self.lent, self.lent + count):
             handle = f"AQEB{number:060d}"
-            self.out.add(handle)
+            self.out[handle] = at
             parts.append(
                 f'{{"MessageId":"{number:08d}-0000-4000-8000-000000000000","ReceiptHandle":"{handle}",'
                 f'"MD5OfBody":"","Body":"{self.body}","Attributes":{{{TIMES % (now, now)}}},{ATTRIBUTES}}}'
@@ -99,8 +105,23 @@ class Queue:
         self.lent += count
         return f'{{"Messages":[{",".join(parts)}]}}'.encode()
 
+    def due(self, at: float) -> int:
+        """How many have been produced by now."""
+        if not self.rate:
+            return self.messages
+        self.began = self.began or at
+        return 10 + int((at - self.began) * self.rate / 10) * 10
+
+    def patience(self) -> float:
+        """Seconds until something may be there to lend; infinite when all is lent."""
+        if self.lent >= self.messages:
+            return float("inf")
+        return max(0.0, self.began + self.lent / self.rate - time.time()) if self.rate else 0.0
+
     def report(self) -> dict[str, Any]:
+        times = sorted(self.times) if self.deleted >= self.messages else []
         return {
+            "out_ms": [1000 * times[int(share * (len(times) - 1))] for share in (0.5, 0.99, 0.999, 1)] if times else [],
             "lent": self.lent,
             "deleted": self.deleted,
             "deleted_twice": self.deleted_twice,
@@ -139,9 +160,20 @@ class Connection(asyncio.Protocol):
         if self.queue.failing and self.queue.chance.random() < self.queue.failing:
             return self.later(self.queue.latency, b'{"__type":"InternalError"}', 500)
         answer = self.queue.answer(operation, body)
-        if answer is None:  # a long poll that brings nothing
-            return self.later(min(20.0, float(json.loads(body).get("WaitTimeSeconds", 0))), b"{}")
+        if answer is None:
+            return self.polling(asyncio.get_running_loop().time() + float(json.loads(body).get("WaitTimeSeconds", 0)))
         return self.later(self.queue.latency, answer)
+
+    def polling(self, until: float) -> None:
+        """A long poll: waits for what will be there, or for its end."""
+        if self.transport.is_closing():
+            return
+        answer = self.queue.lend()
+        left = until - asyncio.get_running_loop().time()
+        if answer is not None or left <= 0:
+            self.later(self.queue.latency, answer or b"{}")
+        else:
+            asyncio.get_running_loop().call_later(min(left, self.queue.patience() + 0.0005), self.polling, until)
 
     def later(self, seconds: float, body: bytes, status: int = 200) -> None:
         if seconds:
@@ -179,10 +211,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--rate", type=float, default=0.0, help="messages produced a second; 0: all are there at once")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds added to each call")
     parser.add_argument("--failing", type=float, default=0.0, help="the share of calls that fail with 500")
     options = parser.parse_args()
-    what = Queue(options.messages, options.size, options.latency / 1000, options.failing)
+    what = Queue(options.messages, options.size, options.latency / 1000, options.failing, options.rate)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options.port, what))

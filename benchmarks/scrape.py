@@ -17,9 +17,11 @@ from statistics import median, quantiles
 import aiohttp
 from prometheus_client import generate_latest
 
+from bridge.core.control import Action, Answer
 from bridge.core.lag import Track
 from bridge.core.route import Backlog
 from bridge.observe import OUTCOMES, Observation, configure_logs
+from bridge.observe.metrics import OPENMETRICS
 from bridge.verbs import loop_factory
 from bridge.web import serve
 
@@ -33,8 +35,9 @@ def filled(routes: int) -> Observation:
         name = f"payments-{number}"
         route = observation.route(name)
         route.opened(f"sqs payments-{number}", f"jetstream payments.{number}.>", retention=345_600)
+        route.heartbeats.expected(30)
         for side in WATCHED:
-            route.watches(side, "jetstream", (), {f"PAYMENTS/consumer-{number}": Track(retention=86_400)})
+            route.waiting.watches(side, "jetstream", (), {f"PAYMENTS/consumer-{number}": Track(retention=86_400)})
     return observation
 
 
@@ -48,7 +51,7 @@ def busy(observation: Observation) -> None:
         metrics.publish.labels(name).observe(amounts)
         for outcome in OUTCOMES[:3]:
             metrics.messages.labels(name, outcome).inc(20)
-        for place in route.places():
+        for place in route.waiting.places():
             place.looked(Backlog(random.randrange(10**6), 20, oldest=now - random.random() * 100))
     observation.judge()
 
@@ -67,12 +70,25 @@ def cpu(work: Callable[[], object], observation: Observation, scrapes: int) -> l
     return costs
 
 
+class Closed:
+    """No actions here."""
+
+    def admits(self, authorization: str, by: str) -> Answer | None:
+        raise AssertionError(authorization, by)
+
+    def act(self, route: str, action: Action, by: str) -> Answer:
+        raise AssertionError(route, action, by)
+
+    async def reload(self, by: str) -> Answer:
+        raise AssertionError(by)
+
+
 async def over_loopback(observation: Observation, scrapes: int) -> None:
     """CPU of this process, which is client and server at once, and the time until the answer is there."""
     costs: list[float] = []
     took: list[float] = []
     fixed: list[float] = []
-    async with serve(observation, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
+    async with serve(observation, Closed(), "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
         for _ in range(scrapes):
             busy(observation)
             for path, cost in (("/healthz", fixed), ("/metrics", costs)):
@@ -96,11 +112,11 @@ def main() -> None:
     configure_logs("json", "critical")
     observation = filled(given.routes)
     busy(observation)
-    text = observation.exposition()
+    text, _ = observation.exposition()
     series = sum(not line.startswith(b"#") for line in text.splitlines())
     print(f"{given.routes} routes: {series:,} series, {len(text) / 1e3:,.0f} kB")
     print(f"rendered, CPU: {spread(cpu(observation.exposition, observation, given.scrapes))}")
-    openmetrics = cpu(lambda: observation.exposition(openmetrics=True), observation, given.scrapes)
+    openmetrics = cpu(lambda: observation.exposition(OPENMETRICS), observation, given.scrapes)
     print(f"rendered as OpenMetrics, CPU: {spread(openmetrics)}")
     library = cpu(lambda: generate_latest(observation.metrics.registry), observation, max(given.scrapes // 10, 10))
     print(f"rendered by the library, CPU: {spread(library)}")

@@ -19,6 +19,7 @@ from bridge.core.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
     from bridge.verbs import parked
+    from bridge.verbs.control import Running
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -108,6 +109,71 @@ def schema(
     from bridge.verbs.schema import schema as verb
 
     raise typer.Exit(verb(markdown=markdown, metrics=metrics))
+
+
+Route = Annotated[str, typer.Argument(help="The route's name.", show_default=False)]
+Url = Annotated[str, typer.Option("--url", help="Where the daemon listens, instead of http of the configuration.")]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="The token's file, instead of http.token_file.", show_default=False)
+]
+
+
+def _running(config: Path | None, url: str, token_file: Path | None) -> Running:
+    from bridge.verbs.control import find
+
+    return find(config, os.environ, url, token_file)
+
+
+@app.command(epilog="Example: nats-sqs-bridge pause payments-in")
+def pause(route: Route, config: ConfigPath = None, url: Url = "", token_file: TokenFile = None) -> None:
+    """Have a running daemon receive nothing more on a route, and finish or give back what it holds.
+
+    It stays paused through a reload, until `resume` or until the process starts again. Exits 1 if the daemon does not
+    answer or refuses, 2 for an unknown route or a wrong token.
+    """
+    from bridge.verbs.control import act
+
+    raise typer.Exit(act(_running(config, url, token_file), "pause", route))
+
+
+@app.command(epilog="Example: nats-sqs-bridge resume payments-in")
+def resume(route: Route, config: ConfigPath = None, url: Url = "", token_file: TokenFile = None) -> None:
+    """Have a paused, draining or drained route carry on.
+
+    Exits 1 if the daemon does not answer or refuses, 2 for an unknown route or a wrong token.
+    """
+    from bridge.verbs.control import act
+
+    raise typer.Exit(act(_running(config, url, token_file), "resume", route))
+
+
+@app.command(epilog="Example: nats-sqs-bridge drain payments-in --wait")
+def drain(
+    route: Route,
+    config: ConfigPath = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it until the route is drained.")] = False,
+    url: Url = "",
+    token_file: TokenFile = None,
+) -> None:
+    """Have a route carry on until its source is provably empty, and stop then: the last step of a migration.
+
+    Empty means zero waiting, in flight and delayed in every read for drain_seconds (75 for SQS, 10 for JetStream).
+    Ctrl-C while waiting leaves the drain going. Exits 1 if it ended another way, or the daemon does not answer.
+    """
+    from bridge.verbs.control import drain as verb
+
+    raise typer.Exit(verb(_running(config, url, token_file), route, wait=wait))
+
+
+@app.command(epilog="Example: nats-sqs-bridge check && nats-sqs-bridge reload")
+def reload(config: ConfigPath = None, url: Url = "", token_file: TokenFile = None) -> None:
+    """Have a running daemon read its configuration again; only the routes that changed start anew.
+
+    The daemon reads its own file, as for a SIGHUP. Exits 2 with every complaint, and nothing changed, if that is wrong.
+    """
+    from bridge.verbs.control import reload as verb
+
+    raise typer.Exit(verb(_running(config, url, token_file)))
 
 
 parked_app = typer.Typer(no_args_is_help=True, help="Look at, redrive or drop what the routes have parked.")

@@ -1,7 +1,7 @@
 """The daemon: supervises every route, the HTTP surface and the connections; drains on the first signal.
 
-    serve = open HTTP -> run every route until drained -> close connections
-    route = open (again and again until it opens) -> pump until drained
+    serve  = open HTTP -> run every route until it is told to stop -> close connections
+    reload = read the new file -> stop the routes that are gone or changed -> start the new and the changed ones
 
 May not: move a message itself, or create anything outside. A task that dies of an error nobody expected ends the
 daemon loudly; a missing queue or a broker that is down never does.
@@ -10,37 +10,45 @@ daemon loudly; a missing queue or a broker that is down never does.
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
-from contextlib import AsyncExitStack, suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-from bridge.config import Config, RouteConfig, SqsSourceConfig
-from bridge.core.errors import BridgeError
-from bridge.core.settle import Policy, backoff
-from bridge.legs.aws import AwsConnection
-from bridge.legs.aws_batch import AT_ONCE
-from bridge.legs.nats import NatsConnection
-from bridge.observe import Observation, RouteObservation
-from bridge.pump import Pump
-from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route, watched
-from bridge.sampling import judge, pause_between, sample
+from bridge.config import Changes, Config, RouteConfig, changes, longest_poll, read_token
+from bridge.connections import Connections
+from bridge.core.control import Action, Aim, Answer, unknown_route
+from bridge.core.door import Door
+from bridge.core.errors import ConfigError
+from bridge.observe import Observation, configure_logs
+from bridge.running import RunningRoute
+from bridge.sampling import judge
 from bridge.web import serve
 
-OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing
+
+PATIENCE = 0.75  # of shutdown_timeout: after that, what is not being published is given back
+STOPPING = "the daemon is stopping"
 
 
 class Daemon:
-    """`run()` once. `signalled()` is what a SIGTERM does: the first call drains, the second abandons."""
+    """`run()` once. `signalled()` is what a SIGTERM does: the first call drains, the second abandons. `load` reads the
+    configuration again; what it raises is why nothing changes."""
 
-    def __init__(self, config: Config, observation: Observation) -> None:
-        self._config = config
+    def __init__(self, config: Config, observation: Observation, load: Callable[[], Config]) -> None:
+        self._config = self._started = config
+        self._load = load
+        self._door = Door(_token(config))
+        self._reloading = asyncio.Lock()
         self._observation = observation
         self._draining = asyncio.Event()
         self._abandoned = False
-        self._pumps: dict[str, Pump] = {}
-        self._nats: dict[str | None, NatsConnection] = {}
-        self._aws: dict[str | None, AwsConnection] = {}
+        self._tracing: Tracing | None = None
+        self._routes: dict[str, RunningRoute] = {}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._connections = Connections(observation.connection)
+        self._group = asyncio.TaskGroup()
         self._main: asyncio.Task[None] | None = None
         self._deadline: asyncio.Timeout | None = None
 
@@ -52,12 +60,14 @@ class Daemon:
             loop.add_signal_handler(number, self.signalled)
         http = self._config.http
         async with AsyncExitStack() as stack:
-            url = await stack.enter_async_context(serve(self._observation, http.host, http.port))
+            url = await stack.enter_async_context(serve(self._observation, self, http.host, http.port))
             self._observation.starting(len(self._config.routes), url)
-            await self._connections(stack)
-            judging = asyncio.create_task(judge(self._observation), name="judge")
-            stack.callback(judging.cancel)
-            self._main = asyncio.create_task(self._routes(), name="routes")
+            if (to := self._config.tracing) is not None:
+                from bridge.tracing import tracing  # an extra
+
+                self._tracing = await stack.enter_async_context(tracing(to.endpoint, to.sample_ratio, self._left))
+            await stack.enter_async_context(self._connections)
+            self._main = asyncio.create_task(self._supervise(), name="routes")
             try:
                 async with self._deadline:
                     await self._main
@@ -68,6 +78,13 @@ class Daemon:
         self._observation.stopped(abandoned=self._abandoned)
         return 1 if self._abandoned else 0
 
+    def _left(self) -> float:
+        """Seconds left to flush spans: what the drain did not need, and none once abandoned."""
+        when = self._deadline.when() if self._deadline is not None else None
+        if self._abandoned or when is None:
+            return 0.0
+        return when - asyncio.get_running_loop().time()
+
     def signalled(self) -> None:
         if self._draining.is_set():
             if self._main is not None:
@@ -77,93 +94,166 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._draining.set()
         self._observation.drain_began(seconds)
-        for pump in self._pumps.values():
-            pump.drain()
-        loop.call_later(seconds * 0.75, self._release)
+        for route in self._routes.values():
+            route.stop()
+        loop.call_later(seconds * PATIENCE, self._release)
         if self._deadline is not None:
             self._deadline.reschedule(loop.time() + seconds)
 
     def _release(self) -> None:
         self._observation.release_began()
-        for pump in self._pumps.values():
-            pump.release()
+        for route in self._routes.values():
+            route.release()
 
-    async def _connections(self, stack: AsyncExitStack) -> None:
-        """One connection for each name the routes use. Opening them is left to the first that needs one."""
-        for route in self._config.routes:
-            if route.nats not in self._nats:
-                name = route.nats or "default"
-                notice = partial(self._observation.connection, name)
-                connection = NatsConnection(nats_options(nats_config(self._config, route)), name=name, notice=notice)
-                self._nats[route.nats] = await stack.enter_async_context(connection)
-            if route.aws not in self._aws:
-                # Every receiver holds one connection while it polls; sending and settling need as many besides.
-                pool = 20 + sum(_connections(other) for other in self._config.routes if other.aws == route.aws)
-                options = aws_options(aws_config(self._config, route), pool=pool)
-                self._aws[route.aws] = await stack.enter_async_context(AwsConnection(options))
+    # -- what an operator asks
 
-    async def _routes(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for route in self._config.routes:
-                group.create_task(self._route(route), name=f"route {route.name}")
+    def admits(self, authorization: str, by: str) -> Answer | None:
+        """None when whoever sent this header may act; else the answer they get."""
+        answer = self._door.admits(authorization)
+        if answer is not None:
+            self._observation.control_denied(by, answer.message)
+        return answer
 
-    async def _route(self, route: RouteConfig) -> None:
-        observation = self._observation.route(route.name)
-        observation.connection = route.nats or "default"
-        opened = await self._open(route, observation)
-        if opened is not None:
-            pump = self._pumps[route.name] = Pump(
-                opened.source,
-                opened.destination,
-                opened.mapping,
-                observation,
-                parking=opened.parking,
-                block=route.cannot_carry == "block",
-                credits=route.max_in_flight,
-                receivers=opened.receivers,
-            )
-            if self._draining.is_set():
-                pump.drain()
-            async with opened.closing, asyncio.TaskGroup() as group:
-                every = self._config.sampling.every
-                places = watched(self._config, route, opened, self._nats[route.nats], self._aws[route.aws])
-                sampling = group.create_task(
-                    sample(opened.source, places, observation, system=route.source.kind, every=every),
-                    name=f"sample {route.name}",
-                )
-                await pump.run()
-                sampling.cancel()
-        observation.stopped()
+    def act(self, route: str, action: Action, by: str) -> Answer:
+        running = self._routes.get(route)
+        return unknown_route(route, self._routes) if running is None else running.act(action, by)
 
-    async def _open(self, route: RouteConfig, observation: RouteObservation) -> OpenRoute | None:
-        """Tries until the route opens; None when the daemon drains first."""
-        # A poll in flight is let return, so it must return well before the deadline.
-        longest_poll = max(1.0, self._config.shutdown_timeout * 0.6)
-        failures = 0
-        while not self._draining.is_set():
+    async def reload(self, by: str) -> Answer:
+        """Answers when the routes that changed have stopped and start anew. A second one waits for the first."""
+        if self._draining.is_set():
+            self._observation.reload_refused(by, STOPPING)
+            return Answer("refused", f"{STOPPING}; nothing is reloaded")
+        # A task of ours: who asked may hang up, and what goes wrong ends the daemon as it does everywhere.
+        return await asyncio.shield(self._group.create_task(self._reload(by), name="reload"))
+
+    def hung_up(self) -> None:
+        """What a SIGHUP does."""
+        if self._draining.is_set():
+            self._observation.reload_refused("SIGHUP", STOPPING)
+        else:
+            self._group.create_task(self._reload("SIGHUP"), name="reload")
+
+    async def _reload(self, by: str) -> Answer:
+        async with self._reloading:
+            self._observation.reload_began(by)
             try:
-                opened = await open_route(
-                    route, self._nats[route.nats], self._aws[route.aws], longest_poll=longest_poll
-                )
-            except BridgeError as error:
-                failures += 1
-                after = backoff(failures, random.random(), OPENING)  # noqa: S311 - jitter, not a secret
-                observation.not_open(error, after)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(after):
-                        await self._draining.wait()
-            else:
-                observation.opened(
-                    opened.source_name,
-                    opened.destination_name,
-                    every=pause_between(route.source.kind, self._config.sampling.every),
-                    exact=opened.exact,
-                    retention=opened.retention,
-                )
-                return opened
-        return None
+                new = await asyncio.to_thread(self._load)
+                door = Door(_token(new))
+            except ConfigError as error:
+                return self._not_reloaded(by, str(error).splitlines())
+            except Exception as error:  # noqa: BLE001 - whatever is in the file, what runs goes on
+                return self._not_reloaded(by, [f"the file cannot be read: {type(error).__name__}"])
+            found = changes(self._config, new, self._started)
+            self._door = door
+            await self._apply(new, found)
+            if self._draining.is_set():
+                self._observation.reload_refused(by, STOPPING)
+                return Answer("refused", STOPPING)
+            self._observation.reloaded(by, **_facts(found))
+            self._warn()
+            return Answer("done", _told(found), facts=_facts(found))
+
+    def _not_reloaded(self, by: str, complaints: Sequence[str]) -> Answer:
+        self._observation.reload_failed(by, complaints)
+        return Answer(
+            "invalid", "nothing has changed: the new configuration is wrong", facts={"complaints": complaints}
+        )
+
+    async def _apply(self, new: Config, found: Changes) -> None:
+        old, self._config = self._config, new
+        if new.log != old.log:
+            configure_logs(new.log.format, new.log.level)
+            self._observation.relog()
+        # What somebody stopped on purpose does not start because a file changed.
+        resting: dict[Aim, Aim] = {"drained": "pause"}
+        ending = (*found.removed, *found.changed)
+        aims = {name: resting.get(aim := self._routes[name].aim, aim) for name in found.changed}
+        for name in ending:
+            self._routes[name].stop()
+        if ending:
+            # All of them first: a queue that moves from one route to another is never read by both.
+            await self._ended({self._lives[name]: name for name in ending}, old.shutdown_timeout)
+        if self._draining.is_set():
+            return
+        for name in ending:
+            del self._routes[name], self._lives[name]
+            self._connections.give_back(name)
+        for name in found.removed:
+            self._observation.forget(name)
+        for name in found.changed:
+            self._observation.route(name).restarting()
+        for route in self._routes.values():
+            route.reconfigured(new, patience=new.shutdown_timeout * PATIENCE)
+        await self._start([route for route in new.routes if route.name not in found.kept], aims)
+        for name in await self._connections.prune():
+            self._observation.forget_connection(name)
+
+    async def _ended(self, lives: Mapping[asyncio.Task[None], str], seconds: float) -> None:
+        """Waits for routes that were told to stop; what is not done by then is abandoned, as at a shutdown."""
+        _, late = await asyncio.wait(lives, timeout=seconds)
+        for life in late:
+            self._observation.route(lives[life]).abandoned(seconds)
+            life.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    # -- the routes
+
+    async def _supervise(self) -> None:
+        async with self._group:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hung_up)
+            self._warn()
+            judging = self._group.create_task(judge(self._observation), name="judge")
+            await self._start(self._config.routes, {})
+            await self._draining.wait()
+            judging.cancel()
+
+    def _warn(self) -> None:
+        http = self._started.http
+        if self._config.http.token_file is not None and not http.is_loopback:
+            self._observation.control_open(http.host)
+
+    async def _start(self, routes: Iterable[RouteConfig], aims: Mapping[str, Aim]) -> None:
+        """Starts routes under the configuration that is in force."""
+        routes = tuple(routes)
+        for config in routes:
+            nats, aws = await self._connections.take(self._config, config, routes)
+            if self._draining.is_set():
+                return
+            observation = self._observation.route(config.name)
+            observation.connection = config.nats or "default"
+            route = self._routes[config.name] = RunningRoute(
+                config,
+                nats,
+                aws,
+                observation,
+                whole=self._config,
+                longest_poll=longest_poll(self._config),
+                patience=self._config.shutdown_timeout * PATIENCE,
+                aim=aims.get(config.name, "carry"),
+                tracing=self._tracing,
+            )
+            self._lives[config.name] = self._group.create_task(route.run(), name=f"route {config.name}")
 
 
-def _connections(route: RouteConfig) -> int:
-    """How many HTTP connections a busy route uses."""
-    return 2 * route.source.receivers if isinstance(route.source, SqsSourceConfig) else 2 * AT_ONCE
+def _token(config: Config) -> str | None:
+    file = config.http.token_file
+    return None if file is None else read_token(file)
+
+
+def _facts(found: Changes) -> dict[str, Sequence[str]]:
+    return {
+        "added": found.added,
+        "removed": found.removed,
+        "restarted": found.changed,
+        "untouched": found.kept,
+        "after_restart": found.after_restart,
+    }
+
+
+def _told(found: Changes) -> str:
+    names = {name: kept for name, kept in _facts(found).items() if kept and name not in ("untouched", "after_restart")}
+    parts = [f"{name} {', '.join(routes)}" for name, routes in names.items()] or ["no route has changed"]
+    if found.after_restart:
+        parts.append(f"a restart of the process is needed for {', '.join(found.after_restart)}")
+    return "; ".join(parts)

@@ -37,9 +37,13 @@ class Observer(Protocol):
     def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None: ...
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None: ...
     def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None: ...
+    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None: ...
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None: ...
     def released(self, deliveries: Sequence[Delivery]) -> None: ...
     def in_flight(self, count: int) -> None: ...
+
+
+ACK = Ack()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class _Round:
 
 class Pump:
     """Carries one route. `credits` bounds deliveries on loan, `receivers` the receives that run side by side. `block`:
-    a message of a lane that cannot be carried is not parked; its lane waits."""
+    a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was received."""
 
     def __init__(
         self,
@@ -111,6 +115,7 @@ class Pump:
         self._limit = min(source.batch, credits)
         self._credits = credits
         self._on_loan = 0
+        self.received = 0
         self._most_receivers = receivers
         self._receivers = 0
         self._lanes: Lanes[_Item] = Lanes(lambda item: item.lane)
@@ -118,6 +123,11 @@ class Pump:
         self._draining = asyncio.Event()
         self._releasing = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
+
+    @property
+    def on_loan(self) -> int:
+        """Deliveries lent to this route and not settled yet."""
+        return self._on_loan
 
     async def run(self) -> None:
         """Returns when drained: nothing is on loan any more. Ends with whatever error nobody expected."""
@@ -189,12 +199,17 @@ class Pump:
         self._observer.in_flight(self._on_loan)
 
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        self.received += len(deliveries)
         self._observer.received(deliveries)
         self._start(self._lanes.admit([self._map(delivery) for delivery in deliveries]))
 
     def _map(self, delivery: Delivery) -> _Item:
-        if delivery.hopeless is not None:
-            return _Item(delivery, reason=delivery.hopeless)
+        item = self._mapped(delivery)
+        if delivery.hopeless is None or (item.skip is not None and item.skip.why == "heartbeat"):
+            return item
+        return _Item(delivery, reason=delivery.hopeless)
+
+    def _mapped(self, delivery: Delivery) -> _Item:
         try:
             mapped = self._mapping(delivery.message)
         except Unmappable as error:
@@ -204,6 +219,7 @@ class Pump:
             return _Item(delivery, reason=Unmappable("message", f"the mapping failed: {type(error).__name__}"))
         if isinstance(mapped, Skip):
             return _Item(delivery, skip=mapped)
+        delivery.canary = mapped.canary
         return _Item(delivery, mapped.out, mapped.lane)
 
     # -- carrying
@@ -231,21 +247,25 @@ class Pump:
         for item in items:
             if item.skip is not None:
                 self._observer.skipped(item.delivery, item.skip)
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+                outcome.settled.append((item, Settlement(item.delivery, ACK)))
             elif self._blocks(item):
                 item.reason = None if item.out is not None else item.reason  # it may be taken by now
         await self._publish([item for item in items if item.out is not None and item.reason is None], outcome)
         hopeless = [item for item in items if item.reason is not None]
         for item in hopeless:
+            if item.reason is not None and item.delivery.canary is not None:
+                # It is ours and nobody else's: that it failed is all it had to tell.
+                self._observer.heartbeat_failed(item.delivery, item.reason)
+                outcome.settled.append((item, Settlement(item.delivery, Ack())))
             if item.reason is not None and self._blocks(item):
                 outcome.hold(item, self._policy.longest)
                 self._observer.blocked(item.delivery, item.reason, self._policy.longest)
-        if parkable := [item for item in hopeless if not self._blocks(item)]:
+        if parkable := [item for item in hopeless if not self._blocks(item) and item.delivery.canary is None]:
             await self._park(parkable, outcome)
         return outcome
 
     def _blocks(self, item: _Item) -> bool:
-        return self._block and item.lane is not None
+        return self._block and item.lane is not None and item.delivery.canary is None
 
     def _blocked(self, item: _Item) -> bool:
         return item.reason is not None and self._blocks(item)
@@ -260,10 +280,12 @@ class Pump:
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, Receipt):
                 carried.append((item.delivery, answer))
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+                outcome.settled.append((item, Settlement(item.delivery, ACK)))
                 continue
             decision = decide(answer, item.failed(answer), jitter, self._policy)
-            if isinstance(decision, HandBack) and item.lane is not None:
+            if isinstance(decision, HandBack) and item.delivery.canary is not None:
+                decision = Reject()
+            elif isinstance(decision, HandBack) and item.lane is not None:
                 # Handed back, it would let those behind it overtake. A lane waits for its head instead.
                 decision = Hold(decision.after)
             match decision:
@@ -293,7 +315,7 @@ class Pump:
         for (item, reason), answer in zip(reasons, answers, strict=True):
             if isinstance(answer, Receipt):
                 self._observer.parked(item.delivery, reason, answer)
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
+                outcome.settled.append((item, Settlement(item.delivery, ACK)))
                 continue
             match decide(answer, item.failed(answer), self._jitter(), self._policy):
                 case Hold(after):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from bridge.config import (
     AwsConfig,
@@ -26,25 +26,31 @@ from bridge.config import (
     WatchedConsumersConfig,
     WatchedQueueConfig,
 )
-from bridge.core.errors import ConfigError
+from bridge.core.errors import ConfigError, NotUsable
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.heartbeat import NO_SUBJECT, into_queue, into_stream, subject_into
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
+from bridge.core.models import Canary, Out
 from bridge.core.route import Destination, Mapping, Source
+from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
 from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
-from bridge.legs.consumer import open_consumer
+from bridge.legs.consumer import Consumer, open_consumer
 from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
-from bridge.legs.stream import open_destination
+from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
 from bridge.pump import Parking
+
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing  # an extra
 
 MOST_WATCHED = 20  # places of one route: each is a handful of time series
 
@@ -52,8 +58,9 @@ MOST_WATCHED = 20  # places of one route: each is a handful of time series
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
-    holds open. `retention` is how long its source keeps a message, in seconds, and `exact` whether the source's counts
-    are true at once; `readers` are those of its destination, `dead_letter` the ARN of a queue beside it, if any."""
+    holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
+    of its destination, `dead_letter` the ARN of a queue beside it, if any; `heart` sends its heartbeats, where it has
+    any."""
 
     source: Source
     destination: Destination
@@ -64,18 +71,25 @@ class OpenRoute:
     destination_name: str
     closing: AsyncExitStack
     retention: float
-    exact: bool
+    system: Literal["sqs", "jetstream"]
     readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
     dead_letter: str
+    heart: Heart | None = None
 
 
 async def open_route(
-    route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, longest_poll: float = 20.0, reading: bool = True
+    route: RouteConfig,
+    nats: NatsConnection,
+    aws: AwsConnection,
+    *,
+    longest_poll: float = 20.0,
+    reading: bool = True,
+    tracing: Tracing | None = None,
 ) -> OpenRoute:
     """Destination first: nothing is taken from a source before there is a place for it.
 
     `longest_poll` bounds one receive, in seconds; not `reading`: the source is only looked at, beside a bridge that
-    reads it. Raises NotUsable or Unavailable.
+    reads it; `tracing` puts spans around what is published. Raises NotUsable or Unavailable.
     """
     destination: Destination
     closing = AsyncExitStack()
@@ -91,7 +105,8 @@ async def open_route(
             assert isinstance(route.source, SqsSourceConfig)
             queue = await open_queue(aws, route.source.queue)
             fetches = route.source.pointers == "fetch"
-            destination = _claim_checked(stream, route, nats, aws, fetches=fetches)
+            traced = _traced(stream, route, tracing, "nats", template.pattern)
+            destination = _claim_checked(traced, route, nats, aws, fetches=fetches)
             destination = await _ledgered(destination, route, nats, queue.arn, sorted(stream.places))
             if route.source.verify is not None:
                 from bridge.legs.signatures import Signatures, Verified  # an extra
@@ -118,15 +133,18 @@ async def open_route(
                 destination_name=f"jetstream {to.subject}",
                 closing=closing,
                 retention=queue.retention,
-                exact=False,
+                system="sqs",
                 readers=[WatchedConsumersConfig(kind="jetstream", stream=each) for each in stream.streams],
                 dead_letter=queue.dead_letter,
+                heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
             fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
             queues, dead_letter = [to.queue], target.dead_letter
-            destination = _claim_checked(SqsDestination(aws, target), route, nats, aws, fetches=True)
+            enveloped = to.envelope is not None
+            traced = _traced(SqsDestination(aws, target), route, tracing, "aws_sqs", target.name, enveloped=enveloped)
+            destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
@@ -134,7 +152,8 @@ async def open_route(
             # What came from a queue would come back to it through its topic.
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
-            destination = _claim_checked(SnsDestination(aws, topic), route, nats, aws, fetches=True)
+            traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
+            destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
             assert_never(route.destination)
@@ -156,9 +175,10 @@ async def open_route(
         destination_name=name,
         closing=closing,
         retention=consumer.retention,
-        exact=True,
+        system="jetstream",
         readers=[WatchedQueueConfig(kind="sqs", queue=each) for each in queues[:MOST_WATCHED]],
         dead_letter=dead_letter,
+        heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
     )
 
 
@@ -185,6 +205,34 @@ def watched(
     if route.watch is None and opened.dead_letter:
         places.append(WatchedQueue(aws, opened.dead_letter, side="dead_letter", cloudwatch=cloudwatch))
     return places
+
+
+def _queue_heart(route: RouteConfig, source: Destination, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, into_queue)
+
+
+async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Consumer, passage: Passage) -> Heart | None:
+    if route.heartbeat is None:
+        return None
+    subject = subject_into(consumer.filters, await subjects_of(nats, consumer.stream))
+
+    def out(canary: Canary) -> Out:
+        if subject is None:
+            raise NotUsable(NO_SUBJECT.format(consumer=consumer.name, stream=consumer.stream))
+        return into_stream(canary, subject)
+
+    source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
+    return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
+
+
+def _traced(
+    inner: Sized, route: RouteConfig, tracing: Tracing | None, system: str, to: str, *, enveloped: bool = False
+) -> Sized:
+    if tracing is None:
+        return inner
+    return tracing.around(inner, route=route.name, system=system, to=to, enveloped=enveloped)
 
 
 def _claim_checked(

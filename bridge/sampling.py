@@ -8,7 +8,7 @@ May not: judge, or carry a message.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bridge.core.errors import BridgeError
 from bridge.core.lag import Track
@@ -29,9 +29,9 @@ def pause_between(system: str, every: float) -> float:
 
 
 async def sample(
-    source: Source, watched: Sequence[Watched], observation: RouteObservation, *, system: str, every: float
+    source: Source, watched: Sequence[Watched], observation: RouteObservation, system: str, every: Callable[[], float]
 ) -> None:
-    """Until cancelled. `system` is the source's."""
+    """Until cancelled. `system` is the source's; `every` tells `sampling.every`, which a reload may change."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_own(source, observation, system, every), name=f"look {observation.name}")
         for each in watched:
@@ -45,7 +45,7 @@ async def judge(observation: Observation) -> None:
         await asyncio.sleep(JUDGE_SECONDS)
 
 
-async def _own(source: Source, observation: RouteObservation, system: str, every: float) -> None:
+async def _own(source: Source, observation: RouteObservation, system: str, every: Callable[[], float]) -> None:
     patience = DEAF_SQS_SECONDS if system == "sqs" else DEAF_SECONDS
     while True:
         try:
@@ -58,26 +58,26 @@ async def _own(source: Source, observation: RouteObservation, system: str, every
         if observation.deaf(patience):
             observation.healed()
             await source.hear_again()
-        await asyncio.sleep(pause_between(system, every))
+        await asyncio.sleep(pause_between(system, every()))
 
 
-async def _others(watched: Watched, observation: RouteObservation, every: float) -> None:
-    pause = pause_between(watched.system, every)
+async def _others(watched: Watched, observation: RouteObservation, every: Callable[[], float]) -> None:
     names: list[str] = []
     while True:
+        pause = pause_between(watched.system, every())
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 seen = await watched.look()
         except TimeoutError:
             for name in names:
-                if place := observation.watched.get((watched.side, watched.system, name)):
+                if place := observation.waiting.watched.get((watched.side, watched.system, name)):
                     place.not_looked(str(_late()))
         else:
             fresh = {each.name: Track(every=pause, exact=each.exact, retention=each.retention) for each in seen}
-            observation.watches(watched.side, watched.system, names, fresh)
+            observation.waiting.watches(watched.side, watched.system, names, fresh)
             names = list(fresh)
             for each in seen:
-                place = observation.watched[watched.side, watched.system, each.name]
+                place = observation.waiting.watched[watched.side, watched.system, each.name]
                 place.track.retention = each.retention
                 if isinstance(each.backlog, BridgeError):
                     place.not_looked(str(each.backlog))

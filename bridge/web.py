@@ -1,7 +1,7 @@
-"""What the daemon shows over HTTP: /metrics /healthz /readyz /status.
+"""What the daemon shows over HTTP (/metrics /healthz /readyz /status), and the actions it is asked for by POST.
 
-May not: decide anything, or ask a broker while answering; it reads what bridge.observe holds. Loopback unless the
-configuration says otherwise. Nothing here changes anything, so there is nothing to protect but the numbers.
+May not: decide anything, or ask a broker while answering; it reads what bridge.observe holds and passes actions on.
+Loopback unless the configuration says otherwise; actions need a token, in a header only.
 """
 
 from __future__ import annotations
@@ -9,17 +9,30 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 
+from bridge.core.control import ACTIONS, Action, Answer, Kind
 from bridge.core.errors import ConfigError
 from bridge.observe import Observation
 
+STATUS: dict[Kind, int] = {"done": 200, "denied": 401, "closed": 403, "unknown": 404, "refused": 409, "invalid": 422}
+LONGEST_BODY = 4096
 
-def application(observation: Observation) -> web.Application:
+
+class Control(Protocol):
+    """What decides about actions. `by` says who asks, for the log."""
+
+    def admits(self, authorization: str, by: str) -> Answer | None: ...
+    def act(self, route: str, action: Action, by: str) -> Answer: ...
+    async def reload(self, by: str) -> Answer: ...
+
+
+def application(observation: Observation, control: Control) -> web.Application:
     async def metrics(request: web.Request) -> web.Response:
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=observation.exposition(), headers=headers)
+        body, content_type = observation.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(request: web.Request) -> web.Response:
         """Answering at all is the proof: the loop is alive."""
@@ -33,18 +46,55 @@ def application(observation: Observation) -> web.Application:
     async def status(request: web.Request) -> web.Response:
         return web.json_response(observation.snapshot(), dumps=lambda value: json.dumps(value, indent=2))
 
-    app = web.Application()
+    async def act(request: web.Request) -> web.Response:
+        if refused := control.admits(request.headers.get("Authorization", ""), _remote(request)):
+            return _answer(refused)
+        action: Action = next(each for each in ACTIONS if request.path.endswith(f"/{each}"))
+        return _answer(control.act(request.match_info["route"], action, await _by(request)))
+
+    async def reload(request: web.Request) -> web.Response:
+        if refused := control.admits(request.headers.get("Authorization", ""), _remote(request)):
+            return _answer(refused)
+        return _answer(await control.reload(await _by(request)))
+
+    app = web.Application(client_max_size=LONGEST_BODY)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/status", status)
+    for action in ACTIONS:
+        app.router.add_post(f"/routes/{{route}}/{action}", act)
+    app.router.add_post("/reload", reload)
     return app
 
 
+def _answer(answer: Answer) -> web.Response:
+    headers = {"WWW-Authenticate": "Bearer"} if answer.kind == "denied" else None
+    return web.json_response(answer.document(), status=STATUS[answer.kind], headers=headers)
+
+
+def _remote(request: web.Request) -> str:
+    return request.remote or "unknown"
+
+
+async def _by(request: web.Request) -> str:
+    """Who asks, as far as one can tell: the address, and the name they give themselves in {"by": NAME}."""
+    text = await request.text()
+    try:
+        document = json.loads(text) if text.strip() else {}
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        message = json.dumps({"message": 'the body must be empty or a JSON object, like {"by": "alice"}'})
+        raise web.HTTPBadRequest(text=message, content_type="application/json")
+    name = "".join(character for character in str(document.get("by", "")) if character.isprintable())[:100]
+    return f"{name} ({_remote(request)})" if name else _remote(request)
+
+
 @asynccontextmanager
-async def serve(observation: Observation, host: str, port: int) -> AsyncIterator[str]:
+async def serve(observation: Observation, control: Control, host: str, port: int) -> AsyncIterator[str]:
     """Listens on `host` and `port` (0: any free one); yields the URL. Raises ConfigError when it cannot."""
-    runner = web.AppRunner(application(observation), access_log=None)
+    runner = web.AppRunner(application(observation, control), access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

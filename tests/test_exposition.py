@@ -70,8 +70,7 @@ class Both:
                 self.histograms[0].labels(*where).observe([value])
                 self.histograms[1].labels(*where).observe(value)
             case "exemplify":
-                self.histograms[0].labels(*where).observe([value])
-                self.histograms[0].labels(*where).exemplify(value, {"trace_id": "ab12"})
+                self.histograms[0].labels(*where).observe([value], "ab12")
                 self.histograms[1].labels(*where).observe(value, {"trace_id": "ab12"})
             case "remove":
                 for families in (self.gauges, self.counters, self.histograms):
@@ -118,8 +117,8 @@ def test_everything_the_daemon_exposes_is_what_the_library_would_say() -> None:
     for openmetrics, library in ((False, generate_latest), (True, generate_openmetrics)):
         ours = [line for line in lines(registry.exposition(openmetrics=openmetrics)) if "process_" not in line]
         assert ours == [line for line in lines(library(registry)) if "process_" not in line]
-    assert b"process_cpu_seconds_total" in observation.exposition()
-    assert b"NaN" in observation.exposition()
+    assert b"process_cpu_seconds_total" in observation.exposition()[0]
+    assert b"NaN" in observation.exposition()[0]
 
 
 def test_series_go_by_one_label() -> None:

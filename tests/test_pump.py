@@ -56,6 +56,9 @@ class Journal:
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         self._note("rejected", delivery.id)
 
+    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None:
+        self._note("heartbeat_failed", delivery.id)
+
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._note("unsettled", delivery.id)
 
@@ -117,8 +120,8 @@ class Running:
 
     def __init__(self, source: MemorySource, destination: MemoryDestination, **options: object) -> None:
         self.journal = Journal()
-        options = {"policy": QUICK, "jitter": lambda: 0.5, **options}
-        self.pump = Pump(source, destination, mapping, self.journal, **options)  # type: ignore[arg-type]
+        options = {"policy": QUICK, "jitter": lambda: 0.5, "mapping": mapping, **options}
+        self.pump = Pump(source, destination, observer=self.journal, **options)  # type: ignore[arg-type]
 
     async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.pump.run())

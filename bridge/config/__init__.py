@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.config.changes import Changes, changes, longest_poll
 from bridge.config.load import load
 from bridge.config.models import (
     AwsConfig,
@@ -22,9 +23,11 @@ from bridge.config.models import (
     WatchedQueueConfig,
 )
 from bridge.config.reference import json_schema, reference
+from bridge.config.tokens import read_token
 
 __all__ = [
     "AwsConfig",
+    "Changes",
     "Config",
     "JetStreamDestinationConfig",
     "JetStreamParkingConfig",
@@ -40,7 +43,10 @@ __all__ = [
     "SqsSourceConfig",
     "WatchedConsumersConfig",
     "WatchedQueueConfig",
+    "changes",
     "json_schema",
     "load",
+    "longest_poll",
+    "read_token",
     "reference",
 ]

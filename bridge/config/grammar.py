@@ -144,6 +144,8 @@ def http_url(value: str) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "it is no URL; write one like http://127.0.0.1:4566"
+    if "@" in parts.netloc:
+        return "it holds a user or password, which have no place in a URL; leave them out"
     return None
 
 
@@ -160,5 +162,5 @@ GroupText = Annotated[str, said(template(GroupTemplate.parse))]
 
 
 def masked(text: str) -> str:
-    """`text` without the password a URL may hold."""
-    return re.sub(r"//[^@/\s]*@", "//***@", text)
+    """`text` without the password a URL may hold: all up to the last @, as one may have @, / and blanks in it."""
+    return re.sub(r"//.*@", "//***@", text, flags=re.DOTALL)

@@ -8,6 +8,7 @@ May not: show the value of a secret, or stop at the first mistake.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -20,12 +21,16 @@ from pydantic import BaseModel, ValidationError
 
 from bridge.config.grammar import masked
 from bridge.config.models import Config
-from bridge.config.rules import Complaint, Place, complaints, external_ids
+from bridge.config.rules import Complaint, Place, complaints, external_ids, unreadable
 from bridge.core.errors import ConfigError
 
 DEFAULT = Path("bridge.yaml")
 PREFIX = "BRIDGE_"
 SECRETS = frozenset({"password", "token"})
+# Kubernetes sets such variables in every pod for each service; one called bridge must not keep us from starting.
+SERVICE_LINK = re.compile(
+    r"BRIDGE_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
+)
 
 
 @dataclass(slots=True)
@@ -104,21 +109,32 @@ def _read(file: Path, layers: _Layers) -> None:
             hint="write one (deploy/bridge.example.yaml shows every key), or name it with --config or BRIDGE_CONFIG",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
+        raise ConfigError(f"cannot read {file}: {unreadable(error)}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = _plain(node, (), layers) if node is not None else {}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
-        braces = 'a template needs quotes: subject: "orders.{attributes.NAME}"' if line.count("{") > 1 else ""
-        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}", hint=braces) from error
+        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}", hint=_yaml_hint(error, text)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: this is no YAML: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{file}:1: the file must hold keys and values", hint="see deploy/bridge.example.yaml")
     layers.raw = document
+
+
+def _yaml_hint(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What most often makes the parser say this."""
+    mark, began = error.problem_mark, error.context_mark
+    line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+    if line.count("{") > 1:
+        return 'a template needs quotes: subject: "orders.{attributes.NAME}"'
+    if "'\\t'" in str(error.problem):
+        return "YAML is indented with blanks, not tabs"
+    if mark and began and began.line < mark.line and "flow" in str(error.context):
+        return f"a bracket or brace opened in line {began.line + 1} is not closed"
+    return ""
 
 
 def _plain(node: yaml.Node, place: Place, layers: _Layers) -> Any:
@@ -146,7 +162,7 @@ def _plain(node: yaml.Node, place: Place, layers: _Layers) -> Any:
 
 def _overlay(environ: Mapping[str, str], layers: _Layers) -> None:
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == "BRIDGE_CONFIG":
+        if not variable.startswith(PREFIX) or variable == "BRIDGE_CONFIG" or SERVICE_LINK.fullmatch(variable):
             continue
         segments = variable.removeprefix(PREFIX).split("__")
         place, complaint = _placed(segments, layers.raw)
@@ -218,8 +234,7 @@ def _read_secrets(layers: _Layers) -> None:
             try:
                 text = Path(source).read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is no text"
-                layers.complaints.append(((*place, f"{secret}_file"), f"cannot read {source}: {reason}"))
+                layers.complaints.append(((*place, f"{secret}_file"), f"cannot read {source}: {unreadable(error)}"))
                 continue
             if text:
                 section[secret] = text
@@ -280,6 +295,8 @@ def _sentence(kind: str, context: Mapping[str, Any], given: Any, place: Place, a
             return f"it is no number{shown}"
         case "bool_parsing" | "bool_type":
             return f"it is neither true nor false{shown}"
+        case "list_type" | "model_type" | "model_attributes_type" | "dict_type" if given is None:
+            return "there is nothing below it; write something there, indented, or take it out"
         case "list_type":
             return "it must be a list; write - before each item, or [a, b]"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -5,6 +5,7 @@ May not: read a file or the environment (load.py does), or compare one key with 
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -90,10 +91,22 @@ class AwsConnectionConfig(AwsConfig):
 
 
 class HttpConfig(Section):
-    """Where /metrics, /healthz, /readyz and /status are served."""
+    """Where /metrics, /healthz, /readyz and /status are served, and actions are taken: POST /reload and
+    /routes/NAME/pause, resume, drain. It speaks no TLS: that is the job of what stands in front."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+    token_file: str | None = Field(
+        None, description="A file with the token actions need, read again on reload; without it there are no actions."
+    )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class LogConfig(Section):
@@ -101,6 +114,17 @@ class LogConfig(Section):
 
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+
+class TracingConfig(Section):
+    """Spans over OTLP/HTTP; needs nats-sqs-bridge[otel]. OTEL_* variables say the rest, secret headers included."""
+
+    endpoint: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
+        None, description="Collector, like http://127.0.0.1:4318; left out: OTEL_EXPORTER_OTLP_ENDPOINT."
+    )
+    sample_ratio: float | None = Field(
+        None, ge=0, le=1, description="Share of the batches that get a span; left out: OTEL_TRACES_SAMPLER, or all."
+    )
 
 
 class SqsSourceConfig(Section):
@@ -243,6 +267,13 @@ class SamplingConfig(Section):
     )
 
 
+class HeartbeatConfig(Section):
+    """A message of the bridge's own through the whole route, so that an idle one proves it is alive.
+    It goes into the route's own source: needs sqs:SendMessage on the queue, or to publish into the stream."""
+
+    every: float = Field(30.0, ge=1, le=3600, description="Seconds between two.")
+
+
 class RouteConfig(Section):
     """Carries messages from one source to one destination: sqs to jetstream, jetstream to sqs, jetstream to sns."""
 
@@ -262,6 +293,7 @@ class RouteConfig(Section):
     ledger: LedgerConfig | None = Field(
         None, description="Remembers what was carried for longer than the destination does; off when left out."
     )
+    heartbeat: HeartbeatConfig | None = Field(None, description="Canaries through the whole route; off when left out.")
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")
     filter: Annotated[dict[str, Any], BeforeValidator(grammar.document)] | None = Field(
@@ -287,6 +319,13 @@ class RouteConfig(Section):
         ge=0,
         description="Seconds the bridge may be away and still store nothing twice; check compares windows.",
     )
+    drain_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="Seconds the source must look empty before a drain is done; left out: 75 for SQS, whose counts "
+        "settle only after a minute, 10 for JetStream.",
+    )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
 
 
@@ -301,6 +340,7 @@ class Config(BaseSettings):
         default_factory=dict, description="Further connections by name, for routes that say nats: or aws:."
     )
     http: HttpConfig = Field(default_factory=HttpConfig, description="The HTTP surface.")
+    tracing: TracingConfig | None = Field(None, description="Spans for what is carried; off when left out.")
     log: LogConfig = Field(default_factory=LogConfig, description="Logs.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How lag is measured.")
     shutdown_timeout: float = Field(

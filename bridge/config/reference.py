@@ -5,7 +5,7 @@ May not: say anything the models do not.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -18,6 +18,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("nats.tls", models.TlsConfig),
     ("aws", models.AwsConfig),
     ("http", models.HttpConfig),
+    ("tracing", models.TracingConfig),
     ("log", models.LogConfig),
     ("sampling", models.SamplingConfig),
     ("routes[]", models.RouteConfig),
@@ -30,6 +31,10 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("parking, kind: sqs", models.SqsParkingConfig),
     ("watch[], kind: sqs", models.WatchedQueueConfig),
     ("watch[], kind: jetstream", models.WatchedConsumersConfig),
+    ("claim_check, kind: s3", models.S3ClaimCheckConfig),
+    ("claim_check, kind: object_store", models.ObjectStoreClaimCheckConfig),
+    ("ledger", models.LedgerConfig),
+    ("heartbeat", models.HeartbeatConfig),
 )
 
 HEAD = """\
@@ -40,7 +45,8 @@ One YAML file: `--config`, else `BRIDGE_CONFIG`, else `bridge.yaml`. `nats-sqs-b
 Every value can also come from the environment, which wins over the file: `BRIDGE_` and the keys in capitals, joined
 by two underscores. A route is named by its number or its name: `BRIDGE_HTTP__PORT=9200`,
 `BRIDGE_NATS__SERVERS=nats://a:4222,nats://b:4222`, `BRIDGE_ROUTES__0__SOURCE__QUEUE=orders`,
-`BRIDGE_ROUTES__PAYMENTS_IN__MAX_IN_FLIGHT=1000`. A variable that names nothing is refused, as an unknown key is.
+`BRIDGE_ROUTES__PAYMENTS_IN__MAX_IN_FLIGHT=1000`. A variable that names nothing is refused, as an unknown key is; only
+what Kubernetes sets for a service called bridge (`BRIDGE_SERVICE_HOST`, `BRIDGE_PORT`, …) is passed over.
 
 Further connections stand under `connections`, each with the keys of `nats` or `aws` and its `kind`; a route picks one
 by name with `nats:` or `aws:`. This page is made by `nats-sqs-bridge schema --markdown`; a test compares them.
@@ -61,7 +67,7 @@ def reference() -> str:
 
 def _default(field: Any) -> str:
     if field.is_required():
-        return "required" if len(get_args(field.annotation)) != 1 else f"`{get_args(field.annotation)[0]}`"
+        return "required"
     if field.default is PydanticUndefined or field.default is None:
         return ""
     value = field.default

@@ -6,12 +6,14 @@ May not: raise, or look at one key alone (models.py does). Each rule yields (pat
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bridge.config.tokens import read_token
 from bridge.core.errors import ConfigError
 from bridge.core.filtering import FilterPolicy
 
@@ -27,11 +29,25 @@ def complaints(raw: Mapping[str, Any]) -> Iterator[Complaint]:
         if isinstance(nats, Mapping):
             yield from _authentication(place, nats)
             yield from _pairs_of_keys(place, nats)
+    if isinstance(file := _mapping(raw.get("http")).get("token_file"), str):
+        try:
+            read_token(file)
+        except ConfigError as error:
+            yield ("http", "token_file"), str(error)
+    if raw.get("tracing") is not None and not _otel():
+        yield ("tracing",), "it needs an extra; pip install 'nats-sqs-bridge[otel]'"
     seen: dict[Any, str] = {}
     routes = raw.get("routes")
     for at, route in enumerate(routes if isinstance(routes, list) else []):
         if isinstance(route, Mapping):
             yield from _route(("routes", at), route, connections, seen)
+
+
+def _otel() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _authentication(place: Place, nats: Mapping[str, Any]) -> Iterator[Complaint]:
@@ -52,11 +68,29 @@ def _pairs_of_keys(place: Place, section: Mapping[str, Any]) -> Iterator[Complai
         if tls.get(one) and not tls.get(other):
             yield (*place, "tls", one), f"it needs {other}; add it"
     for name in ("credentials_file", "nkey_seed_file"):
-        if isinstance(section.get(name), str) and not Path(section[name]).is_file():
-            yield (*place, name), f"there is no file {section[name]}"
+        yield from _file((*place, name), section.get(name))
     for name in ("ca_file", "cert_file", "key_file"):
-        if isinstance(tls.get(name), str) and not Path(tls[name]).is_file():
-            yield (*place, "tls", name), f"there is no file {tls[name]}"
+        yield from _file((*place, "tls", name), tls.get(name))
+
+
+def _file(place: Place, name: Any) -> Iterator[Complaint]:
+    if not isinstance(name, str):
+        return
+    try:
+        with Path(name).open("rb"):
+            return
+    except OSError as error:
+        yield place, f"cannot read {name}: {unreadable(error)}"
+
+
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file could not be read; in a container, a denied one is most often owned by another user."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    reason = error.strerror or type(error).__name__
+    if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
+        return f"{reason}; let user {os.geteuid()}, as whom this runs, read it"
+    return reason
 
 
 def external_ids(raw: Mapping[str, Any]) -> Iterator[Complaint]:

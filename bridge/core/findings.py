@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bridge.core.emptiness import SQS_SETTLES_SECONDS
 from bridge.core.errors import BridgeError
+from bridge.core.mapping.heartbeat import NO_SUBJECT
 from bridge.core.subjects import covers, overlap
 
 Level = Literal["error", "warning", "ok"]
@@ -102,6 +104,12 @@ class RouteFacts:
     longest_outage: float = 0.0
     ledger: bool = False
     carries_echo: bool = False
+    drain_seconds: float | None = None
+    heartbeat: float | None = None
+    """Seconds between two canaries, which go in at `heartbeat_from` (a subject, from JetStream) and come out at
+    `heartbeat_to` (a subject, to JetStream)."""
+    heartbeat_from: str | None = None
+    heartbeat_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,7 @@ def findings(world: World) -> list[Finding]:
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
+        mine += _heartbeats(route)
         found += _told(route)
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
@@ -167,6 +176,16 @@ def _told(route: RouteFacts) -> Iterator[Finding]:
         windows = ", ".join(f"{stream.name} has {stream.duplicate_window:g} s" for stream in route.destinations)
         text = f"it needs a duplicate window of {needed:g} s ({route.longest_outage:g} s longest_outage); {windows}"
         yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
+    if route.heartbeat is not None:
+        where = ", ".join(each for each in (route.heartbeat_from, route.heartbeat_to) if each)
+        yield Finding(
+            "ok",
+            route.name,
+            "heartbeat",
+            f"every {route.heartbeat:g} s consumers on both sides see a message of the bridge's own"
+            f"{f' on {where}' if where else ''}",
+            "let them leave out what has the header or attribute Bridge-Heartbeat",
+        )
     fifo = (route.to_queue is not None and route.to_queue.fifo) or (route.to_topic is not None and route.to_topic.fifo)
     if fifo and route.consumer is not None:
         one = "its consumer is pinned: replicas stand by" if route.consumer.pinned else "run one bridge for it"
@@ -224,12 +243,25 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 "it is limited and discards old messages when full: what nobody has consumed yet may be lost",
                 f"nats stream edit {stream.name} --discard new, so that the bridge waits instead",
             )
+        if stream.retention == "interest" and not any(_wants(consumer, pattern) for consumer in stream.consumers):
+            yield Finding(
+                "warning",
+                route.name,
+                f"stream {stream.name}",
+                f"it has interest retention, and no consumer of it asks for all of {pattern}: the server says yes to a "
+                "message nobody asks for, and drops it",
+                f"nats consumer add {stream.name} … for {pattern}, or use limits retention",
+            )
         if stream.retention == "workqueue" and len(stream.consumers) > 1:
             yield _shared_work_queue(route, stream, stream.consumers)
     if route.stream is not None and route.consumer is not None and route.stream.retention == "workqueue":
         others = tuple(other for other in route.stream.consumers if other.name != route.consumer.name)
         if others:
             yield _shared_work_queue(route, route.stream, others)
+
+
+def _wants(consumer: ConsumerFacts, pattern: str) -> bool:
+    return not consumer.filters or any(covers(subject, pattern) for subject in consumer.filters)
 
 
 def _shared_work_queue(route: RouteFacts, stream: StreamFacts, others: Sequence[ConsumerFacts]) -> Finding:
@@ -266,6 +298,38 @@ def _leases(route: RouteFacts) -> Iterator[Finding]:
             f"its visibility timeout is {route.queue.visibility_timeout:g} s; publishing and deleting can take "
             f"{SETTLE_SECONDS:g} s, and what is not deleted by then is lent again",
             "set a visibility timeout of 30 s or more",
+        )
+    if route.queue is not None and route.drain_seconds is not None and route.drain_seconds < SQS_SETTLES_SECONDS:
+        yield Finding(
+            "warning",
+            route.name,
+            f"queue {route.queue.name}",
+            f"its counts settle only a minute after the last send; drain_seconds is {route.drain_seconds:g}, "
+            "so a drain may end while messages still wait",
+            "leave drain_seconds out, or set 60 or more",
+        )
+
+
+def _heartbeats(route: RouteFacts) -> Iterator[Finding]:
+    if route.heartbeat is None:
+        return
+    if route.stream is not None and route.consumer is not None and route.heartbeat_from is None:
+        yield Finding(
+            "warning",
+            route.name,
+            "heartbeat",
+            NO_SUBJECT.format(stream=route.stream.name, consumer=route.consumer.name),
+            "let the filter and the stream's subjects meet (a mirror has none), or leave `heartbeat` out",
+        )
+    to = route.heartbeat_to
+    if to is not None and route.destinations and not any(stream.captures(to) for stream in route.destinations):
+        name = route.destinations[0].name
+        yield Finding(
+            "warning",
+            route.name,
+            "heartbeat",
+            f"heartbeats come out on {to}, which stream {name} does not capture: none would arrive",
+            f"nats stream edit {name} --subjects …, with {to} among them",
         )
 
 

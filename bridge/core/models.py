@@ -1,17 +1,21 @@
 """The messages of the three systems, byte-faithful: what the source gave us, and what a destination is given.
 
 May not: interpret. A body is kept as received; meaning is given in mapping/.
+
+What exists once a message is a NamedTuple: as immutable as a frozen dataclass, and made in a third of the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One SQS or SNS message attribute.
 
     `data_type` is `String`, `Number`, `Binary` or one of these with a `.custom` label (SNS adds `String.Array`);
@@ -37,15 +41,25 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class SqsMessage:
+class Canary:
+    """A heartbeat: the route it proves alive, the mark of the source it was put into, its id, and when it was sent in
+    seconds since the epoch."""
+
+    route: str
+    origin: str
+    id: str
+    sent: float
+
+
+class SqsMessage(NamedTuple):
     """One message as ReceiveMessage returned it. `system` holds the SQS system attributes as SQS spells them."""
 
     message_id: str
     body: str
     queue: str
     queue_arn: str
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    system: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = NONE
+    system: Mapping[str, str] = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +93,7 @@ class SignedEnvelope:
     topic_arn: str
 
 
-@dataclass(frozen=True, slots=True)
-class JetStreamMessage:
+class JetStreamMessage(NamedTuple):
     """One message as a consumer delivered it.
 
     `headers` keeps every value of a repeated name, in wire order. `timestamp` is the time the stream stored it, in
@@ -97,11 +110,13 @@ class JetStreamMessage:
 
     def header(self, name: str) -> str | None:
         """The first value of `name` (header names are case-sensitive, ADR-4), or None."""
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
 
-@dataclass(frozen=True, slots=True)
-class JetStreamOut:
+class JetStreamOut(NamedTuple):
     """One message to publish. `headers` are ready for the wire, `repeated` holds those of several values; `msg_id`
     becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it; before `due_at` it should
     not be delivered. With a `claim`, the payload is the pointer to one that may be fetched. `again`: the source has
@@ -110,7 +125,7 @@ class JetStreamOut:
     subject: str
     payload: bytes
     msg_id: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NONE
     repeated: tuple[tuple[str, str], ...] = ()
     expires_at: float | None = None
     due_at: float | None = None
@@ -119,14 +134,13 @@ class JetStreamOut:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SqsOut:
+class SqsOut(NamedTuple):
     """One SendMessageBatch entry. `dedup_id` is the message's own id, which a FIFO queue is told together with `group`.
     It stays hidden until `due_at`, in seconds since the epoch. With a `claim`, the body is a pointer, as in
     JetStreamOut."""
 
     body: str
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = NONE
     group: str | None = None
     dedup_id: str | None = None
     trace_header: str | None = None
@@ -135,15 +149,16 @@ class SqsOut:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SnsOut:
-    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut."""
+class SnsOut(NamedTuple):
+    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut. `trace_header` is never sent, for SNS takes
+    none: it says which trace the message belongs to."""
 
     message: str
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = NONE
     subject: str | None = None
     group: str | None = None
     dedup_id: str | None = None
+    trace_header: str | None = None
     claim: Claim | None = None
     again: bool = False
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from bridge.core.errors import BridgeError
-from bridge.core.models import Message, Out
+from bridge.core.models import Canary, Message, Out
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +19,8 @@ class Delivery:
 
     `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
     (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
-    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already.
+    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already. `canary`: it
+    is a heartbeat of the route's own.
     """
 
     message: Message
@@ -30,6 +31,7 @@ class Delivery:
     token: object = None
     last: bool = False
     hopeless: BridgeError | None = None
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,18 @@ Outcome = Ack | Retry
 """What a source is told. A rejected message never reaches a source as such: once parked it is an Ack, else a Retry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     delivery: Delivery
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there."""
+class Receipt(NamedTuple):
+    """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there; `trace`
+    the id of the trace that tells of it, where there is one."""
 
     ref: str
     duplicate: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +85,21 @@ class Backlog:
     leases_lost: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """What to publish and, where order matters, the lane (ordering group) it travels in."""
+class Mapped(NamedTuple):
+    """What to publish and, where order matters, the lane (ordering group) it travels in. `canary`: a heartbeat of the
+    route's own, which is never parked."""
 
     out: Out
     lane: str | None = None
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Not to be carried: it came from where it would go (echo), or the route's filter leaves it out (filtered)."""
+    """Not to be carried: it came from where it would go (echo), the route's filter leaves it out (filtered), or it is a
+    heartbeat of another route (heartbeat)."""
 
-    why: Literal["echo", "filtered"]
+    why: Literal["echo", "filtered", "heartbeat"]
 
 
 Mapping = Callable[[Message], Mapped | Skip]

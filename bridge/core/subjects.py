@@ -33,3 +33,18 @@ def permitted(subject: str, allow: list[str] | None, deny: list[str] | None) -> 
     if any(overlap(denied, subject) for denied in deny or []):
         return False
     return not allow or any(covers(allowed, subject) for allowed in allow)
+
+
+def meet(one: str, other: str) -> str | None:
+    """A pattern of subjects that match both, the widest there is; None where no subject does."""
+    if not overlap(one, other):
+        return None
+    a, b = one.split("."), other.split(".")
+    tokens: list[str] = []
+    for place, (left, right) in enumerate(zip(a, b, strict=False)):
+        if left == ">":
+            return ".".join([*tokens, *b[place:]])
+        if right == ">":
+            return ".".join([*tokens, *a[place:]])
+        tokens.append(right if left == "*" else left)
+    return ".".join(tokens)

@@ -211,6 +211,10 @@ def aws_error(error: Exception, doing: str, *, missing: str = "") -> BridgeError
         case boto.ParamValidationError():
             # Its text quotes the value: that is the message.
             return Refused(f"{doing}: botocore refuses a parameter")
+        case boto.NoRegionError():
+            return NotUsable(
+                f"{doing}: no region is set", hint="set aws.region or AWS_DEFAULT_REGION (AWS_REGION alone is not read)"
+            )
         case _:
             # All that is left is about configuration and credentials: no credentials, no region, no such profile.
             hint = "check the aws section, or the environment, profile or role that gives credentials"

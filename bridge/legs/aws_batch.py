@@ -34,6 +34,8 @@ class Entry:
 
 async def send(entries: Sequence[Entry], call: Send, *, limit: int = BYTES, at_once: int = AT_ONCE) -> list[Answer]:
     """One answer each, in order: what AWS said of it, or the error. `limit` is in bytes for a whole batch."""
+    if len(entries) <= ENTRIES and _fit_together(entries, limit):
+        return await _one(call, entries) if entries else []
     answers: list[Answer] = [Failed("not sent")] * len(entries)
     room = asyncio.Semaphore(at_once)
 
@@ -54,6 +56,12 @@ async def send(entries: Sequence[Entry], call: Send, *, limit: int = BYTES, at_o
             for places in _cut(sendable, entries, limit):
                 group.create_task(carry(places))
     return answers
+
+
+def _fit_together(entries: Sequence[Entry], limit: int) -> bool:
+    """Whether one batch takes them: by size, and with one entry of a group at most."""
+    groups = [entry.group for entry in entries if entry.group is not None]
+    return len(set(groups)) == len(groups) and sum([entry.size for entry in entries]) <= limit
 
 
 def _waves(entries: Sequence[Entry]) -> Iterator[list[tuple[int, int | None]]]:

@@ -1,4 +1,4 @@
-"""The four SQS calls a message pays for, without what botocore does around a call: one HTTP session, orjson, and a
+"""The four SQS calls a message pays for, without what botocore does around a call: kept connections, orjson, and a
 signing key that is derived once a day.
 
 Credentials and their refresh, endpoints, regions and every other call stay botocore's (aws.py). Requests are signed as
@@ -17,11 +17,13 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+
+from bridge.legs.http import IDLE_SECONDS, Answer, Connections
 
 CALLS: Mapping[str, str] = {
     "receive_message": "ReceiveMessage",
@@ -67,16 +69,20 @@ class LeanError(Exception):
 class Signer:
     """Signature Version 4 for POSTs to one endpoint. The key depends on day and secret only, and is kept."""
 
-    def __init__(self, host: str, region: str, service: str = "sqs") -> None:
+    def __init__(self, host: str, region: str, service: str = "sqs", path: str = "/") -> None:
         self._host = host
+        self._path = quote(path, safe="/~")
         self._region = region
         self._service = service
         self._kept: tuple[str, str] = ("", "")
         self._key = b""
+        self._second = (-1, "")
 
     def headers(self, target: str, body: bytes, credentials: Credentials, at: float) -> dict[str, str]:
         """All headers of the request, at `at` seconds since the epoch."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        if self._second[0] != int(at):
+            self._second = (int(at), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)))
+        stamp = self._second[1]
         day = stamp[:8]
         if self._kept != (day, credentials.secret_key):
             self._key = self._derived(day, credentials.secret_key)
@@ -87,12 +93,12 @@ class Signer:
             signed = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target;x-amzn-query-mode"
             token = f"x-amz-security-token:{credentials.token}\n"
         canonical = (
-            f"POST\n/\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{stamp}\n{token}"
+            f"POST\n{self._path}\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{stamp}\n{token}"
             f"x-amz-target:{target}\nx-amzn-query-mode:true\n\n{signed}\n{hashlib.sha256(body).hexdigest()}"
         )
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
         headers = {
             "Content-Type": CONTENT_TYPE,
             "X-Amz-Date": stamp,
@@ -108,8 +114,58 @@ class Signer:
     def _derived(self, day: str, secret: str) -> bytes:
         key = f"AWS4{secret}".encode()
         for part in (day, self._region, self._service, "aws4_request"):
-            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+            key = hmac.digest(key, part.encode(), "sha256")
         return key
+
+
+class Road(Protocol):
+    """How a signed request gets to AWS. Raises what SDK_ERRORS in aws.py holds."""
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer: ...
+    async def close(self) -> None: ...
+
+
+class Direct:
+    """Straight to the endpoint."""
+
+    def __init__(self, host: str, path: str, connections: Connections) -> None:
+        self._connections = connections
+        self._start = (
+            f"POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: nats-sqs-bridge\r\nAccept-Encoding: identity\r\n"
+        )
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        return await self._connections.ask(
+            f"{self._start}{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+        )
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+
+class Proxied:
+    """Through a proxy, which aiohttp knows how to speak to."""
+
+    def __init__(self, url: str, proxy: str, *, tls: ssl.SSLContext | None, pool: int, read: float, connect: float):
+        self._url = url
+        self._proxy = proxy
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=pool, ssl=True if tls is None else tls, keepalive_timeout=IDLE_SECONDS
+            ),
+            timeout=aiohttp.ClientTimeout(total=read + connect, sock_connect=connect, sock_read=read),
+            headers={"User-Agent": "nats-sqs-bridge"},
+            auto_decompress=True,
+        )
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        async with self._session.post(self._url, data=body, headers=headers, proxy=self._proxy) as answer:
+            found = {name.lower(): value for name, value in answer.headers.items()}
+            return Answer(answer.status, found, await answer.read())
+
+    async def close(self) -> None:
+        await self._session.close()
 
 
 class LeanCalls:
@@ -119,25 +175,30 @@ class LeanCalls:
         self, keys: Keys, *, endpoint: str, region: str, pool: int, read: float, connect: float, ca_file: str | None
     ) -> None:
         parts = urlsplit(endpoint)
-        self._url = f"{parts.scheme}://{parts.netloc}/"
+        host, path = parts.hostname or "", parts.path or "/"
+        usual = 443 if parts.scheme == "https" else 80
+        named = f"[{host}]" if ":" in host else host
+        if parts.port not in (None, usual):
+            named = f"{named}:{parts.port}"
         self._keys = keys
-        self._signer = Signer(parts.netloc.rpartition("@")[2].lower(), region)
+        self._signer = Signer(named, region, path=path)
         self._skew = 0.0
-        context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else True
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=pool, ssl=context, keepalive_timeout=20),
-            timeout=aiohttp.ClientTimeout(total=read + connect, sock_connect=connect, sock_read=read),
-            headers={"User-Agent": "nats-sqs-bridge"},
-            auto_decompress=True,
-        )
-        # Looked up once: aiohttp itself would do so in a thread, for every call.
-        self._proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        # Looked up once, as the environment has it.
+        proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
+        self._road: Road
+        if proxy is None:
+            connections = Connections(host, parts.port or usual, tls=tls, limit=pool, connect=connect, read=read)
+            self._road = Direct(named, path, connections)
+        else:
+            url = f"{parts.scheme}://{named}{path}"
+            self._road = Proxied(url, proxy, tls=tls, pool=pool, read=read, connect=connect)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._road.close()
 
     async def call(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer as botocore gives it. Raises LeanError, and what aiohttp raises."""
+        """The answer as botocore gives it. Raises LeanError, and what the road raises."""
         name = CALLS[operation]
         body = orjson.dumps(arguments, default=_base64)
         try:
@@ -150,11 +211,10 @@ class LeanCalls:
     async def _once(self, name: str, body: bytes) -> dict[str, Any]:
         credentials = await self._keys.get_frozen_credentials()
         headers = self._signer.headers(f"AmazonSQS.{name}", body, credentials, time.time() + self._skew)
-        async with self._session.post(self._url, data=body, headers=headers, proxy=self._proxy) as answer:
-            text = await answer.read()
-            if answer.status == 200:
-                return _parsed(name, text)
-            raise _error(answer.status, answer.headers, text)
+        answer = await self._road.post(headers, body)
+        if answer.status == 200:
+            return _parsed(name, answer.body)
+        raise _error(answer.status, answer.headers, answer.body)
 
     def _corrected(self, error: LeanError) -> bool:
         """Whether our clock was wrong, as the answer's own date shows; if so, it is not from now on."""
@@ -193,7 +253,7 @@ def _error(status: int, headers: Mapping[str, str], text: bytes) -> LeanError:
     legacy = headers.get("x-amzn-query-error", "").partition(";")[0]
     message = str(document.get("message") or document.get("Message") or "")
     try:
-        date = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+        date = parsedate_to_datetime(headers.get("date", "")).timestamp()
     except (ValueError, TypeError):
         date = None
     return LeanError((kind, legacy) if legacy else (kind,), message, status, date)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, assert_never
 
 from nats import errors as nats_errors
@@ -114,15 +114,15 @@ def _with_payload(out: Out, payload: bytes) -> Out:
         case JetStreamOut():
             marks = {f"{prefix}{mark}" for mark in MARKS for prefix in ("", "Sqs-Attr-", "Sqs-Type-")}
             headers = {name: value for name, value in out.headers.items() if name not in marks}
-            return replace(out, payload=payload, headers=headers, claim=None)
+            return out._replace(payload=payload, headers=headers, claim=None)
         case SqsOut():
             body, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            return replace(out, body=body, attributes={**kept, **marker}, claim=None)
+            return out._replace(body=body, attributes={**kept, **marker}, claim=None)
         case SnsOut():
             text, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            return replace(out, message=text, attributes={**kept, **marker}, claim=None)
+            return out._replace(message=text, attributes={**kept, **marker}, claim=None)
         case _:
             assert_never(out)
 
@@ -131,11 +131,11 @@ def _with_pointer(out: Out, claim: Claim, size: int) -> Out:
     match out:
         case JetStreamOut():
             headers = {**out.headers, **to_headers(mark_of(claim, size))}
-            return replace(out, payload=pointer_to(claim).encode(), headers=headers)
+            return out._replace(payload=pointer_to(claim).encode(), headers=headers)
         case SqsOut():
-            return replace(out, body=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+            return out._replace(body=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
         case SnsOut():
-            return replace(out, message=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+            return out._replace(message=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
         case _:
             assert_never(out)
 

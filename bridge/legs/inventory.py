@@ -19,7 +19,6 @@ from bridge.legs.sns import open_topic, subscribers
 from bridge.legs.sqs import Queue, open_queue
 
 NO_HANDLE = "nats-sqs-bridge-check"
-DENIED = ("AccessDenied", "not authorized", "AuthorizationError", "UnauthorizedOperation")
 
 
 async def queue_facts(aws: AwsConnection, name: str) -> QueueFacts:
@@ -62,7 +61,7 @@ async def _denied(aws: AwsConnection, queue: Queue, *calls: tuple[str, str, dict
         try:
             await aws.call(service, operation, about=queue.name, QueueUrl=queue.url, **arguments)
         except BridgeError as error:
-            if _says_denied(error):
+            if isinstance(error, NotUsable):
                 found.append(error)
     return found
 
@@ -74,7 +73,7 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
     try:
         await aws.call("sns", "publish_batch", about=topic.name, TopicArn=topic.arn, PublishBatchRequestEntries=[])
     except BridgeError as error:
-        if _says_denied(error):
+        if isinstance(error, NotUsable):
             denied.append(error)
     return TopicFacts(topic.name, topic.arn, topic.fifo, await subscribers(aws, topic.arn)), denied
 
@@ -143,7 +142,3 @@ async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: 
             if not permitted(subject, rule.get("allow"), rule.get("deny"))
         ]
     return found
-
-
-def _says_denied(error: BridgeError) -> bool:
-    return isinstance(error, NotUsable) and any(word.lower() in str(error).lower() for word in DENIED)

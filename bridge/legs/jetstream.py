@@ -9,10 +9,10 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats import errors as nats_errors
 
@@ -23,8 +23,10 @@ from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
 from bridge.legs.backlogs import ConsumerLook
 from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
-from bridge.legs.nats import Headers, NatsConnection
+from bridge.legs.nats import NatsConnection
+from bridge.legs.wire import WireClient, header_pairs_of, status_of
 
+APART_SECONDS = 1.0  # two looks closer than that may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
 KEPT = 200  # how much a handover keeps back before it waits for what it needs instead of pulling on
@@ -49,12 +51,35 @@ class _Pull:
     def __init__(self, inbox: str, generation: int) -> None:
         self.inbox = inbox
         self.generation = generation
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.arrived: list[Delivery] = []
         self._serial = itertools.count()
+        self._reply = ""
+        self._limit = 0
+        self._ended: asyncio.Future[tuple[str, str]] | None = None
 
-    def next_reply(self) -> str:
-        """A fresh reply subject, so that the late status of an earlier pull is known as such."""
-        return f"{self.inbox}.{next(self._serial):x}"
+    def begin(self, limit: int) -> tuple[str, asyncio.Future[tuple[str, str]]]:
+        """A fresh reply subject, so that the late status of an earlier pull is known as such; and a future of the
+        status this one ends with, empty when it brought all it may."""
+        self._reply, self._limit = f"{self.inbox}.{next(self._serial):x}", limit
+        self._ended = asyncio.get_running_loop().create_future()
+        return self._reply, self._ended
+
+    def brought(self, delivery: Delivery) -> None:
+        self.arrived.append(delivery)
+        if len(self.arrived) >= self._limit:
+            self._end("", "")
+
+    def told(self, reply: str, code: str, text: str) -> None:
+        if reply == self._reply:
+            self._end(code, text)
+
+    def _end(self, code: str, text: str) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result((code, text))
+
+    def take(self, limit: int) -> list[Delivery]:
+        taken, self.arrived = self.arrived[:limit], self.arrived[limit:]
+        return taken
 
 
 class JetStreamSource:
@@ -83,6 +108,7 @@ class JetStreamSource:
         self._settled = 0
         self._pulls = 0
         self._intruded = 0
+        self._looked = 0.0
         self._pin = ""
         self._deaf = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
@@ -141,28 +167,23 @@ class JetStreamSource:
             if deaf == self._deaf:
                 self._idle.append(pull)
 
-    async def _new_pull(self, client: Any) -> _Pull:
+    async def _new_pull(self, client: WireClient) -> _Pull:
         pull = _Pull(client.new_inbox(), self._nats.generation)
 
-        async def arrived(message: Any) -> None:
-            if delivery := self._lend(message):
-                pull.queue.put_nowait(delivery)
-            elif not message.reply:
-                pull.queue.put_nowait(message)
+        def arrived(subject: str, reply: str, block: bytes, payload: bytes) -> None:
+            if not reply:
+                pull.told(subject, *status_of(block))
+            elif delivery := self._lend(subject, reply, block, payload):
+                pull.brought(delivery)
 
-        await client.subscribe(f"{pull.inbox}.*", cb=arrived)
+        await client.listen(f"{pull.inbox}.*", arrived)
         return pull
 
-    async def _pull(self, client: Any, pull: _Pull, limit: int) -> list[Delivery]:
-        reply = pull.next_reply()
-        brought: list[Delivery] = []
+    async def _pull(self, client: WireClient, pull: _Pull, limit: int) -> list[Delivery]:
         # Messages of an earlier pull that came after its end are on loan already: they go first.
-        while len(brought) < limit and not pull.queue.empty():
-            late = pull.queue.get_nowait()
-            if isinstance(late, Delivery):
-                brought.append(late)
-        if brought:
-            return brought
+        if late := pull.take(limit):
+            return late
+        reply, ended = pull.begin(limit)
         # no_wait with expires: hands over what is there and says so, or lingers until something is.
         request: dict[str, Any] = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
         if self.consumer.group is not None:
@@ -173,22 +194,19 @@ class JetStreamSource:
         await client.publish(subject, json.dumps(request).encode(), reply=reply)
         try:
             async with asyncio.timeout(POLL_SECONDS + 1.0):  # no status comes from a server that went away
-                while len(brought) < limit:
-                    item = await pull.queue.get()
-                    if isinstance(item, Delivery):
-                        brought.append(item)
-                    elif item.subject == reply:
-                        await self._ended(item.headers or {}, brought)
-                        break
+                code, text = await ended
         except TimeoutError:
             if denied := self._nats.denied(subject):
                 raise NotUsable(denied, hint=f"allow this user to publish {subject}") from None
+            return pull.take(limit)
+        brought = pull.take(limit)
+        if not brought and code:
+            await self._ended(code, text)
         return brought
 
-    async def _ended(self, status: Mapping[str, str], brought: Sequence[Delivery]) -> None:
-        """The pull ended with `status`. Ordinary ends return; others raise, unless messages came first."""
-        code, text = status.get("Status", ""), status.get("Description", "")
-        if brought or code in ("404", "408"):
+    async def _ended(self, code: str, text: str) -> None:
+        """The pull brought nothing and ended with a status. Ordinary ends return; others raise."""
+        if code in ("404", "408"):
             return
         where = f"consumer {self.consumer.name} of {self.consumer.stream}"
         if code == "423" and self.consumer.group is not None:
@@ -217,31 +235,23 @@ class JetStreamSource:
             with suppress(BridgeError):
                 await self.release(kept)
 
-    def _lend(self, message: Any) -> Delivery | None:
-        """A delivery for a new message; None for a status, and for one we still hold: its new ack subject is kept."""
-        meta = parse_ack_subject(message.reply) if message.reply else None
+    def _lend(self, subject: str, reply: str, block: bytes, payload: bytes) -> Delivery | None:
+        """A delivery for a new message; None for one we still hold: its new ack subject is kept."""
+        meta = parse_ack_subject(reply)
         if meta is None:
             return None
         if self._handover is not None:
             self._handover.numbered(meta.consumer_sequence)
-        until = asyncio.get_running_loop().time() + self.consumer.ack_wait
+        now = asyncio.get_running_loop().time()
+        until = now + self.consumer.ack_wait
         if loan := self._loans.get(meta.sequence):
-            loan.reply, loan.until, loan.lapsed = message.reply, until, False
+            loan.reply, loan.until, loan.lapsed = reply, until, False
             return None
-        loan = self._loans[meta.sequence] = _Loan(message.reply, until, meta.sequence)
-        headers = message.headers
-        pairs = headers.pairs if isinstance(headers, Headers) else tuple((headers or {}).items())
-        if self.consumer.group is not None and headers and (pin := headers.get("Nats-Pin-Id")):
+        loan = self._loans[meta.sequence] = _Loan(reply, until, meta.sequence)
+        pairs = header_pairs_of(block) if block else ()
+        if self.consumer.group is not None and (pin := next((v for k, v in pairs if k == "Nats-Pin-Id"), "")):
             self._pin, pairs = pin, tuple(pair for pair in pairs if pair[0] != "Nats-Pin-Id")
-        body = JetStreamMessage(
-            subject=message.subject,
-            payload=message.data,
-            stream=meta.stream,
-            sequence=meta.sequence,
-            timestamp=meta.timestamp,
-            delivered=meta.delivered,
-            headers=pairs,
-        )
+        body = JetStreamMessage(subject, payload, meta.stream, meta.sequence, meta.timestamp, meta.delivered, pairs)
         name = f"{meta.stream}:{meta.sequence}"
         last = meta.delivered == self.consumer.max_deliver
         return Delivery(body, name, meta.delivered, meta.timestamp, time.monotonic(), loan, last)
@@ -300,7 +310,7 @@ class JetStreamSource:
                 for i, reply in zip(todo, replies, strict=True):
                     if reply is None:
                         answers[i] = Unavailable(f"no answer to an ack within {ACK_SECONDS:g} s")
-                    elif (reply.headers or {}).get("Status") == "503":
+                    elif reply.status == "503":
                         answers[i] = LeaseLost(f"consumer {self.consumer.name} is gone or has no leader")
                     else:
                         answers[i] = None
@@ -345,8 +355,10 @@ class JetStreamSource:
 
     async def backlog(self) -> Backlog:
         backlog = await self._look.backlog()
-        if not self.consumer.pinned:
+        now = asyncio.get_running_loop().time()
+        if not self.consumer.pinned and now - self._looked >= APART_SECONDS:
             # Seen twice in a row, it is no pull of ours that has just ended.
+            self._looked = now
             self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
         return backlog
 
@@ -358,8 +370,7 @@ class JetStreamSource:
             await self._nats.renew()
 
 
-@dataclass(frozen=True, slots=True)
-class _Meta:
+class _Meta(NamedTuple):
     stream: str
     delivered: int
     sequence: int
@@ -369,9 +380,9 @@ class _Meta:
 
 def parse_ack_subject(reply: str) -> _Meta | None:
     """What `$JS.ACK…` says of a delivery, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
-    tokens = reply.split(".")
-    if tokens[:2] != ["$JS", "ACK"]:
+    if not reply.startswith("$JS.ACK."):
         return None
+    tokens = reply.split(".")
     if len(tokens) >= 11:
         tokens = tokens[:2] + tokens[4:]
     try:

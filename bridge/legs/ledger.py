@@ -46,9 +46,9 @@ class Ledger:
         answers = await self._nats.replies.ask(requests, SECONDS)
         found: list[str | None] = []
         for answer in answers:
-            status = None if answer is None else (answer.headers or {}).get("Status")
-            if answer is None or status not in (None, "404"):
-                raise Unavailable(f"the ledger {self._bucket} does not answer: {status or 'timeout'}")
+            status = "timeout" if answer is None else answer.status
+            if answer is None or status not in ("", "404"):
+                raise Unavailable(f"the ledger {self._bucket} does not answer: {status}")
             found.append(None if status == "404" else answer.data.decode("utf-8", "replace"))
         return found
 

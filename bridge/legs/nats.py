@@ -18,12 +18,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from nats import errors
-from nats.aio.client import Client
+from nkeys import NkeysError
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
+from bridge.legs.keys import KeyedClient, NoKey
+from bridge.legs.wire import Headers, Reply, WireClient, status_of
+
+__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of"]
 
 API_SECONDS = 5.0
-_STATUS_LINE = len("NATS/1.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,57 +58,10 @@ class NatsOptions:
     inbox_prefix: str = "_INBOX"
     connect_timeout: float = 5.0
 
-
-class Headers(dict[str, str]):
-    """The headers of one message. As a dict it has the first value of each name; `pairs` has all of them in wire order.
-
-    nats-py keeps only the last value of a repeated name and drops some names (2.16, `_parse_header_lines`).
-    Bytes that are not UTF-8 become lone surrogates, so that nothing is lost. Source: ADR-4.
-    """
-
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def parse(cls, block: bytes) -> Headers:
-        """`block` is the header block from `NATS/1.0` to the blank line."""
-        pairs = []
-        for line in block.split(b"\r\n")[1:]:
-            name, colon, value = line.partition(b":")
-            if colon:
-                text = value.decode("utf-8", "surrogateescape").strip(" \t")
-                pairs.append((name.decode("utf-8", "surrogateescape"), text))
-        headers = cls(reversed(pairs))
-        headers.pairs = tuple(pairs)
-        return headers
-
-
-class _Client(Client):  # type: ignore[misc]  # nats-py ships no types
-    tls_required = False
-
-    async def send(self, subject: str, payload: bytes, reply: str, block: bytes = b"") -> None:
-        """Publishes a header block as it is. nats-py's own `publish` takes one value for a name, and changes values."""
-        if self.is_closed:
-            raise errors.ConnectionClosedError
-        if block:
-            line = f"HPUB {subject} {reply} {len(block)} {len(block) + len(payload)}\r\n"
-        else:
-            line = f"PUB {subject} {reply} {len(payload)}\r\n"
-        await self._send_command(b"".join((line.encode(), block, payload, b"\r\n")))
-        if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
-
-    async def _process_headers(self, headers: bytes) -> Mapping[str, str] | None:
-        if not headers or headers[_STATUS_LINE] == ord(" "):
-            found: Mapping[str, str] | None = await super()._process_headers(headers)  # a status of the server's
-            return found
-        return Headers.parse(headers)
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        # Called before CONNECT carries our credentials. nats-py connects in clear text when the server offers no
-        # TLS, whatever the URL says and whatever context it was given.
-        if initial_connection and self.tls_required and not info.get("tls_required"):
-            raise errors.Error("nats: tls.required is set and the server offers no TLS")
-        await super()._process_info(info, initial_connection=initial_connection)
+    @property
+    def hosts(self) -> str:
+        """The servers as a human may read them, without what a URL may hold besides."""
+        return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self.servers)
 
 
 class NatsConnection:
@@ -119,7 +75,7 @@ class NatsConnection:
         self.generation = 0
         self.replies = Replies(self)
         self._notice = notice or _silent
-        self._client: _Client | None = None
+        self._client: WireClient | None = None
         self._opening = asyncio.Lock()
         self._last_error = self._refusal = ""
         self._denied: deque[str] = deque(maxlen=64)
@@ -144,7 +100,7 @@ class NatsConnection:
         """What the server takes of headers and payload together, in bytes; 0 while it was not asked yet."""
         return int(self._client.max_payload) if self._client is not None else 0
 
-    async def live(self) -> _Client:
+    async def live(self) -> WireClient:
         """Raises Unavailable while the connection is down, NotUsable when the server or a file refuses us."""
         client = self._client
         if client is not None and client.is_connected:
@@ -155,7 +111,8 @@ class NatsConnection:
                 self._client = await self._open()
                 self.generation += 1
         if not self._client.is_connected:
-            raise Unavailable(f"NATS connection {self.name} is down, reconnecting: {self._last_error or 'no server'}")
+            reason = self._last_error or "no server"
+            raise Unavailable(f"NATS connection {self.name} ({self.options.hosts}) is down, reconnecting: {reason}")
         return self._client
 
     async def renew(self) -> None:
@@ -164,8 +121,8 @@ class NatsConnection:
         if client is not None:
             await _close(client)
 
-    async def _open(self) -> _Client:
-        options, client = self.options, _Client()
+    async def _open(self) -> WireClient:
+        options, client = self.options, KeyedClient()
         client.tls_required = options.tls is not None and options.tls.required
         self._last_error, self._refusal = "", ""
         try:
@@ -192,12 +149,13 @@ class NatsConnection:
         except BaseException as error:
             await _close(client)
             match error:
-                case TimeoutError() | errors.Error():
+                case TimeoutError() | errors.Error() if not isinstance(error, NoKey):
                     # max_reconnect_attempts=-1 makes connect() try until the timeout; the cause went to error_cb.
                     raise _connect_error(self._refusal or self._last_error or str(error), self) from None
-                case OSError() | ValueError():  # unreadable credentials, seed or certificate
+                case NoKey() | OSError() | ValueError() | NkeysError():  # unreadable credentials, seed or certificate
                     raise NotUsable(
-                        f"NATS connection {self.name}: {error}", hint="check the files named under nats"
+                        f"NATS connection {self.name}: {_files(options)}: {error}",
+                        hint="check that the files named under nats hold what their keys say",
                     ) from error
                 case _:
                     raise
@@ -264,7 +222,7 @@ class NatsConnection:
 
 @dataclass(slots=True)
 class _Asked:
-    answers: list[Any]
+    answers: list[Reply | None]
     missing: int
     done: asyncio.Future[None]
 
@@ -275,43 +233,47 @@ class Replies:
 
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
-        self._waiting: dict[str, tuple[_Asked, int]] = {}
+        self._waiting: dict[str, _Asked] = {}
         self._serial = itertools.count()
         self._inbox = ""
         self._generation = 0
 
-    async def ask(self, requests: Sequence[tuple[str, bytes, bytes]], timeout: float) -> list[Any | None]:
-        """Each request is (subject, payload, header block or nothing).
-        One answer (a nats-py Msg) each, in order; None where none came
+    async def ask(self, requests: Sequence[tuple[str, bytes, bytes]], timeout: float) -> list[Reply | None]:
+        """Each request is (subject, payload, header block or nothing). One answer each, in order; None where none came
         within `timeout` seconds: what was asked may have been done all the same. Raises what `live()` raises."""
         client = await self._connection.live()
         if self._generation != self._connection.generation:
             self._generation, self._inbox = self._connection.generation, client.new_inbox()
-            await client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+            await client.listen(f"{self._inbox}.*", self._arrived)
         asked = _Asked([None] * len(requests), len(requests), asyncio.get_running_loop().create_future())
-        tokens = []
+        batch = f"{next(self._serial):x}"
+        reply = f"{self._inbox}.{batch}-"
+        self._waiting[batch] = asked
         try:
             async with asyncio.timeout(timeout):
-                for place, (subject, payload, block) in enumerate(requests):
-                    token = f"{self._inbox}.{next(self._serial):x}"
-                    tokens.append(token)
-                    self._waiting[token] = (asked, place)
-                    await client.send(subject, payload, token, block)
+                await client.send(
+                    [
+                        (subject, f"{reply}{place}", block, payload)
+                        for place, (subject, payload, block) in enumerate(requests)
+                    ]
+                )
                 if requests:
                     await asked.done
         except (TimeoutError, errors.Error, OSError):
             pass  # the answers that did come count; the rest stay None
         finally:
-            for token in tokens:
-                self._waiting.pop(token, None)
+            del self._waiting[batch]
         return asked.answers
 
-    async def _on_reply(self, message: Any) -> None:
-        found = self._waiting.pop(message.subject, None)
-        if found is None:
+    def _arrived(self, subject: str, _: str, block: bytes, payload: bytes) -> None:
+        batch, _, place = subject.rpartition(".")[2].partition("-")
+        asked = self._waiting.get(batch)
+        if asked is None or not place.isdecimal() or int(place) >= len(asked.answers):
             return  # too late: it was given up, and will be asked again under another token
-        asked, place = found
-        asked.answers[place] = message
+        at = int(place)
+        if asked.answers[at] is not None:
+            return  # somebody answers twice
+        asked.answers[at] = Reply(payload, status_of(block)[0] if block else "")
         asked.missing -= 1
         if not asked.missing and not asked.done.done():
             asked.done.set_result(None)
@@ -341,7 +303,7 @@ def _is_refusal(text: str) -> bool:
 
 
 def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
-    where = f"NATS connection {connection.name}"
+    where = f"NATS connection {connection.name} ({connection.options.hosts})"
     lowered = text.lower()
     if "authorization" in lowered or "authentication" in lowered:
         return NotUsable(f"{where}: {text}", hint="check the user, token, credentials or nkey under nats")
@@ -350,11 +312,19 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
     return Unavailable(f"{where}: {text or 'no server answered in time'}")
 
 
+def _files(options: NatsOptions) -> str:
+    """The files a connection is made with, as one of them is at fault and the library does not say which."""
+    tls = options.tls or Tls()
+    named = (options.credentials_file, options.nkey_seed_file, tls.ca_file, tls.cert_file, tls.key_file)
+    return ", ".join(name for name in named if name)
+
+
 def _silent(event: str, detail: str) -> None:
     """For whoever does not want to hear."""
 
 
-async def _close(client: _Client) -> None:
-    # Not drain(): it can hang on a subscription that still holds messages.
-    with suppress(errors.Error, OSError, asyncio.InvalidStateError):
+async def _close(client: WireClient) -> None:
+    # Not drain(): it can hang on a subscription that still holds messages. A client that never began to connect, for a
+    # file was wrong, answers with an AssertionError.
+    with suppress(errors.Error, OSError, asyncio.InvalidStateError, AssertionError):
         await client.close()

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from bridge.core.mapping.parked import Parked, parked_in_jetstream, parked_in_sq
 from bridge.core.models import JetStreamMessage
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import Headers, NatsConnection
-from bridge.legs.sqs import Queue, open_queue, sqs_message
+from bridge.legs.sqs import Queue, sqs_message
 
 HIDE_SECONDS = 120  # how long a parking queue hides what is being looked at; renewed by every look
 NO_MESSAGE = "(err_code 10037)"
@@ -41,6 +41,10 @@ class Shelf(Protocol):
 
     def look(self) -> AsyncIterator[Shelved]:
         """Everything of ours in it, oldest first where it has an order. Raises NotUsable, Unavailable."""
+        ...
+
+    async def count(self) -> int:
+        """How many messages are in it, as far as the place knows. Raises NotUsable, Unavailable."""
         ...
 
     async def take_away(self, shelved: Shelved) -> None:
@@ -66,6 +70,10 @@ class StreamShelf:
             kept = JetStreamMessage(found["subject"], payload, self._stream, sequence - 1, at, 1, headers)
             if (parked := parked_in_jetstream(kept)) is not None:
                 yield Shelved(parked, at, len(payload), sequence - 1)
+
+    async def count(self) -> int:
+        answer = await self._nats.api(f"STREAM.INFO.{self._stream}", {"subjects_filter": self._subject})
+        return sum((answer["state"].get("subjects") or {}).values())
 
     async def _next(self, sequence: int) -> dict[str, Any] | None:
         request = {"seq": sequence, "next_by_subj": self._subject}
@@ -104,14 +112,21 @@ class QueueShelf:
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             )
-            fresh = [each for each in answer.get("Messages") or () if each["MessageId"] not in self._seen]
+            messages = answer.get("Messages") or ()
+            fresh = [each for each in messages if each["MessageId"] not in self._seen]
             empty = 0 if fresh else empty + 1
-            self._seen |= {each["MessageId"]: each["ReceiptHandle"] for each in fresh}  # whoever looks may stop early
+            # Whoever looks may stop early; and of what shows again, the newest handle is the one that works.
+            self._seen |= {each["MessageId"]: each["ReceiptHandle"] for each in messages}
             for each in fresh:
                 kept = sqs_message(each, self._queue)
                 if (parked := parked_in_sqs(kept)) is not None:
                     at = float(kept.system.get("SentTimestamp", 0)) / 1000 or time.time()
                     yield Shelved(parked, at, len(kept.body.encode("utf-8", "surrogatepass")), each["MessageId"])
+
+    async def count(self) -> int:
+        name = "ApproximateNumberOfMessages"
+        answer = await self._call("get_queue_attributes", AttributeNames=[name])
+        return int(answer["Attributes"][name])
 
     async def take_away(self, shelved: Shelved) -> None:
         handle = self._seen.pop(str(shelved.token))
@@ -120,19 +135,22 @@ class QueueShelf:
     async def put_back(self) -> None:
         """Shows what was seen and not taken away to others again."""
         handles, self._seen = list(self._seen.values()), {}
-        for start in range(0, len(handles), 10):
-            entries = [
-                {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                for n, handle in enumerate(handles[start : start + 10])
-            ]
-            await self._call("change_message_visibility_batch", Entries=entries)
+        await self._hide(handles, 0)
 
     async def keep_hidden(self) -> None:
         """Renews what is seen, until cancelled: a long look must not show the same message twice."""
         while True:
             await asyncio.sleep(HIDE_SECONDS / 3)
-            for handle in list(self._seen.values()):
-                await self._call("change_message_visibility", ReceiptHandle=handle, VisibilityTimeout=HIDE_SECONDS)
+            with suppress(BridgeError):  # the next round tries again; what shows meanwhile is known by its id
+                await self._hide(list(self._seen.values()), HIDE_SECONDS)
+
+    async def _hide(self, handles: Sequence[str], seconds: int) -> None:
+        for start in range(0, len(handles), 10):
+            entries = [
+                {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+                for n, handle in enumerate(handles[start : start + 10])
+            ]
+            await self._call("change_message_visibility_batch", Entries=entries)
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         return await self._aws.call("sqs", operation, about=self._queue.name, QueueUrl=self._queue.url, **arguments)
@@ -147,13 +165,19 @@ async def streams_holding(nats: NatsConnection, subject: str) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def queue_shelf(aws: AwsConnection, name: str) -> AsyncIterator[QueueShelf]:
+async def queue_shelf(aws: AwsConnection, queue: Queue) -> AsyncIterator[QueueShelf]:
     """A parking queue, whose messages are visible again afterwards."""
-    shelf = QueueShelf(aws, await open_queue(aws, name))
+    shelf = QueueShelf(aws, queue)
+    failure: BridgeError | None = None
     async with asyncio.TaskGroup() as group:
         hiding = group.create_task(shelf.keep_hidden())
         try:
             yield shelf
+        except BridgeError as error:
+            failure = error  # raised below, for the group would wrap it
         finally:
             hiding.cancel()
-            await shelf.put_back()
+            with suppress(BridgeError):  # SQS shows them again by itself, a little later
+                await shelf.put_back()
+    if failure is not None:
+        raise failure

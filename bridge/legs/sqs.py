@@ -134,11 +134,11 @@ class SqsSource:
         )
         if not answer.get("Messages"):
             self._empty_at = time.time()
-        lent = (self._lend(message) for message in answer.get("Messages") or ())
+        now, at = asyncio.get_running_loop().time(), time.monotonic()
+        lent = [self._lend(message, now, at) for message in answer.get("Messages") or ()]
         return [delivery for delivery in lent if delivery is not None]
 
-    def _lend(self, message: Any) -> Delivery | None:
-        now = asyncio.get_running_loop().time()
+    def _lend(self, message: Any, now: float, at: float) -> Delivery | None:
         name, handle = message["MessageId"], message["ReceiptHandle"]
         if loan := self._loans.get(name):
             loan.handle, loan.first, loan.until = handle, now, now + self._lease
@@ -150,7 +150,7 @@ class SqsSource:
         if attempt == 1 and sent_at > self._newest:
             self._newest = sent_at
         loan = self._loans[name] = _Loan(name, handle, now, now + self._lease, sent_at, attempt > 1)
-        return Delivery(body, name, attempt, sent_at, time.monotonic(), loan)
+        return Delivery(body, name, attempt, sent_at, at, loan)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
         loans = [_loan(settlement.delivery) for settlement in settled]
@@ -162,15 +162,18 @@ class SqsSource:
             for loan, each in zip(loans, settled, strict=True)
             if isinstance(each.outcome, Retry)
         ]
-        async with asyncio.TaskGroup() as group:
-            deleting = group.create_task(self._until_done(acks, self._delete))
+        if backs:
             after = {loan.message_id: seconds for loan, seconds in backs}
 
             async def hide(some: Sequence[_Loan]) -> list[Answer]:
                 return await self._show([(loan, after[loan.message_id]) for loan in some])
 
-            hiding = group.create_task(self._until_done([loan for loan, _ in backs], hide))
-        failed = {**deleting.result(), **hiding.result()}
+            async with asyncio.TaskGroup() as group:
+                deleting = group.create_task(self._until_done(acks, self._delete))
+                hiding = group.create_task(self._until_done([loan for loan, _ in backs], hide))
+            failed = {**deleting.result(), **hiding.result()}
+        else:
+            failed = await self._until_done(acks, self._delete)
         for loan in loans:
             self._loans.pop(loan.message_id, None)
             self._back.pop(loan.message_id, None)
@@ -185,6 +188,8 @@ class SqsSource:
         todo = list(loans)
         while todo:
             answers = await attempt(todo)
+            if not failed and not any(isinstance(answer, BridgeError) for answer in answers):
+                return failed
             again = []
             for loan, answer in zip(todo, answers, strict=True):
                 match answer:
@@ -373,8 +378,9 @@ def attribute_entries(attributes: Any) -> dict[str, dict[str, Any]]:
 
 
 def _attribute(found: Any) -> Attribute:
-    binary = found.get("BinaryValue")
-    return Attribute(found["DataType"], found.get("StringValue", "") if binary is None else binary)
+    if "BinaryValue" in found:
+        return Attribute(found["DataType"], found["BinaryValue"])
+    return Attribute(found["DataType"], found.get("StringValue", ""))
 
 
 def _loan(delivery: Delivery) -> _Loan:

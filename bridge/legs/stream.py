@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
 from bridge.legs.nats import NatsConnection, place_of
+from bridge.legs.wire import Reply
 
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, for a schedule takes a while itself
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
@@ -69,6 +69,12 @@ async def open_destination(
         schedules=schedules,
         streams=(stream,) if stream else tuple(names),
     )
+
+
+async def subjects_of(nats: NatsConnection, stream: str) -> tuple[str, ...]:
+    """What a stream captures; nothing, for a mirror."""
+    info = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
+    return tuple(info["config"].get("subjects") or ())
 
 
 async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: str) -> None:
@@ -128,7 +134,7 @@ class JetStreamDestination:
             assert isinstance(out, JetStreamOut)
             out = self._scheduled(out)
             block = header_block([*header_pairs(out), *self._expected, *_life(out)])
-            if error := _too_large(out, block, max_payload):
+            if (error := _too_large(out, block, max_payload)) is not None:
                 answers[place] = error
             else:
                 requests.append((out.subject, out.payload, block))
@@ -150,14 +156,14 @@ class JetStreamDestination:
         if out.expires_at is not None:
             left = max(1, int(out.expires_at - out.due_at))
             headers["Nats-Schedule-TTL"] = str(left)
-        return replace(out, subject=subject, headers=headers, expires_at=None)
+        return out._replace(subject=subject, headers=headers, expires_at=None)
 
-    def _receipt(self, subject: str, reply: Any | None) -> Receipt | BridgeError:
+    def _receipt(self, subject: str, reply: Reply | None) -> Receipt | BridgeError:
         if reply is None:
             if denied := self._nats.denied(subject):
                 return NotUsable(denied, hint=f"allow this user to publish {subject}")
             return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s")
-        if (reply.headers or {}).get("Status") == "503":
+        if reply.status == "503":
             return NotUsable(f"no stream captures {subject}")
         try:
             ack = orjson.loads(reply.data)
@@ -190,6 +196,8 @@ class JetStreamDestination:
 def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | None:
     # Found out by the server, each of these cuts the connection and takes every other message's ack with it.
     total = len(block) + len(out.payload)
+    if total <= max_payload and len(block) <= HEADER_LIMIT and len(out.subject) * 4 <= LINE_LIMIT - 200:
+        return None
     if total > max_payload:
         return Refused(
             f"{total:,} bytes with headers; the server takes {max_payload:,} (max_payload)",

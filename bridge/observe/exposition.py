@@ -87,17 +87,16 @@ class Distribution:
         self._prefixes += [f"{name}_count{plain} ", f"{name}_sum{plain} "]
         self._template = "".join(f"{each.replace('%', '%%')}%s\n" for each in self._prefixes)
 
-    def observe(self, amounts: Sequence[float]) -> None:
-        """Counts each of them."""
+    def observe(self, amounts: Sequence[float], trace: str = "") -> None:
+        """Counts each of them; the largest is an example of the `trace`, if there is one."""
         counts, bounds = self.counts, self._bounds
         for each in amounts:
             counts[bisect_left(bounds, each)] += 1
         self.sum += sum(amounts)
         self.text = ""
-
-    def exemplify(self, amount: float, labels: Mapping[str, str]) -> None:
-        """Keeps `labels` (a trace's id) as the example of the bucket `amount` fell into. It is not counted here."""
-        self.exemplars[bisect_left(self._bounds, amount)] = Exemplar(dict(labels), amount, time.time())
+        if trace and amounts:
+            largest = max(amounts)
+            self.exemplars[bisect_left(bounds, largest)] = Exemplar({"trace_id": trace}, largest, time.time())
 
     def show(self) -> None:
         self.text = self._template % tuple(self._values())

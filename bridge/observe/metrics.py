@@ -7,13 +7,16 @@ outcomes, and the places of a route, at most 20 for each thing it watches.
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 
 from prometheus_client import Info
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from bridge import __version__
 from bridge.observe.exposition import Counter, Gauge, Histogram, Registry
 
+OPENMETRICS = "application/openmetrics-text"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 
@@ -123,11 +126,42 @@ class Metrics:
             registry=self.registry,
         )
         self.of_places = (self.lag_messages, self.lag_seconds, self.headroom, self.drain, self.verdict)
+        self.reload_successful = Gauge(
+            f"{prefix}config_last_reload_successful",
+            "1 if the last attempt to load the configuration succeeded, else 0: an older one goes on.",
+            registry=self.registry,
+        )
+        self.reload_timestamp = Gauge(
+            f"{prefix}config_last_reload_timestamp_seconds",
+            "When the configuration that runs was loaded, in seconds since the epoch.",
+            registry=self.registry,
+        )
+        self.heartbeat = Gauge(
+            f"{prefix}heartbeat_seconds",
+            "How long the last heartbeat took from sent to durable at the destination. NaN before the first.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.heartbeat_at = Gauge(
+            f"{prefix}heartbeat_timestamp_seconds",
+            "When the last heartbeat arrived, since the epoch. NaN before the first.",
+            ["route"],
+            registry=self.registry,
+        )
         Info(f"{prefix}build", "The version that runs.", registry=self.registry).info(
             {"version": __version__, "python": platform.python_version()}
         )
         ProcessCollector(registry=self.registry)
 
-    def exposition(self, *, openmetrics: bool = False) -> bytes:
-        """The Prometheus text format, or OpenMetrics."""
-        return self.registry.exposition(openmetrics=openmetrics)
+    def forget(self, route: str) -> None:
+        """Removes every series of a route that is no more."""
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                with suppress(ValueError):  # it has no such label
+                    metric.remove_by_labels({"route": route})
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type: OpenMetrics, which has exemplars, for who accepts it, else the Prometheus
+        text format."""
+        _, content_type = choose_encoder(accept)
+        return self.registry.exposition(openmetrics=content_type.startswith(OPENMETRICS)), content_type

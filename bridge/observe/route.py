@@ -9,42 +9,40 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
 from bridge.core.errors import BridgeError, Unavailable
-from bridge.core.lag import Judgement, Track
+from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
-from bridge.observe.logs import Repeats
+from bridge.observe.heartbeat import Heartbeats
+from bridge.observe.life import AT_REST, RouteLife
 from bridge.observe.metrics import Metrics
-from bridge.observe.place import PlaceObservation
+from bridge.observe.waiting import Waiting
 
-State = Literal["starting", "running", "holding", "down", "draining", "stopped"]
-OUTCOMES = ("carried", "duplicate", "retried", "parked", "rejected", "filtered", "echo")
+OUTCOMES = (
+    "carried",
+    "duplicate",
+    "retried",
+    "parked",
+    "rejected",
+    "filtered",
+    "echo",
+    "heartbeat",
+    "heartbeat_failed",
+)
 FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
 
-@dataclass(slots=True)
-class _Trouble:
-    """What stands in the way on one side of a route, and since when (monotonic)."""
-
-    error: str
-    since: float
-
-
-class RouteObservation:
+class RouteObservation(RouteLife):
     """The pump's Observer for one route, and what the daemon says of the route."""
 
     def __init__(self, name: str, log: Any, metrics: Metrics) -> None:
-        self.name = name
-        self.log: Any = log.bind(route=name)
-        self.state: State = "starting"
+        super().__init__(name, log.bind(route=name), metrics.up.labels(name))
         self.source = self.destination = ""
         self.connection = ""
-        self.own: PlaceObservation | None = None
-        self.watched: dict[tuple[str, str, str], PlaceObservation] = {}
         self.last_received = time.monotonic()
         self.heals = 0
         self._healed = 0.0
@@ -54,21 +52,18 @@ class RouteObservation:
         self.last_carried: float | None = None
         self.blocking: dict[str, str] = {}
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
-        self._trouble: dict[str, _Trouble] = {"open": _Trouble("not opened yet", time.monotonic())}
-        self._repeats = Repeats()
         self._outcomes = {outcome: metrics.messages.labels(name, outcome) for outcome in OUTCOMES}
         self._in_flight = metrics.in_flight.labels(name)
         self._transit = metrics.transit.labels(name)
         self._publish = metrics.publish.labels(name)
         self._pending = metrics.pending.labels(name)
-        self._metrics = metrics
-        self._up = metrics.up.labels(name)
+        self.waiting = Waiting(name, self.log, metrics)
         self._blocked = metrics.blocked.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
         self._pending.set(float("nan"))
-        self._up.set(0)
+        self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
     # -- the daemon's events
 
@@ -77,15 +72,7 @@ class RouteObservation:
     ) -> None:
         """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
-        system, _, place = source.partition(" ")
-        if self.own is None or self.own.name != place:
-            if self.own is not None:
-                self.own.forget()
-            self.own = PlaceObservation(
-                self.name, "bridge", "sqs" if system == "sqs" else "jetstream", place, self._metrics
-            )
-        self.own.track.every, self.own.track.exact = every, exact
-        self.own.track.retention, self.own.track.finishing = retention, "carried"
+        self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
 
@@ -94,42 +81,46 @@ class RouteObservation:
 
     def sampled(self, backlog: Backlog) -> None:
         """The route's own source was looked at."""
-        assert self.own is not None
         self._pending.set(backlog.pending)
         if backlog.leases_lost > self._leases_lost:
             self._leases.inc(backlog.leases_lost - self._leases_lost)
             self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
         self._leases_lost = backlog.leases_lost
         # What was finished is known better here than there, and so is whether anything was.
-        self.own.looked(replace(backlog, done=self.finished, active_at=None))
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None))
+        if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
+            self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
-        if self.own is not None:
-            self.own.not_looked(str(error))
+        self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
 
-    def watches(
-        self, side: str, system: Literal["sqs", "jetstream"], before: Iterable[str], seen: Mapping[str, Track]
-    ) -> None:
-        """The places there are now, by name, each with a fresh track; those there were `before` keep theirs, or go."""
-        for name in before:
-            if name not in seen and (gone := self.watched.pop((side, system, name), None)):
-                gone.forget()
-        for name, track in seen.items():
-            key = (side, system, name)
-            if key not in self.watched:
-                self.watched[key] = PlaceObservation(self.name, side, system, name, self._metrics, track)
+    def restarting(self) -> None:
+        super().restarting()
+        self.heartbeats.restarting()
+        self.in_flight(0)
+        self._unblocked(list(self.blocking))
+
+    def stopped(self) -> None:
+        super().stopped()
+        self.log.info("route_stopped", **self.counts)
+
+    def relog(self, log: Any) -> None:
+        """From here on it logs to `log`."""
+        self.log = self.waiting.log = self.heartbeats.log = log.bind(route=self.name)
 
     def deaf(self, patience: float) -> bool:
         """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
         Each time nobody could mend it, patience doubles."""
-        backlog = self.own.track.backlog if self.own is not None else None
-        if backlog is None or not backlog.pending or self.on_loan or self.state != "running" or self._trouble:
+        own = self.waiting.own
+        backlog = own.track.backlog if own is not None else None
+        if own is None or backlog is None or not backlog.pending:
             return False
-        assert self.own is not None
-        quiet = min(time.monotonic() - self.last_received, time.time() - self.own.track.idle_since)
+        if self.on_loan or self.state != "running" or self._trouble:
+            return False
+        quiet = min(time.monotonic() - self.last_received, time.time() - own.track.idle_since)
         return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
 
     def healed(self) -> None:
@@ -149,14 +140,6 @@ class RouteObservation:
     def disconnected(self, detail: str) -> None:
         self._in_trouble("nats", Unavailable(f"NATS is not connected: {detail or 'no server answers'}"), "disconnected")
 
-    def draining(self) -> None:
-        self.state = "draining"
-
-    def stopped(self) -> None:
-        self.state = "stopped"
-        self._up.set(0)
-        self.log.info("route_stopped", **self.counts)
-
     # -- the pump's events
 
     def received(self, deliveries: Sequence[Delivery]) -> None:
@@ -171,14 +154,18 @@ class RouteObservation:
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
         now, now_monotonic = time.time(), time.monotonic()
-        duplicates = sum([receipt.duplicate for _, receipt in carried])
-        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in carried])
-        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in carried])
-        self._count("carried", len(carried) - duplicates)
+        messages = self.heartbeats.without_canaries(carried)
+        duplicates = sum([receipt.duplicate for _, receipt in messages])
+        trace = messages[-1][1].trace if messages else ""  # they were published together
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages], trace)
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages], trace)
+        self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
-        self.last_carried = now
+        self._count("heartbeat", len(carried) - len(messages))
+        if messages:
+            self.last_carried = now
         if self.blocking:
-            self._unblocked(delivery for delivery, _ in carried)
+            self._unblocked(delivery.id for delivery, _ in carried)
         self._clear("destination")
         self.log.debug("carried", count=len(carried), duplicates=duplicates)
 
@@ -229,10 +216,14 @@ class RouteObservation:
         self.blocking[delivery.id] = str(reason)
         self._blocked.set(len(self.blocking))
 
-    def _unblocked(self, deliveries: Iterable[Delivery]) -> None:
-        for delivery in deliveries:
-            self.blocking.pop(delivery.id, None)
+    def _unblocked(self, ids: Iterable[str]) -> None:
+        for name in ids:
+            self.blocking.pop(name, None)
         self._blocked.set(len(self.blocking))
+
+    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None:
+        self._count("heartbeat_failed", 1)
+        self.heartbeats.dropped(delivery, reason)
 
     def unsettled(self, delivery: Delivery, error: BridgeError) -> None:
         self._settle_failures.inc()
@@ -242,7 +233,7 @@ class RouteObservation:
 
     def released(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
-            self._unblocked(deliveries)
+            self._unblocked(delivery.id for delivery in deliveries)
             self.log.info("released", count=len(deliveries))
 
     def in_flight(self, count: int) -> None:
@@ -252,7 +243,9 @@ class RouteObservation:
     # -- what it makes of them
 
     def unready(self) -> str | None:
-        """Why the route is neither moving nor idle, or None."""
+        """Why the route is neither moving nor idle, or None. A route at rest is so because somebody wants it."""
+        if self.state in AT_REST:
+            return None
         if trouble := self._standing():
             return trouble
         judged = self.judged
@@ -260,21 +253,13 @@ class RouteObservation:
 
     def judge(self) -> None:
         """Judges every place anew."""
-        if self.own is not None and self.own.judge(trouble=self._standing(), stopped=self._stopped()):
-            self._judged("bridge", self.own)
-        for place in self.watched.values():
-            if place.judge():
-                self._judged(place.side, place)
-
-    def _judged(self, side: str, place: PlaceObservation) -> None:
-        level = self.log.info if place.judged.verdict == "OK" else self.log.warning
-        level("verdict", verdict=place.judged.verdict, side=side, place=place.name, reason=place.judged.reason)
+        self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
 
     @property
     def judged(self) -> Judgement:
         """The route's own verdict."""
-        if self.own is not None:
-            return self.own.judged
+        if self.waiting.own is not None:
+            return self.waiting.own.judged
         stopped = self._stopped()
         return Judgement("STOPPED" if stopped else "UNKNOWN", stopped or "not opened yet")
 
@@ -295,16 +280,17 @@ class RouteObservation:
         match self.state:
             case "down":
                 return self._trouble["open"].error if "open" in self._trouble else "down"
-            case "draining":
-                return "the bridge is stopping"
-            case "stopped":
-                return "stopped"
+            case "pausing" | "paused":
+                return f"paused; nats-sqs-bridge resume {self.name} lets it go on"
+            case "drained":
+                return "drained: its source was provably empty"
+            case "stopping" | "stopped":
+                return "the route is stopping" if self.state == "stopping" else "stopped"
             case _:
                 return ""
 
     def snapshot(self) -> dict[str, Any]:
-        backlog = self.own.track.backlog if self.own is not None else None
-        judged, own = self.judged, self.own.snapshot() if self.own is not None else {}
+        judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
             "verdict": judged.verdict,
@@ -313,10 +299,11 @@ class RouteObservation:
             "source": self.source,
             "destination": self.destination,
             "trouble": [trouble.error for trouble in self._trouble.values()],
-            "source_pending_messages": backlog.pending if backlog else None,
-            "source_in_flight_messages": backlog.in_flight if backlog else None,
-            "source_delayed_messages": backlog.delayed if backlog else None,
+            "source_pending_messages": own.get("pending"),
+            "source_in_flight_messages": own.get("in_flight"),
+            "source_delayed_messages": own.get("delayed"),
             "in_flight_messages": self.on_loan,
+            "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "lag_messages": own.get("lag_messages"),
             "lag_seconds": own.get("lag_seconds"),
@@ -326,15 +313,10 @@ class RouteObservation:
             "retention_headroom_seconds": own.get("retention_headroom_seconds"),
             "last_carried": self.last_carried,
             "blocked": dict(self.blocking),
+            "heartbeat": self.heartbeats.snapshot(),
             "failures": list(self.failures),
-            "places": [place.snapshot() for place in self.places()],
+            "places": [place.snapshot() for place in self.waiting.places()],
         }
-
-    def places(self) -> list[PlaceObservation]:
-        """The route's own source first, then those watched, old before new."""
-        order = {"legacy": 0, "dead_letter": 1, "new": 2}
-        others = sorted(self.watched.values(), key=lambda place: (order.get(place.side, 3), place.name))
-        return [*([self.own] if self.own is not None else []), *others]
 
     def _count(self, outcome: str, count: int) -> None:
         if count:
@@ -343,19 +325,3 @@ class RouteObservation:
 
     def _keep(self, what: str, delivery: Delivery, error: BridgeError) -> None:
         self.failures.append({"at": time.time(), "what": what, "id": delivery.id, "error": str(error)})
-
-    def _clear(self, side: str) -> None:
-        if self._trouble.pop(side, None) and side != "open":
-            self.log.info("recovered", side=side)
-        if not self._trouble and self.state in ("starting", "holding", "down"):
-            self.state = "running"
-            self._up.set(1)
-
-    def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
-        known = self._trouble.get(side)
-        self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic())
-        if self.state not in ("draining", "stopped"):
-            self.state = "down" if "open" in self._trouble else "holding"
-        self._up.set(0)
-        if self._repeats.first(f"{event}:{type(error).__name__}"):
-            self.log.warning(event, error=str(error), **facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -33,9 +33,17 @@ class Observation:
             self.routes[name] = RouteObservation(name, self.log, self.metrics)
         return self.routes[name]
 
-    def exposition(self, *, openmetrics: bool = False) -> bytes:
-        """The Prometheus text format, or OpenMetrics."""
-        return self.metrics.exposition(openmetrics=openmetrics)
+    def forget(self, name: str) -> None:
+        """The route is configured no more: its status and its series go."""
+        self.routes.pop(name, None)
+        self.metrics.forget(name)
+
+    def forget_connection(self, name: str) -> None:
+        self.connections.pop(name, None)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type, as an Accept header asks for them."""
+        return self.metrics.exposition(accept)
 
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""
@@ -54,13 +62,50 @@ class Observation:
         level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}))
 
     def starting(self, routes: int, url: str) -> None:
+        self._loaded()
         self.log.info("starting", version=__version__, routes=routes, http=url)
+
+    def _loaded(self) -> None:
+        self.metrics.reload_successful.set(1)
+        self.metrics.reload_timestamp.set(time.time())
+
+    def relog(self) -> None:
+        """Loggers made before `configure_logs` keep their level: makes them anew."""
+        self.log = structlog.get_logger()
+        for route in self.routes.values():
+            route.log = route.waiting.log = self.log.bind(route=route.name)
+
+    def reload_began(self, by: str) -> None:
+        self.log.info("reload_began", by=by)
+
+    def reloaded(self, by: str, **facts: Any) -> None:
+        self._loaded()
+        self.log.info("reloaded", by=by, **facts)
+
+    def reload_failed(self, by: str, complaints: Sequence[str]) -> None:
+        self.metrics.reload_successful.set(0)
+        self.log.error(
+            "reload_failed", by=by, complaints=list(complaints), meaning="nothing has changed; the old one goes on"
+        )
+
+    def reload_refused(self, by: str, reason: str) -> None:
+        self.log.warning("reload_refused", by=by, reason=reason)
+
+    def control_open(self, host: str) -> None:
+        """Actions are allowed, and not on loopback alone."""
+        self.log.warning(
+            "control_exposed",
+            host=host,
+            meaning="the token crosses the network in clear text; end TLS in front of this port, and let only that in",
+        )
+
+    def control_denied(self, by: str, why: str) -> None:
+        if self._repeats.first(f"denied {by}"):
+            self.log.warning("control_denied", by=by, why=why)
 
     def drain_began(self, timeout: float) -> None:
         self.draining = True
         self.log.info("draining", shutdown_timeout=timeout)
-        for route in self.routes.values():
-            route.draining()
 
     def release_began(self) -> None:
         self.log.warning("releasing", reason="three quarters of shutdown_timeout are over")

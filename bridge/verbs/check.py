@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TypeVar, assert_never
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bridge.config import (
@@ -30,6 +32,7 @@ from bridge.config import (
 )
 from bridge.core.errors import BridgeError
 from bridge.core.findings import Finding, RouteFacts, World, findings
+from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
 from bridge.legs.aws import AwsConnection
@@ -52,19 +55,25 @@ def check(path: Path | None, environ: Mapping[str, str], *, as_json: bool) -> in
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
-        _show(found, Console())
+        # A log or a pipe has no width of its own, and the commands to copy should not be broken into many lines.
+        _show(found, Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160))
     return 1 if any(finding.level == "error" for finding in found) else 0
 
 
 def _show(found: list[Finding], console: Console) -> None:
-    table = Table("", "route", "what", "finding", expand=True)
+    table = Table("", "route", expand=True)
+    for column in ("what", "finding"):
+        table.add_column(column, overflow="fold")
     for each in found:
-        text = f"{each.text}\n[dim]{each.advice}[/]" if each.advice else each.text
-        table.add_row(f"[{STYLES[each.level]}]{each.level}[/]", each.route, each.what, text)
+        text = escape(each.text) + (f"\n[dim]{escape(each.advice)}[/]" if each.advice else "")
+        table.add_row(f"[{STYLES[each.level]}]{each.level}[/]", each.route, escape(each.what), text)
     console.print(table)
     errors = sum(each.level == "error" for each in found)
     warnings = sum(each.level == "warning" for each in found)
-    console.print(f"{errors} errors, {warnings} warnings.", style="bold red" if errors else "bold")
+    counted = [
+        f"{count} {what}{'' if count == 1 else 's'}" for count, what in ((errors, "error"), (warnings, "warning"))
+    ]
+    console.print(f"{', '.join(counted)}.", style="bold red" if errors else "bold")
 
 
 async def _look(config: Config) -> list[Finding]:
@@ -100,6 +109,8 @@ class _Look:
             longest_outage=self.route.longest_outage,
             ledger=self.route.ledger is not None,
             carries_echo=self.route.echo == "carry",
+            drain_seconds=self.route.drain_seconds,
+            heartbeat=None if self.route.heartbeat is None else self.route.heartbeat.every,
         )
         facts = await self._destination(await self._source(facts))
         await self._parking()
@@ -113,6 +124,8 @@ class _Look:
                 queue = await self._try(what, inventory.queue_facts(self.aws, source.queue))
                 if queue is not None:
                     await self._denied(what, inventory.may_consume(self.aws, source.queue))
+                    if self.route.heartbeat is not None:
+                        await self._denied(f"heartbeat {what}", inventory.may_send(self.aws, source.queue))
                 return replace(facts, queue=queue, sns_ids=source.envelope == "auto")
             case JetStreamSourceConfig() as source:
                 what = f"consumer {source.consumer}"
@@ -128,14 +141,20 @@ class _Look:
                 consumer = (
                     next((each for each in stream.consumers if each.name == source.consumer), None) if stream else None
                 )
-                return replace(facts, stream=stream, consumer=consumer, batch=source.batch)
+                facts = replace(facts, stream=stream, consumer=consumer, batch=source.batch)
+                if self.route.heartbeat is None or stream is None:
+                    return facts
+                subject = subject_into(found.filters, stream.subjects)
+                await self._permitted(publish=[subject] if subject else [])
+                return replace(facts, heartbeat_from=subject)
             case _:
                 assert_never(self.route.source)
 
     async def _destination(self, facts: RouteFacts) -> RouteFacts:
         match self.route.destination:
             case JetStreamDestinationConfig() as to:
-                pattern = SubjectTemplate.parse(to.subject).pattern
+                template = SubjectTemplate.parse(to.subject)
+                pattern = template.pattern
                 if (
                     await self._try(
                         f"subject {pattern}",
@@ -156,6 +175,7 @@ class _Look:
                 return replace(
                     facts,
                     pattern=pattern,
+                    heartbeat_to=None if facts.heartbeat is None else subject_of(template),
                     destinations=tuple(stream for stream in streams if stream is not None),
                     max_payload=await inventory.max_payload(self.nats),
                 )

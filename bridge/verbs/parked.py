@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, assert_never
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bridge.config import Config, JetStreamParkingConfig, RouteConfig, SqsParkingConfig, load
@@ -30,6 +31,7 @@ from bridge.core.route import Receipt, Skip
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
 from bridge.legs.parking import Shelf, Shelved, StreamShelf, queue_shelf, streams_holding
+from bridge.legs.sqs import open_queue
 from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route
 from bridge.verbs import loop_factory
 
@@ -76,7 +78,8 @@ def show(path: Path | None, environ: Mapping[str, str], choice: Choice, *, as_js
                 _print_whole(route, shelved)
             found.append((route, shelved))
         if not as_json and not whole:
-            Console().print(_table(found))
+            Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160).print(_table(found))
+        _tell_of_others(world)
         return 0 if found else 1
 
     return _run(path, environ, look)
@@ -145,11 +148,12 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
     """Does it to each, at most `rate` a second (0: as fast as it goes). Returns how many stay where they are."""
     errors = Console(stderr=True, soft_wrap=True)
     good, stayed = 0, 0
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
-        task = progress.add_task("looking", total=None)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
+        task = progress.add_task("looking", total=None if hidden else await world.count(choice))
         began = time.monotonic()
-        async for route, shelf, shelved in world.chosen(choice):
+        async for route, shelf, shelved in world.chosen(choice, lambda: progress.advance(task)):
             if rate and (ahead := (good + stayed) / rate - (time.monotonic() - began)) > 0:
                 await asyncio.sleep(ahead)
             try:
@@ -162,8 +166,16 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
                 stayed += 1
                 errors.print(f"[yellow]stays[/] {escape(shelved.parked.id)}: {escape(problem)}", highlight=False)
             progress.update(task, description=f"{good:,} {done}, {stayed:,} stay")
+    _tell_of_others(world)
     typer.echo(f"{good:,} {done}, {stayed:,} stay parked.")
     return stayed
+
+
+def _tell_of_others(world: _World) -> None:
+    """A route that was renamed leaves messages behind that no route is asked for any more."""
+    for name, count in sorted((+world.others).items()):
+        text = f"{count:,} more were parked by route {name}, which this configuration does not have."
+        Console(stderr=True, soft_wrap=True).print(f"[yellow]{escape(text)}[/]", highlight=False)
 
 
 def _run(path: Path | None, environ: Mapping[str, str], work: Callable[[_World], Awaitable[int]]) -> int:
@@ -185,40 +197,70 @@ class _World:
         self._stack = stack
         self._nats: dict[str | None, NatsConnection] = {}
         self._aws: dict[str | None, AwsConnection] = {}
+        self._known = {route.name for route in config.routes}
+        self._opened: dict[tuple[str | None, str, str], tuple[Shelf, dict[str, RouteConfig]]] = {}
+        self.others: Counter[str] = Counter()
+        """Messages met that routes parked which are not in the configuration, by their names."""
 
-    async def chosen(self, choice: Choice) -> AsyncIterator[tuple[RouteConfig, Shelf, Shelved]]:
-        known = {route.name for route in self._config.routes}
-        if unknown := [name for name in choice.routes if name not in known]:
-            raise ConfigError(f"there is no route {unknown[0]}", hint=f"there is {', '.join(sorted(known))}")
+    def _routes(self, choice: Choice) -> list[RouteConfig]:
+        if unknown := [name for name in choice.routes if name not in self._known]:
+            raise ConfigError(f"there is no route {unknown[0]}", hint=f"there is {', '.join(sorted(self._known))}")
         routes = [route for route in self._config.routes if not choice.routes or route.name in choice.routes]
         if not any(route.parking for route in routes):
             raise ConfigError("none of these routes has a parking place", hint="set `parking` on the route")
+        return routes
+
+    async def count(self, choice: Choice) -> int:
+        """How many messages will be looked at, as far as the places know."""
+        return sum([await shelf.count() for shelf, _ in await self._shelves(choice)])
+
+    async def chosen(
+        self, choice: Choice, looked: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[tuple[RouteConfig, Shelf, Shelved]]:
+        """`looked` is called for each message looked at, chosen or not."""
         now, count = time.time(), 0
-        for route in routes:
-            for shelf in await self._shelves(route):
-                async for shelved in shelf.look():
-                    if shelved.parked.route == route.name and choice.means(shelved, now):
-                        yield route, shelf, shelved
-                        count += 1
-                        if count == choice.limit:
-                            return
+        for shelf, routes in await self._shelves(choice):
+            async for shelved in shelf.look():
+                looked()
+                name = shelved.parked.route
+                self.others[name] += name not in self._known
+                if name in routes and choice.means(shelved, now):
+                    yield routes[name], shelf, shelved
+                    count += 1
+                    if count == choice.limit:
+                        return
 
     async def open(self, route: RouteConfig) -> OpenRoute:
         opened = await open_route(route, await self._nats_of(route), await self._aws_of(route), reading=False)
         await self._stack.enter_async_context(opened.closing)
         return opened
 
-    async def _shelves(self, route: RouteConfig) -> list[Shelf]:
-        match route.parking:
-            case None:
-                return []
-            case JetStreamParkingConfig(subject=subject):
-                nats = await self._nats_of(route)
-                return [StreamShelf(nats, name, subject) for name in await streams_holding(nats, subject)]
-            case SqsParkingConfig(queue=queue):
-                return [await self._stack.enter_async_context(queue_shelf(await self._aws_of(route), queue))]
-            case _:
-                assert_never(route.parking)
+    async def _shelves(self, choice: Choice) -> list[tuple[Shelf, dict[str, RouteConfig]]]:
+        """Each parking place once, with the routes that park there: what one look at a queue has seen, the next one
+        would not see."""
+        if self._opened:
+            return list(self._opened.values())
+        for route in self._routes(choice):
+            match route.parking:
+                case None:
+                    continue
+                case JetStreamParkingConfig(subject=subject):
+                    nats = await self._nats_of(route)
+                    for name in await streams_holding(nats, subject):
+                        place = (route.nats, name, subject)
+                        _, routes = self._opened.setdefault(place, (StreamShelf(nats, name, subject), {}))
+                        routes[route.name] = route
+                case SqsParkingConfig(queue=name):
+                    aws = await self._aws_of(route)
+                    queue = await open_queue(aws, name)
+                    place = (route.aws, queue.arn, "")
+                    if place not in self._opened:
+                        shelf = await self._stack.enter_async_context(queue_shelf(aws, queue))
+                        self._opened[place] = (shelf, {})
+                    self._opened[place][1][route.name] = route
+                case _:
+                    assert_never(route.parking)
+        return list(self._opened.values())
 
     async def _nats_of(self, route: RouteConfig) -> NatsConnection:
         if route.nats not in self._nats:
@@ -234,7 +276,9 @@ class _World:
 
 
 def _table(found: list[tuple[RouteConfig, Shelved]]) -> Table:
-    table = Table("parked", "route", "id", "tries", "bytes", "reason", title=f"{len(found):,} parked")
+    table = Table("parked", "route", title=f"{len(found):,} parked")
+    for column in ("id", "tries", "bytes", "reason"):
+        table.add_column(column, overflow="fold")  # half an id is of no use to `parked show`
     for route, shelved in found:
         parked = shelved.parked
         when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(shelved.at))

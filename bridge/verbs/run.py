@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from bridge.config import load
@@ -20,7 +21,7 @@ def run(path: Path | None, environ: Mapping[str, str]) -> int:
     observation = Observation()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            return runner.run(Daemon(config, observation).run())
+            return runner.run(Daemon(config, observation, partial(load, path, environ)).run())
         except BridgeError:
             raise
         except BaseException as error:  # noqa: BLE001 - the last one to hear of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -47,8 +48,20 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key, with those known": (
         f"zzz: 1{ROUTE}",
         [
-            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, log, sampling, shutdown_timeout, routes",
+            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, tracing, log, sampling, shutdown_timeout, routes",
         ],
+    ),
+    "a token file that is not there": (
+        f"http: {{token_file: /nowhere}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a token file that holds no token": (
+        f"http: {{token_file: /dev/null}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: /dev/null is empty; make one with: openssl rand -hex 32"],
+    ),
+    "a drain that would prove nothing": (
+        route(more="drain_seconds: 0.5"),
+        ["bridge.yaml:6: routes[0].drain_seconds: it must be at least 1 (0.5)"],
     ),
     "an unknown key of a connection": (
         f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
@@ -77,6 +90,24 @@ CASES: dict[str, tuple[str, list[str]]] = {
         [
             "bridge.yaml:5: routes[0].destination.envelope: it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders ('payments')",
         ],
+    ),
+    "a share of spans beyond all": (
+        f"tracing: {{sample_ratio: 1.5}}{ROUTE}",
+        ["bridge.yaml:1: tracing.sample_ratio: it must be at most 1 (1.5)"],
+    ),
+    "a collector that is no URL": (
+        f"tracing: {{endpoint: 'collector:4318'}}{ROUTE}",
+        ["bridge.yaml:1: tracing.endpoint: it is no URL; write one like http://127.0.0.1:4566 ('collector:4318')"],
+    ),
+    "a secret in a URL": (
+        f"tracing: {{endpoint: 'http://me:secret@collector:4318'}}{ROUTE}",
+        [
+            "bridge.yaml:1: tracing.endpoint: it holds a user or password, which have no place in a URL; leave them out ('http://***@collector:4318')",
+        ],
+    ),
+    "a heartbeat that never rests": (
+        route(more="heartbeat: {every: 0}"),
+        ["bridge.yaml:6: routes[0].heartbeat.every: it must be at least 1 (0)"],
     ),
     "a claim check of no kind": (
         route(more="claim_check: {kind: s4, bucket: large}"),
@@ -286,7 +317,28 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "a credentials file that is not there": (
         f"nats: {{credentials_file: /nowhere}}{ROUTE}",
-        ["bridge.yaml:1: nats.credentials_file: there is no file /nowhere"],
+        ["bridge.yaml:1: nats.credentials_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a seed file that is a folder": (
+        f"nats: {{nkey_seed_file: /}}{ROUTE}",
+        ["bridge.yaml:1: nats.nkey_seed_file: cannot read /: Is a directory"],
+    ),
+    "a section with nothing in it": (
+        f"aws:\n  # region: eu-west-1{ROUTE}",
+        ["bridge.yaml:1: aws: there is nothing below it; write something there, indented, or take it out"],
+    ),
+    "routes with nothing in it": (
+        "routes:",
+        ["bridge.yaml:1: routes: there is nothing below it; write something there, indented, or take it out"],
+    ),
+    "an attribute no message can have": (
+        route(destination="{kind: jetstream, subject: 'a.{attributes.event type}'}"),
+        [
+            (
+                "bridge.yaml:5: routes[0].destination.subject: {attributes.event type} in 'a.{attributes.event type}' "
+                "names no attribute SQS could hold; its names are letters, digits, - _ and ."
+            )
+        ],
     ),
     "a certificate without its key": (
         f"nats: {{tls: {{cert_file: bridge.yaml}}}}{ROUTE}",
@@ -352,29 +404,12 @@ def test_a_secret_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in "\n".join(complaint(tmp_path, monkeypatch, text))
 
 
-def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (said,) = complaint(tmp_path, monkeypatch, "routes: [\n  a: b: c\n")
-    assert said.startswith("bridge.yaml:2:7: this is no YAML: ")
-
-
-def test_an_unquoted_template_that_breaks_the_yaml_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (said,) = complaint(tmp_path, monkeypatch, route(destination="{kind: jetstream, subject: a.{group}}"))
-    assert said == (
-        "bridge.yaml:5:47: this is no YAML: expected ',' or '}', but got '{' "
-        '(a template needs quotes: subject: "orders.{attributes.NAME}")'
-    )
-
-
-def test_a_file_that_holds_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (said,) = complaint(tmp_path, monkeypatch, "just text")
-    assert said == "bridge.yaml:1: the file must hold keys and values (see deploy/bridge.example.yaml)"
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no configuration file .*nope\.yaml .*--config or BRIDGE_CONFIG"):
-        load(tmp_path / "nope.yaml", {})
+@pytest.mark.parametrize("password", ["hunter2", "h@hunter2", "hun/hunter2", "hun ter hunter2", "?hunter2", "#hunter2"])
+def test_a_password_in_a_url_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    text = f"nats: {{servers: ['http://me:{password}@x:4222', 'natz://me:{password}@x']}}{ROUTE}"
+    said = "\n".join(complaint(tmp_path, monkeypatch, text))
+    assert "hunter2" not in said
+    assert said.count("it is no NATS URL") == 2
 
 
 @pytest.mark.parametrize(
@@ -403,3 +438,9 @@ def test_a_mistake_in_the_environment_names_the_variable(
 ) -> None:
     said = complaint(tmp_path, monkeypatch, ROUTE, **{variable: value})
     assert said == [sentence]
+
+
+def test_tracing_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    said = complaint(tmp_path, monkeypatch, f"tracing: {{}}{ROUTE}")
+    assert said == ["bridge.yaml:1: tracing: it needs an extra; pip install 'nats-sqs-bridge[otel]'"]

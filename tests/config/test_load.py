@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.config import Config, JetStreamSourceConfig, SqsSourceConfig, json_schema, load, reference
-from bridge.config.models import NatsConnectionConfig
+from bridge.config.models import NatsConnectionConfig, Section
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "deploy").glob("*.yaml"))
@@ -100,6 +100,30 @@ def test_the_reference_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == reference(), (
         "nats-sqs-bridge schema --markdown > docs/configuration.md"
     )
+
+
+def test_the_reference_leaves_no_section_out() -> None:
+    text = reference()
+    assert "<class" not in text
+    for model in Section.__subclasses__():
+        if not model.__subclasses__():  # connections say that they take the keys of nats and aws
+            assert (model.__doc__ or "").strip() in text
+            assert all(f"| `{name}` |" in text for name in model.model_fields)
+
+
+def test_what_kubernetes_sets_for_a_service_called_bridge_is_passed_over(tmp_path: Path) -> None:
+    links = {
+        "BRIDGE_SERVICE_HOST": "10.0.0.1",
+        "BRIDGE_SERVICE_PORT": "9108",
+        "BRIDGE_SERVICE_PORT_HTTP": "9108",
+        "BRIDGE_PORT": "tcp://10.0.0.1:9108",
+        "BRIDGE_PORT_9108_TCP": "tcp://10.0.0.1:9108",
+        "BRIDGE_PORT_9108_TCP_PROTO": "tcp",
+        "BRIDGE_PORT_9108_TCP_ADDR": "10.0.0.1",
+        "BRIDGE_METRICS_SERVICE_HOST": "10.0.0.2",
+        "BRIDGE_METRICS_PORT_9108_TCP": "tcp://10.0.0.2:9108",
+    }
+    assert loaded(tmp_path, **links) == loaded(tmp_path)
 
 
 def test_every_key_is_explained() -> None:

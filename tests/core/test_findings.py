@@ -63,6 +63,11 @@ def test_what_is_missing_is_an_error_with_the_command() -> None:
     assert finding.advice == "aws sqs create-queue"
 
 
+def test_a_drain_too_short_for_the_counts_of_sqs() -> None:
+    assert "60 or more" in only("warning", "drain_seconds is 5", replace(IN, drain_seconds=5.0)).advice
+    assert {each.level for each in found(replace(IN, drain_seconds=60.0), replace(OUT, drain_seconds=5.0))} == {"ok"}
+
+
 def test_a_short_duplicate_window() -> None:
     short = replace(STREAM, duplicate_window=20.0)
     assert "--dupe-window" in only("warning", "duplicate window (20 s)", replace(IN, destinations=(short,))).advice
@@ -76,8 +81,17 @@ def test_the_window_a_route_needs_is_told_and_compared() -> None:
     assert all(each.level == "ok" for each in found(replace(away, ledger=True)))
 
 
+def test_an_interest_stream_whose_consumers_ask_for_other_subjects() -> None:
+    stream = replace(STREAM, retention="interest", consumers=(replace(CONSUMER, filters=("orders.a",)),))
+    route = replace(IN, destinations=(stream,), ledger=True)
+    only("warning", "no consumer of it asks for all of orders.*", route)
+    for filters in ((), ("orders.a", "orders.*")):
+        wanted = replace(stream, consumers=(CONSUMER, replace(CONSUMER, filters=filters)))
+        assert all(each.level == "ok" for each in found(replace(route, destinations=(wanted,))))
+
+
 def test_ids_that_a_server_forgets_with_the_messages() -> None:
-    queue = replace(STREAM, retention="interest")
+    queue = replace(STREAM, retention="workqueue")
     only("warning", "forgets the ids", replace(IN, destinations=(queue,)))
 
 
@@ -126,6 +140,16 @@ def test_no_parking_and_no_redrive() -> None:
     only("warning", "delivered again for ever", replace(OUT, parked_elsewhere=False))
     limited = replace(CONSUMER, max_deliver=5)
     only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
+
+
+def test_heartbeats_that_find_no_way() -> None:
+    nowhere = replace(OUT, heartbeat=30.0)
+    only("warning", "no heartbeat can be sent", nowhere)
+    (told,) = [each for each in found(replace(nowhere, heartbeat_from="back._heartbeat")) if each.what == "heartbeat"]
+    assert (told.level, "on back._heartbeat" in told.text) == ("ok", True)
+    beating = replace(IN, heartbeat=30.0, heartbeat_to="orders._heartbeat")
+    assert all(each.level == "ok" for each in found(beating))
+    only("warning", "does not capture", replace(beating, heartbeat_to="other._heartbeat"))
 
 
 def test_two_queues_of_one_topic_in_one_stream() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -201,7 +200,7 @@ def test_a_parked_message_is_the_original_when_it_is_taken_up_again(
     message: SqsMessage | JetStreamMessage, attempt: int, fifo: bool
 ) -> None:
     if isinstance(message, JetStreamMessage):
-        message = replace(message, delivered=attempt)
+        message = message._replace(delivered=attempt)
     delivery = Delivery(message, "an id", attempt, 0.0, 0.0)
     reason = Failed("it did not work")
     expected = Parked(message, "an id", "r", "it did not work", attempt)
@@ -242,13 +241,13 @@ def test_what_a_service_derives_from_a_message_has_been_nowhere() -> None:
     copied = tuple((name, "own" if name == "Nats-Msg-Id" else value) for name, value in carried.headers)
     bare = tuple(pair for pair in carried.headers if pair[0] != "Nats-Msg-Id")
     for headers in (copied, bare):  # a producer that copies headers to its own message
-        assert not isinstance(nats_to_sqs(fifo=False, passage=home)(replace(carried, headers=headers)), Skip)
+        assert not isinstance(nats_to_sqs(fifo=False, passage=home)(carried._replace(headers=headers)), Skip)
     fired = (*bare, ("Nats-Scheduler", "orders.waiting.1"))
-    assert nats_to_sqs(fifo=False, passage=home)(replace(carried, headers=fired)) == Skip("echo")
+    assert nats_to_sqs(fifo=False, passage=home)(carried._replace(headers=fired)) == Skip("echo")
     there = nats_to_sqs(fifo=False, passage=Passage("out", STREAM))
     sent = back(JetStreamMessage("orders.x", b"x", "ORDERS", 1, 0.0), there)
     assert FORWARD(sent) == Skip("echo")
-    assert not isinstance(FORWARD(replace(sent, body="a reply")), Skip)
+    assert not isinstance(FORWARD(sent._replace(body="a reply")), Skip)
 
 
 def test_a_topic_a_message_came_by_is_a_place_it_has_been_to() -> None:

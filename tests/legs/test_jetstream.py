@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nkeys
 import pytest
 
 from bridge.core.errors import Failed, NotUsable, Refused, Unavailable
@@ -22,6 +23,7 @@ from bridge.legs.stream import JetStreamDestination, open_destination, publish_e
 from tests.legs.exam import DestinationExam, SourceExam, take, until
 
 pytestmark = pytest.mark.server
+SEED = bytes(nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER))
 
 
 @pytest.fixture
@@ -295,6 +297,50 @@ async def test_wrong_credentials_are_not_usable_and_not_shown(tmp_path: Path) ->
         assert "s3cret" not in str(raised.value)
         async with NatsConnection(NatsOptions((server.url,), user="bridge", password="right")) as nats:
             assert (await nats.live()).is_connected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"nkey_seed_file": "rubbish"},
+        {"credentials_file": "rubbish"},
+        {"credentials_file": "no-jwt"},
+        {"tls": Tls(ca_file="rubbish")},
+        {"tls": Tls(cert_file="rubbish", key_file="rubbish")},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+async def test_a_file_that_holds_something_else_is_for_a_human(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rubbish").write_text("hunter2")
+    lines = (b"-----BEGIN USER NKEY SEED-----", SEED, b"------END USER NKEY SEED------", b"")
+    (tmp_path / "no-jwt").write_bytes(b"\n".join(lines))
+    with NatsServer(tmp_path / "nats", config='authorization { users = [{user: "a", password: "b"}] }') as server:
+        async with NatsConnection(NatsOptions((server.url,), **options)) as connection:
+            with pytest.raises(NotUsable) as raised:
+                await connection.live()
+    assert "rubbish" in str(raised.value) or "no-jwt" in str(raised.value)
+    assert not any(secret in str(raised.value) for secret in ("hunter2", SEED.decode()))
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*StreamWriter")  # nats-py leaves failed attempts unclosed
+async def test_a_seed_that_is_spoiled_and_mended_while_the_server_is_away(tmp_path: Path) -> None:
+    public = nkeys.from_seed(bytearray(SEED)).public_key.decode()
+    (tmp_path / "seed").write_bytes(SEED)
+    server = NatsServer(tmp_path / "nats", config=f"authorization {{ users = [{{nkey: {public}}}] }}")
+    with server:
+        options = NatsOptions((server.url,), nkey_seed_file=str(tmp_path / "seed"), connect_timeout=1)
+        notices: list[str] = []
+        async with NatsConnection(options, notice=lambda _, text: notices.append(text)) as connection:
+            await connection.live()
+            (tmp_path / "seed").write_text("spoiled")
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            await until(lambda: any("authentication" in text for text in notices))
+            (tmp_path / "seed").write_bytes(SEED)
+            await until(lambda: connection.is_connected)
 
 
 async def test_required_tls_is_not_given_up(nats_server: NatsServer) -> None:

@@ -1,5 +1,5 @@
 """A gate in front of SQS: holds the calls of one operation for ever, answers all with an error for a while, or lets
-some fail at random, as they do in a bad hour."""
+some fail, as they do in a bad hour."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from aiohttp import web
 
 
 class Gate:
-    """Runs in a thread of its own. `held` counts the calls of `operation` it keeps; they are never answered. While
-    `trouble` is set to (status, error name), every call gets that, and `refused` counts them. With a `chance`, so many
-    calls fail before they are done, so many after, and so many batches in part; `failed` counts them."""
+    """Runs in a thread of its own. `held` counts the calls of `operation` it keeps; they are answered, with an error,
+    only after `let_go`, which lets all later ones through. While `trouble` is set to (status, error name), every call
+    gets that, and `refused` counts them. After `fail_one_in(n)`, one call in n fails before it is done, one in n after,
+    and one batch in n in part: at uneven distances, each kind within the first ten calls that can fail so; `failed`
+    counts them by kind."""
+
+    KINDS = ("before", "in part", "after")
 
     def __init__(self, target: str, operation: str = "") -> None:
         self.target = target
@@ -25,12 +29,14 @@ class Gate:
         self.held = 0
         self.refused = 0
         self.trouble: tuple[int, str] | None = None
-        self.chance = 0.0
-        self.failed = 0
+        self.failed = dict.fromkeys(self.KINDS, 0)
+        self._one_in = 0
+        self._left: dict[str, int] = {}
         self._random = random.Random(1)
         self.url = ""
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
+        self._free: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
@@ -42,18 +48,34 @@ class Gate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.let_go()
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def _strikes(self) -> bool:
-        struck = self._random.random() < self.chance
-        self.failed += struck
-        return struck
+    def let_go(self) -> None:
+        assert self._loop is not None
+        assert self._free is not None
+        self.operation = ""
+        self._loop.call_soon_threadsafe(self._free.set)
+
+    def fail_one_in(self, calls: int) -> None:
+        self._left = {kind: self._random.randint(1, 10) for kind in self.KINDS}
+        self._one_in = calls
+
+    def _strikes(self, kind: str) -> bool:
+        if not self._one_in:
+            return False
+        self._left[kind] -= 1
+        if self._left[kind]:
+            return False
+        self._left[kind] = self._random.randrange(1, 2 * self._one_in)
+        self.failed[kind] += 1
+        return True
 
     async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop, self._free = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         async with aiohttp.ClientSession() as session:
 
             async def forward(request: web.Request) -> web.StreamResponse:
@@ -63,20 +85,21 @@ class Gate:
                     return web.json_response({"__type": name, "message": name}, status=status)
                 if self.operation and request.headers.get("X-Amz-Target", "").endswith(f".{self.operation}"):
                     self.held += 1
-                    assert self._stop is not None
-                    await self._stop.wait()
+                    assert self._free is not None
+                    await self._free.wait()
                     return web.Response(status=503)
-                if self._strikes():
+                if self._strikes("before"):
                     return web.json_response({"__type": "InternalError", "message": "before"}, status=500)
                 headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
                 url = self.target + request.path_qs
-                body, spoiled = await request.read(), None
-                if b'"Entries"' in body and self._strikes():
+                body = await request.read()
+                spoiled: dict[str, Any] | None = None
+                if body.count(b'"Id"') > 1 and self._strikes("in part"):
                     body, spoiled = _without_one(body, self._random)
                 async with session.request(request.method, url, data=body, headers=headers) as answer:
                     kept = {k: v for k, v in answer.headers.items() if k.lower().startswith(("x-amz", "content-type"))}
                     text = await answer.read()
-                if self._strikes():
+                if self._strikes("after"):
                     return web.json_response({"__type": "InternalError", "message": "after"}, status=500)
                 return web.Response(status=answer.status, body=_with(text, spoiled), headers=kept)
 
@@ -92,11 +115,9 @@ class Gate:
             await runner.cleanup()
 
 
-def _without_one(body: bytes, chance: random.Random) -> tuple[bytes, dict[str, Any] | None]:
-    """The batch without one of its entries (if it has several), and that entry."""
+def _without_one(body: bytes, chance: random.Random) -> tuple[bytes, dict[str, Any]]:
+    """The batch without one of its several entries, and that entry."""
     document = json.loads(body)
-    if len(document["Entries"]) < 2:
-        return body, None
     spoiled = document["Entries"].pop(chance.randrange(len(document["Entries"])))
     return json.dumps(document).encode(), spoiled
 

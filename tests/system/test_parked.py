@@ -108,6 +108,56 @@ def test_what_is_parked_can_be_seen_carried_after_all_and_dropped(
     assert set(nats.bodies(name)) <= {f"m{n}" for n in range(12)}
 
 
+@pytest.mark.parametrize("kind", ["jetstream", "sqs"])
+def test_routes_share_a_parking_place_and_what_no_route_knows_is_told(
+    tmp_path: Path, aws: Aws, nats: Nats, name: str, kind: str
+) -> None:
+    nats.stream(name, f"{name}.>")
+    parking = {"kind": "jetstream", "subject": f"{name}.parked"}
+    if kind == "sqs":
+        aws.queue(f"{name}-parked")
+        parking = {"kind": "sqs", "queue": f"{name}-parked"}
+    routes: list[dict[str, Any]] = []
+    for route in ("one", "two", "old"):
+        aws.send(aws.queue(f"{name}-{route}"), [f"{route}{n}" for n in range(3)])
+        routes.append(
+            {
+                "name": route,
+                "source": {"kind": "sqs", "queue": f"{name}-{route}", "wait_seconds": 1},
+                "destination": {"kind": "jetstream", "subject": f"{name}.x.{{attributes.kind}}"},
+                "parking": parking,
+            }
+        )
+    with Bridge(tmp_path, routes, nats=nats.url, aws=aws.url) as bridge:
+        until(lambda: all(bridge.count(each["name"], "parked") == 3 for each in routes), "parked")
+        bridge.terminate()
+        bridge.exit_code()
+    document = json.loads(bridge.config.read_text())
+    bridge.config.write_text(json.dumps({**document, "routes": document["routes"][:2]}))
+    assert sorted(each["route"] for each in listed(bridge.config)) == ["one"] * 3 + ["two"] * 3
+    done = call("parked", "drop", "--route", "two", "--config", str(bridge.config), "--yes")
+    assert done.stdout == "3 dropped, 0 stay parked.\n"
+    assert "3 more were parked by route old, which this configuration does not have" in done.stderr
+    assert [each["route"] for each in listed(bridge.config)] == ["one"] * 3
+
+
+def test_a_parking_place_that_is_gone_is_a_sentence(tmp_path: Path, aws: Aws, nats: Nats, name: str) -> None:
+    aws.queue(f"{name}-parked")
+    source = {"kind": "sqs", "queue": name}
+    destination = {"kind": "jetstream", "subject": f"{name}.x"}
+    routes = [
+        {"name": "one", "source": source, "destination": destination}
+        | {"parking": {"kind": "sqs", "queue": f"{name}-parked"}},
+        {"name": "two", "source": {**source, "queue": f"{name}-two"}, "destination": destination}
+        | {"parking": {"kind": "jetstream", "subject": f"nobody.{name}"}},
+    ]
+    bridge = Bridge(tmp_path, routes, nats=nats.url, aws=aws.url)
+    done = call("parked", "list", "--config", str(bridge.config))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"no stream captures nobody.{name}" in done.stderr
+
+
 def test_a_jetstream_message_that_ran_out_of_deliveries_is_parked(
     tmp_path: Path, aws: Aws, nats: Nats, name: str
 ) -> None:

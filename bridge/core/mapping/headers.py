@@ -48,6 +48,17 @@ def _header_name(name: str) -> str | None:
     return f"Sqs-Attr-{name}" if reserved(name) else name
 
 
+@lru_cache(maxsize=256)
+def _header_names(names: tuple[str, ...]) -> tuple[str | None, ...]:
+    """The header of each attribute of a message, None for what can be no header. Most messages of a queue have the
+    same attributes."""
+    twins = Counter(name.lower() for name in names)
+    return tuple(
+        f"Sqs-Attr-{name}" if header is not None and twins[name.lower()] > 1 else header
+        for name, header in ((name, _header_name(name)) for name in names)
+    )
+
+
 def header_safe(value: str) -> bool:
     """Whether a header carries `value` unchanged: clients strip blanks and replace line breaks; control characters and
     empty values are nobody's friend."""
@@ -70,14 +81,10 @@ def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
     """The headers of these attributes. Total: every name and value is carried."""
     headers: dict[str, str] = {}
     odd: dict[str, Attribute] = {}
-    twins = Counter(name.lower() for name in attributes) if len(attributes) > 1 else {}
-    for name, attribute in attributes.items():
-        header = _header_name(name)
-        if header is None or not header_safe(attribute.data_type):
+    for (name, attribute), header in zip(attributes.items(), _header_names(tuple(attributes)), strict=True):
+        if header is None or (attribute.data_type != "String" and not header_safe(attribute.data_type)):
             odd[name] = attribute
             continue
-        if twins and twins[name.lower()] > 1:
-            header = f"Sqs-Attr-{name}"
         value = attribute.value
         if isinstance(value, bytes):
             headers[header] = base64_of(value)
@@ -118,15 +125,12 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
     A native producer's own header becomes a String attribute where SQS takes its name and value. Whatever cannot be
     restored exactly (several values, a bad encoding, a name SQS refuses) stays a header: the caller carries it packed.
     """
-    times = Counter(name for name, _ in pairs)
-    folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
-    # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
-    single = {
-        name: value for name, value in pairs if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)
-    }
+    single, telling = _shape(tuple([name for name, _ in pairs]))
     attributes: dict[str, Attribute] = {}
     used: set[str] = set()
-    for header, value in single.items():
+    values = dict(pairs) if len(single) == len(pairs) else {name: value for name, value in pairs if name in single}
+    for header, name, typed, encoded in telling:
+        value = values[header]
         if header == "Sqs-Attributes":
             try:
                 found = unpacked(json.loads(value))
@@ -136,11 +140,11 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
             attributes |= fitting
             if len(fitting) == len(found):
                 used.add(header)
-        elif header.startswith("Sqs-Attr-") or not reserved(header):
-            name = header.removeprefix("Sqs-Attr-")
-            about = {f"Sqs-Type-{name}", f"Sqs-Encoding-{name}"} & single.keys()
+        else:
+            if encoded and values[encoded] != "base64":
+                continue  # an encoding we do not know
             try:
-                attribute = _restored(name, value, single)
+                attribute = _typed(values[typed] if typed else "String", text_of(value) if encoded else value)
             except ValueError:
                 continue
             if not header_safe(value):
@@ -148,15 +152,26 @@ def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute]
             # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute.
             if name not in attributes and sendable(name, attribute):
                 attributes[name] = attribute
-                used |= {header, *about}
-    return attributes, [(name, value) for name, value in pairs if name not in used]
+                used.update(each for each in (header, typed, encoded) if each)
+    return attributes, [pair for pair in pairs if pair[0] not in used]
 
 
-def _restored(name: str, value: str, headers: Mapping[str, str]) -> Attribute:
-    encoding = headers.get(f"Sqs-Encoding-{name}")
-    if encoding not in (None, "base64"):
-        raise ValueError("an encoding we do not know")
-    return _typed(headers.get(f"Sqs-Type-{name}", "String"), text_of(value) if encoding else value)
+@lru_cache(maxsize=256)
+def _shape(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[tuple[str, str, str, str], ...]]:
+    """The headers that come once; and those of them that may stand for an attribute, in wire order: header, attribute
+    name, and the headers with its type and encoding where it has any. Most messages of a stream have the same headers.
+    """
+    times = Counter(names)
+    folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
+    # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
+    single = [name for name in names if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)]
+    telling = []
+    for header in single:
+        if header == "Sqs-Attributes" or header.startswith("Sqs-Attr-") or not reserved(header):
+            name = header.removeprefix("Sqs-Attr-")
+            about = [each if each in single else "" for each in (f"Sqs-Type-{name}", f"Sqs-Encoding-{name}")]
+            telling.append((header, name, about[0], about[1]))
+    return frozenset(single), tuple(telling)
 
 
 def _typed(kind: object, value: object) -> Attribute:
@@ -187,10 +202,15 @@ def carriable(name: str, value: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
+def _attribute_name(name: str) -> bool:
+    return _ATTRIBUTE_NAME.fullmatch(name) is not None
+
+
 def sendable(name: str, attribute: Attribute) -> bool:
     """Whether SQS and SNS take this attribute. Source: SQS API reference, MessageAttributeValue."""
     kind, value = attribute.data_type, attribute.value
-    if not _ATTRIBUTE_NAME.fullmatch(name) or not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
+    if not _attribute_name(name) or not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
         return False
     return isinstance(value, bytes) or xml_text(value)
 

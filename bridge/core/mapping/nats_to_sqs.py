@@ -13,11 +13,12 @@ from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
 from bridge.core.mapping.headers import from_headers, reserved, xml_text
+from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
-from bridge.core.models import Attribute, Claim, JetStreamMessage, Message, SnsOut, SqsOut
+from bridge.core.models import Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
@@ -39,6 +40,8 @@ def nats_to_sqs(
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
+        if message.payload.startswith(OPENING_BYTES) and (canary := canary_in_stream(message)) is not None:
+            return to_queue(message, canary) if own(canary, passage) else Skip("heartbeat")
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
@@ -52,11 +55,17 @@ def nats_to_sqs(
             body, attributes = enveloped(message, *parts.all(note), topic_arn=envelope), {}
         else:
             body, attributes = parts.ten(note)
-        trace = message.header("X-Amzn-Trace-Id")
-        trace = trace if trace and trace.startswith("Root=") and xml_text(trace) else None
+        trace = _trace_header(message)
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
+
+    def to_queue(message: JetStreamMessage, canary: Canary) -> Mapped:
+        body, attributes, lane = written(canary), mark_of(canary), TOKEN if fifo else None
+        if envelope is not None:
+            body, attributes = enveloped(message, body, attributes, topic_arn=envelope), {}
+        again = message.delivered > 1
+        return Mapped(SqsOut(body, attributes, lane, _id(message, mark), again=again), lane, canary)
 
     return mapping
 
@@ -74,15 +83,24 @@ def nats_to_sns(
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
+        if message.payload.startswith(OPENING_BYTES) and (canary := canary_in_stream(message)) is not None:
+            return to_topic(message, canary) if own(canary, passage) else Skip("heartbeat")
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
         lane = _group(message, group) if fifo else None
         with in_lane(lane):
             body, attributes = parts.ten(_note(message, parts, passage))
-        claim = _object_claim(body, attributes)
-        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), claim, message.delivered > 1)
+        claim, trace = _object_claim(body, attributes), _trace_header(message)
+        again = message.delivered > 1
+        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), trace, claim, again)
         return Mapped(out, lane)
+
+    def to_topic(message: JetStreamMessage, canary: Canary) -> Mapped:
+        lane = TOKEN if fifo else None
+        again = message.delivered > 1
+        out = SnsOut(written(canary), mark_of(canary), None, lane, _id(message, mark), again=again)
+        return Mapped(out, lane, canary)
 
     return mapping
 
@@ -108,9 +126,12 @@ class _Parts:
         if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
             # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
             return body, {**self.attributes, **marker}
-        kept = dict(list(self.attributes.items())[: room - 1])
-        over = {name: each for name, each in self.attributes.items() if name not in kept}
-        return body, {**kept, **marker, MESSAGE: replace(note, attributes=over, of=digest_of(body)).attribute()}
+        kept, over = self.attributes, {}
+        if len(kept) >= room:
+            kept = dict(list(self.attributes.items())[: room - 1])
+            over = {name: each for name, each in self.attributes.items() if name not in kept}
+        told = Note(note.subject, note.stream, note.sequence, note.via, note.headers, over, digest_of(body))
+        return body, {**kept, **marker, MESSAGE: told.attribute()}
 
 
 def _taken_apart(message: JetStreamMessage) -> _Parts:
@@ -148,6 +169,11 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     if fifo:
         raise Unmappable("Sqs-Delay-Seconds", "a FIFO queue delays all its messages or none", hint="leave it out")
     return message.timestamp + int(asked)
+
+
+def _trace_header(message: JetStreamMessage) -> str | None:
+    trace = message.header("X-Amzn-Trace-Id")
+    return trace if trace and trace.startswith("Root=") and xml_text(trace) else None
 
 
 def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from bridge.core.mapping.headers import packed, unpacked, xml_text
 from bridge.core.models import Attribute
 
@@ -24,6 +26,8 @@ ENCODING = "nats.encoding"
 EMPTY = "{}"  # SQS takes no empty body
 
 Pairs = tuple[tuple[str, str], ...]
+
+_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,16 @@ class Note:
             document["headers"] = self.headers
         if self.attributes:
             document["attributes"] = packed(self.attributes)
-        return Attribute("String", json.dumps(document, separators=(",", ":")))
+        return Attribute("String", compact(document))
+
+
+def compact(document: dict[str, Any]) -> str:
+    """JSON without blanks, all ASCII."""
+    try:
+        text = orjson.dumps(document)
+    except TypeError:  # half a surrogate pair, or a number beyond 64 bits
+        return _ascii(document)
+    return text.decode() if text.isascii() else _ascii(document)
 
 
 def read(attributes: Mapping[str, Attribute]) -> Note | None:

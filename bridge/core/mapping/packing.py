@@ -21,15 +21,16 @@ MARK = "Sqs-Packed"
 
 
 def fitted(
-    attributes: Mapping[str, Attribute], others: Sequence[tuple[str, str]], payload: bytes
+    attributes: Mapping[str, Attribute], fixed: Mapping[str, str], repeated: Sequence[tuple[str, str]], payload: bytes
 ) -> tuple[dict[str, str], bytes]:
-    """The headers of all that fits beside the `others`, and the payload. Raises Unmappable if those alone do not."""
+    """The headers of all that fits beside the others, and the payload. Raises Unmappable if those alone do not."""
     headers = to_headers(attributes)
     # A character takes at most four bytes: nearly every message is known to fit without counting them.
-    characters = sum([len(name) + len(value) + 4 for name, value in headers.items()])
-    characters += sum([len(name) + len(value) + 4 for name, value in others])
-    if 4 * characters < ROOM:
+    characters = 4 * (len(headers) + len(fixed)) + sum(map(len, headers)) + sum(map(len, headers.values()))
+    characters += sum(map(len, fixed)) + sum(map(len, fixed.values()))
+    if 4 * characters < ROOM and not repeated:
         return headers, payload
+    others = (*fixed.items(), *repeated)
     taken = pair_bytes(others)
     if header_bytes(headers) + taken <= ROOM:
         return headers, payload

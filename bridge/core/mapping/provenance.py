@@ -58,7 +58,10 @@ def marked(msg_id: str, via: Iterable[str]) -> str:
 
 def via_of(message: JetStreamMessage) -> tuple[str, ...]:
     """Where a JetStream message has been to."""
-    msg_id, *via = (message.header("Bridge-Via") or "").split() or [""]
+    found = message.header("Bridge-Via")
+    if not found:
+        return ()
+    msg_id, *via = found.split() or [""]
     # The server delivers what was scheduled without its id.
     own = msg_id == message.header("Nats-Msg-Id") or message.header("Nats-Scheduler") is not None
     return tuple(via) if own else ()

@@ -6,7 +6,7 @@ May not: judge. The legs know the limits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from bridge.core.models import Attribute, JetStreamOut, SnsOut, SqsOut
 
@@ -23,11 +23,9 @@ def pair_bytes(pairs: Iterable[tuple[str, str]]) -> int:
     return sum([_bytes(name) + _bytes(value) + 4 for name, value in pairs])
 
 
-def header_pairs(out: JetStreamOut) -> Iterator[tuple[str, str]]:
+def header_pairs(out: JetStreamOut) -> list[tuple[str, str]]:
     """Every header of `out` as it goes on the wire, Nats-Msg-Id last."""
-    yield from out.headers.items()
-    yield from out.repeated
-    yield "Nats-Msg-Id", out.msg_id
+    return [*out.headers.items(), *out.repeated, ("Nats-Msg-Id", out.msg_id)]
 
 
 def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:

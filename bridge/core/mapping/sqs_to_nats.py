@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import abc
+from functools import lru_cache
 from typing import Literal
 
 from bridge.core.errors import Unmappable
@@ -15,6 +16,7 @@ from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import MARKS, claim_of
 from bridge.core.mapping.envelope import notification_of
 from bridge.core.mapping.headers import base64_of, carriable, header_safe
+from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
 from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
@@ -56,22 +58,31 @@ def sqs_to_nats(
     payload a pointer points to may be fetched; else the pointer is the payload. `verify`: an envelope's signature is
     passed on, to be checked."""
 
+    heartbeats = subject_of(template)
+    first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
+
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
         # A group id on a standard queue is a tenant (fair queues), and no promise of order.
         lane = message.system.get("MessageGroupId") if fifo else None
         try:
-            out = mapped(message)
+            return mapped(message, lane)
         except Unmappable as error:
             error.lane = lane
             raise
-        return out if isinstance(out, Skip) else Mapped(out, lane)
 
-    def mapped(message: SqsMessage) -> JetStreamOut | Skip:
+    def mapped(message: SqsMessage, lane: str | None) -> Mapped | Skip:
         notification = notification_of(message) if envelope == "auto" else None
         body, attributes = message.body, message.attributes
         if notification is not None:
             body, attributes = notification.message, notification.attributes
+        if body.startswith(OPENING) and (canary := canary_in(body, attributes)) is not None:
+            if not own(canary, passage):
+                return Skip("heartbeat")
+            headers = {HEADER: canary.route, "Bridge-Route": passage.route}
+            expires_at = None if life is None else _sent_at(message) + life
+            msg_id = f"sqs:{message.message_id}"
+            return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
         payload: bytes | None = None
         if MESSAGE in attributes or ENCODING in attributes:
@@ -89,16 +100,17 @@ def sqs_to_nats(
             msg_id = f"sns:{notification.message_id}"
             _add_notification(fixed, notification)
         system = message.system
-        for name, header in SYSTEM.items():
-            if value := system.get(name):
+        for name, header in _told(tuple(system)):
+            if value := system[name]:
                 fixed[header] = value
         if passage.source:
-            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, notification.topic_arn if notification else ""))
+            topic = notification.topic_arn if notification is not None else ""
+            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic) if via or topic else first)
             fixed["Bridge-Route"] = passage.route
         repeated: tuple[tuple[str, str], ...] = ()
         if note is not None:
             repeated, fixed["Bridge-Origin"] = _origin(note)
-        headers, carried = fitted(attributes, (*fixed.items(), *repeated), payload)
+        headers, carried = fitted(attributes, fixed, repeated, payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
         expires_at = None if life is None else _sent_at(message) + life
@@ -106,9 +118,16 @@ def sqs_to_nats(
         again = system.get("ApproximateReceiveCount", "1") != "1"
         due_at = None if due is None else due.render(attributes, payload)
         genuine = signed(notification.document) if verify and notification is not None else None
-        return JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, due_at, claim, genuine, again)
+        out = JetStreamOut(subject, carried, msg_id, headers, repeated, expires_at, due_at, claim, genuine, again)
+        return Mapped(out, lane)
 
     return mapping
+
+
+@lru_cache(maxsize=256)
+def _told(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Those of these system attributes that become headers, in the order of SYSTEM: the same few sets come again."""
+    return tuple((name, header) for name, header in SYSTEM.items() if name in names)
 
 
 def _encoded(body: str) -> bytes:

@@ -95,17 +95,17 @@ class SubjectTemplate:
         if len(self.parts) == 1 and isinstance(self.parts[0], str):
             return self.parts[0]
 
-        def attribute(name: str) -> str | None:
-            found = attributes.get(name)
-            return found.value if found is not None and isinstance(found.value, str) else None
+        def lookup(kind: str, name: str) -> str | None:
+            if kind == "attributes":
+                found = attributes.get(name)
+                return found.value if found is not None and isinstance(found.value, str) else None
+            if kind == "group":
+                return message.system.get("MessageGroupId")
+            if kind == "queue":
+                return message.queue
+            return notification.topic if notification else None
 
-        lookups = {
-            "attributes": attribute,
-            "group": lambda _: message.system.get("MessageGroupId"),
-            "queue": lambda _: message.queue,
-            "topic": lambda _: notification.topic if notification else None,
-        }
-        subject = fill(self.parts, lookups, json_of(payload), field="destination.subject", encode=encode_token)
+        subject = fill(self.parts, lookup, json_of(payload), field="destination.subject", encode=encode_token)
         if len(subject) > SUBJECT_LIMIT:
             raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
         return subject
@@ -136,14 +136,13 @@ class GroupTemplate:
     def render(self, message: JetStreamMessage) -> str:
         """The group id. Raises Unmappable naming the placeholder that has no value."""
 
-        def subject(argument: str) -> str | None:
-            if not argument:
-                return message.subject
-            return _at(message.subject.split("."), int(argument) - 1)
+        def lookup(kind: str, argument: str) -> str | None:
+            if kind == "headers":
+                return message.header(argument)
+            return _at(message.subject.split("."), int(argument) - 1) if argument else message.subject
 
-        lookups = {"subject": subject, "headers": message.header}
         body = json_of(message.payload)
-        return fifo_id(fill(self.parts, lookups, body, field="destination.group", encode=str))
+        return fifo_id(fill(self.parts, lookup, body, field="destination.group", encode=str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +162,12 @@ class DueTemplate:
     def render(self, attributes: Mapping[str, Attribute], payload: bytes) -> float | None:
         """Seconds since the epoch; None where the message does not say. Raises Unmappable for what is no time."""
 
-        def attribute(name: str) -> str | None:
+        def attribute(_: str, name: str) -> str | None:
             found = attributes.get(name)
             return found.value if found is not None and isinstance(found.value, str) else None
 
         try:
-            text = fill(self.parts, {"attributes": attribute}, json_of(payload), field="", encode=str)
+            text = fill(self.parts, attribute, json_of(payload), field="", encode=str)
         except Unmappable:
             return None
         try:

@@ -10,6 +10,7 @@ May not: know what the result is for, or put a message's values into an error.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,8 +19,10 @@ import jmespath.exceptions
 
 from bridge.core.errors import ConfigError, Unmappable
 
-Lookup = Callable[[str], str | None]
-"""From an argument (the NAME, the PATH, empty for none) to its value for one message."""
+Lookup = Callable[[str, str], str | None]
+"""From a kind and its argument (the NAME, empty for none) to its value for one message."""
+
+_ATTRIBUTE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 
 Body = Callable[[], object]
 """The JSON document of one message's body; None if it is none. Called at most once a message."""
@@ -106,6 +109,11 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
             f"{{{inside}}} in {text!r} has two bars",
             hint="put a pipe of JMESPath's own into parentheses: {body.(a | b)|x}",
         )
+    if kind == "attributes" and not _ATTRIBUTE.fullmatch(argument):
+        raise ConfigError(
+            f"{{{inside}}} in {text!r} names no attribute SQS could hold",
+            hint="its names are letters, digits, - _ and .",
+        )
     path = None
     if kind == "body":
         try:
@@ -116,9 +124,7 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
     return Placeholder(inside, kind, argument, default.strip() if bar else None, path)
 
 
-def fill(
-    parts: tuple[Part, ...], lookups: Mapping[str, Lookup], body: Body, *, field: str, encode: Callable[[str], str]
-) -> str:
+def fill(parts: tuple[Part, ...], lookup: Lookup, body: Body, *, field: str, encode: Callable[[str], str]) -> str:
     """The parts put together, each value encoded. Raises Unmappable naming `field` and the placeholder without a value;
     an empty value is none."""
     filled = []
@@ -126,7 +132,7 @@ def fill(
         if isinstance(part, str):
             filled.append(part)
             continue
-        value = _value_of(part, lookups, body) or part.default
+        value = _value_of(part, lookup, body) or part.default
         if value is None:
             raise Unmappable(
                 field,
@@ -137,9 +143,9 @@ def fill(
     return "".join(filled)
 
 
-def _value_of(part: Placeholder, lookups: Mapping[str, Lookup], body: Body) -> str | None:
+def _value_of(part: Placeholder, lookup: Lookup, body: Body) -> str | None:
     if part.path is None:
-        return lookups[part.kind](part.argument)
+        return lookup(part.kind, part.argument)
     try:
         return _scalar(part.path.search(body()))
     except jmespath.exceptions.JMESPathError:

@@ -1,0 +1,99 @@
+"""What the benchmark measures processes with: the canned SQS as a process, CPU time, memory, the bridge's histogram.
+
+May not: know who is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PATIENCE = 120.0  # seconds without any progress
+
+
+class Canned:
+    """The canned SQS as a process."""
+
+    def __init__(self, **settings: float) -> None:
+        from bridge.embedded import free_port
+
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "benchmarks.canned", "--port", str(self.port), *flags]
+        self.process = subprocess.Popen(command)
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(get(f"{self.url}/report"))
+        return found
+
+
+@contextmanager
+def canned(**settings: float) -> Iterator[Canned]:
+    sqs = Canned(**settings)
+    try:
+        wait(sqs.report, "the canned SQS answers")
+        yield sqs
+    finally:
+        sqs.process.kill()
+        sqs.process.wait()
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def wait(condition: Callable[[], object], what: str, *, progress: Callable[[], object] | None = None) -> None:
+    """Until the condition holds. Gives up after PATIENCE without any change of `progress`."""
+    deadline, seen = time.monotonic() + PATIENCE, None
+    while True:
+        try:
+            if condition():
+                return
+            if progress is not None and (now := progress()) != seen:
+                deadline, seen = time.monotonic() + PATIENCE, now
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise SystemExit(f"never: {what}")
+        time.sleep(0.05)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory(pid: int, name: str) -> float:
+    """MiB of `VmRSS` or `VmHWM`."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def quantile(metrics: str, share: float) -> float | None:
+    """Milliseconds, interpolated in the bucket it falls into; a share of 1 gives the upper edge of the last bucket."""
+    pairs = re.findall(r'publish_seconds_bucket\{le="([^"]+)",route="bench"\} (\S+)', metrics)
+    buckets = [(float(le), float(count)) for le, count in pairs]
+    if not buckets or not buckets[-1][1]:
+        return None
+    goal, before, low = share * buckets[-1][1], 0.0, 0.0
+    for le, count in buckets:
+        if count >= goal:
+            if le == float("inf"):
+                return 1000 * low
+            return 1000 * (low + (le - low) * (goal - before) / max(1.0, count - before))
+        before, low = count, le
+    return None

@@ -1,0 +1,240 @@
+"""The least of HTTP/1.1 that SQS takes: a POST at a time on a kept connection, over TCP or TLS.
+
+One call of SQS carries ten messages, and through a general client it costs more than all the rest of carrying them.
+May not: follow a redirect, speak to a proxy, repeat a request, or keep a connection it is not sure of: whatever ends
+out of turn closes it. Raises OSError or TimeoutError, and nothing else. Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HEAD_LIMIT = 65_536  # bytes of a status line and headers
+IDLE_SECONDS = 20.0  # a connection that rested longer may be closed at the other end just as we use it
+
+
+class Broken(ConnectionError):
+    """The connection ended, or what came was no HTTP."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """Header names are in lower case; of a repeated one the last counts."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Body:
+    """A body as it arrives: of a known length, in chunks, or until the connection closes (`length` None)."""
+
+    __slots__ = ("_chunks", "_data", "_length")
+
+    def __init__(self, length: int | None, *, chunked: bool) -> None:
+        self._length = length
+        self._data = bytearray()
+        self._chunks: bytearray | None = bytearray() if chunked else None
+
+    @property
+    def to_the_end(self) -> bool:
+        return self._length is None and self._chunks is None
+
+    def add(self, data: bytes) -> bytes | None:
+        """The whole body once it is there. Raises ValueError for what is no body."""
+        self._data += data
+        if self._chunks is not None:
+            return self._dechunked(self._chunks)
+        if self._length is None or len(self._data) < self._length:
+            return None
+        if len(self._data) > self._length:
+            raise ValueError("more than one answer")
+        return bytes(self._data)
+
+    def rest(self) -> bytes:
+        return bytes(self._data)
+
+    def _dechunked(self, whole: bytearray) -> bytes | None:
+        while (end := self._data.find(b"\r\n")) >= 0:
+            size = int(bytes(self._data[:end]).partition(b";")[0].strip(), 16)
+            if size < 0:
+                raise ValueError("a chunk of less than nothing")
+            if size == 0:
+                # Trailers, if any, end with an empty line.
+                tail = self._data[end:]
+                return bytes(whole) if tail == b"\r\n\r\n" or tail.endswith(b"\r\n\r\n") else None
+            if len(self._data) < end + 2 + size + 2:
+                return None
+            whole += self._data[end + 2 : end + 2 + size]
+            if self._data[end + 2 + size : end + 4 + size] != b"\r\n":
+                raise ValueError("a chunk that is longer than it says")
+            del self._data[: end + 4 + size]
+        return None
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time. `answered` is a future of the answer while one is awaited."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None  # uvloop's is no asyncio.Transport
+        self.open = True
+        self.rested = 0.0
+        self._answered: asyncio.Future[Answer] | None = None
+        self._head = b""
+        self._body: _Body | None = None
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._keep = True
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if self._body is not None and self._body.to_the_end and exc is None:
+            self._done(self._body.rest())
+        elif self._answered is not None:
+            self._failed(exc if isinstance(exc, OSError) else Broken("the connection was closed before the answer"))
+
+    def ask(self, request: bytes, seconds: float) -> asyncio.Future[Answer]:
+        loop = asyncio.get_running_loop()
+        self._answered = loop.create_future()
+        self._timer = loop.call_later(seconds, self._late)
+        self.transport.write(request)
+        return self._answered
+
+    def _late(self) -> None:
+        self._failed(TimeoutError("no answer in time"))
+
+    def close(self) -> None:
+        self.open = False
+        self._answered = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered is None:
+            return self.close()  # nobody asked
+        try:
+            found = self._begin(data) if self._body is None else self._body.add(data)
+        except (ValueError, LookupError):
+            return self._failed(Broken("what answered speaks no HTTP/1.1"))
+        if found is not None:
+            self._done(found)
+        return None
+
+    def _begin(self, data: bytes) -> bytes | None:
+        """Reads the head once it is there; the body if that has come with it."""
+        self._head = data = self._head + data if self._head else data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(data) > HEAD_LIMIT:
+                raise ValueError
+            return None
+        first, *lines = data[:end].decode("latin-1").split("\r\n")
+        version, _, rest = first.partition(" ")
+        if version not in ("HTTP/1.1", "HTTP/1.0"):
+            raise ValueError(version)
+        self._status = int(rest[:3])
+        self._head = b""
+        if self._status < 200:  # an interim answer
+            return self._begin(data[end + 4 :]) if len(data) > end + 4 else None
+        headers = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise ValueError
+            headers[name.lower()] = value.strip()
+        self._headers = headers
+        keep = headers.get("connection", "keep-alive" if version == "HTTP/1.1" else "close")
+        chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        length = headers.get("content-length")
+        if length is not None and not length.isdecimal():
+            raise ValueError(length)
+        if self._status in (204, 304):
+            length = "0"
+        self._body = _Body(None if length is None or chunked else int(length), chunked=chunked)
+        self._keep = keep.lower() != "close" and not self._body.to_the_end
+        return self._body.add(data[end + 4 :])
+
+    def _done(self, body: bytes) -> None:
+        answered, self._answered, self._body = self._answered, None, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._keep:
+            self.close()
+        if answered is not None and not answered.done():
+            answered.set_result(Answer(self._status, self._headers, body))
+
+    def _failed(self, error: OSError) -> None:
+        answered = self._answered
+        self.close()
+        if answered is not None and not answered.done():
+            answered.set_exception(error)
+
+
+class Connections:
+    """Kept connections to one host, at most `limit`; one more request waits for its turn. Times in seconds: `connect`
+    to be connected, TLS included, `read` for the answer."""
+
+    def __init__(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None, limit: int, connect: float, read: float
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._connect = connect
+        self._read = read
+        self._room = asyncio.Semaphore(limit)
+        self._idle: list[_Connection] = []
+        self._busy: set[_Connection] = set()
+
+    async def ask(self, request: bytes) -> Answer:
+        """Sends `request`, whole, and returns what answers. Cancelled, it closes the connection."""
+        async with self._room:
+            connection = self._rested() or await self._connected()
+            self._busy.add(connection)
+            try:
+                answer = await connection.ask(request, self._read)
+            except BaseException:
+                connection.close()
+                raise
+            finally:
+                self._busy.discard(connection)
+            if connection.open:
+                connection.rested = asyncio.get_running_loop().time()
+                self._idle.append(connection)
+            return answer
+
+    async def close(self) -> None:
+        for connection in (*self._idle, *self._busy):
+            connection.close()
+        self._idle.clear()
+
+    def _rested(self) -> _Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()  # the last one: those not needed grow old, and are closed
+            if connection.open and now - connection.rested < IDLE_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    async def _connected(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect):
+            _, connection = await loop.create_connection(
+                _Connection,
+                self._host,
+                self._port,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls is not None else None,
+            )
+        return connection

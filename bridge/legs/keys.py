@@ -1,0 +1,56 @@
+"""Files of NATS credentials: what is wrong with one is said, where nats-py would end in a traceback or never return.
+
+May not: keep a key, or put one into an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nats import errors
+from nkeys import NkeysError
+
+from bridge.legs.wire import WireClient
+
+
+class NoKey(errors.Error):  # type: ignore[misc]
+    """A file of credentials does not hold them."""
+
+
+class KeyedClient(WireClient):
+    """Refuses a file of credentials that holds none, with a sentence, before anything is sent."""
+
+    _signature_cb: Any
+    _user_jwt_cb: Any
+
+    def _setup_nkeys_connect(self) -> None:
+        """Raises for a file that holds something else, before anything is sent."""
+        super()._setup_nkeys_connect()
+        self._signature_cb = _read_or_refused(self._signature_cb)
+        if self._user_credentials is not None:
+            self._user_jwt_cb = _read_or_refused(self._user_jwt_cb)
+            self._signature_cb("")
+            self._user_jwt_cb()
+
+    def _read_creds_user_jwt(self, creds: str) -> bytearray:
+        # nats-py looks for the JWT without regard to the end of the file: where there is none, it never returns.
+        if b"BEGIN NATS USER JWT" not in Path(creds).read_bytes():
+            raise ValueError("it holds no user JWT")
+        found: bytearray = super()._read_creds_user_jwt(creds)
+        return found
+
+
+def _read_or_refused(read: Callable[..., Any]) -> Callable[..., Any]:
+    """nats-py takes only its own errors and OSError as a failed attempt to reconnect; after any other it gives up and
+    does not say so."""
+
+    def reading(*arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except (NkeysError, TypeError, ValueError) as error:
+            reason = "it holds no seed" if isinstance(error, TypeError) else str(error)
+            raise NoKey(f"nats: authentication: {reason}") from error
+
+    return reading

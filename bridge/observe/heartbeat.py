@@ -1,0 +1,104 @@
+"""What became of a route's heartbeats: gauges, snapshot and log. May not: send one, or count one as a message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bridge.core.errors import BridgeError
+from bridge.core.models import Canary
+from bridge.core.route import Delivery, Receipt
+from bridge.observe.logs import Repeats
+from bridge.observe.metrics import Metrics
+
+LOST_AFTER = 10  # periods without a sign of the last one, until another is sent all the same
+
+
+class Heartbeats:
+    """The Pulse of one route, and the arrivals its pump tells of. Times in seconds since the epoch; `running` says
+    whether the route receives."""
+
+    def __init__(self, name: str, log: Any, metrics: Metrics, running: Callable[[], bool]) -> None:
+        self.every: float | None = None
+        self.last_sent: float | None = None
+        self.last_arrived: float | None = None
+        self.transit: float | None = None
+        self.failed = 0
+        self._name = name
+        self.log = log
+        self._metrics = metrics
+        self._running = running
+        self._under_way = False
+        self._repeats = Repeats()
+
+    # -- told by the timer
+
+    def expected(self, every: float | None) -> None:
+        self.every = every
+        self._under_way = False  # what an earlier life of the route sent may be long gone
+        for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
+            if every is None:
+                gauge.remove_by_labels({"route": self._name})
+            elif self.last_arrived is None:
+                gauge.labels(self._name).set(float("nan"))  # none has arrived: unknown is a value, never zero
+
+    def restarting(self) -> None:
+        """The next life of the route may have none; if it has, it says so."""
+        self.every, self._under_way = None, False
+        for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
+            gauge.remove_by_labels({"route": self._name})
+
+    def wanted(self) -> bool:
+        if not self._running() or self.every is None:
+            return False
+        return not self._under_way or time.time() - (self.last_sent or 0) >= LOST_AFTER * self.every
+
+    def sent(self, canary: Canary) -> None:
+        self.last_sent = canary.sent
+        self._under_way = True
+
+    def not_sent(self, error: BridgeError) -> None:
+        self._under_way = False
+        self._failed("heartbeat_not_sent", error)
+
+    # -- told by the pump
+
+    def without_canaries(self, carried: Sequence[tuple[Delivery, Receipt]]) -> Sequence[tuple[Delivery, Receipt]]:
+        """The messages among what is durable now; the canaries have arrived."""
+        messages = [each for each in carried if each[0].canary is None]
+        if len(messages) < len(carried):
+            for delivery, _ in carried:
+                if delivery.canary is not None:
+                    self._arrived(delivery.canary)
+        return messages
+
+    def dropped(self, delivery: Delivery, reason: BridgeError) -> None:
+        """One could not be carried."""
+        self._under_way = False
+        self._failed("heartbeat_failed", reason, id=delivery.id)
+
+    def _arrived(self, canary: Canary) -> None:
+        self._under_way = False
+        self.last_arrived = time.time()
+        self.transit = max(0.0, self.last_arrived - canary.sent)
+        self._metrics.heartbeat.labels(self._name).set(self.transit)
+        self._metrics.heartbeat_at.labels(self._name).set(self.last_arrived)
+        self.log.debug("heartbeat", transit=round(self.transit, 3))
+
+    def _failed(self, event: str, error: BridgeError, **facts: str) -> None:
+        self.failed += 1
+        if self._repeats.first(f"{event}:{type(error).__name__}"):
+            self.log.warning(event, error=str(error), meaning="the route itself goes on", **facts)
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """As /status has it; None for a route without heartbeats."""
+        if self.every is None:
+            return None
+        return {
+            "every": self.every,
+            "last_sent": self.last_sent,
+            "last_arrived": self.last_arrived,
+            "transit": self.transit,
+            "failed": self.failed,
+        }

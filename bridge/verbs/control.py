@@ -1,0 +1,176 @@
+"""`pause`, `resume`, `drain`, `reload`: asks the running daemon over its HTTP surface, and says what it answered.
+
+May not: act on a queue, a stream or the daemon in any other way, or send the token anywhere but to the daemon itself.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import typer
+
+from bridge.config import Config, load, read_token
+from bridge.core.control import Action
+from bridge.core.errors import BridgeError, ConfigError, Failed, Unavailable
+
+ASKING_SECONDS = 10.0
+RELOAD_SECONDS = 3900.0  # a route that restarts may take its whole shutdown_timeout, at most an hour
+POLL_SECONDS = 1.0
+MISSED = 10  # looks in a row that may fail before a drain counts as unobservable
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a daemon that listens everywhere is found
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon to talk to."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+    def post(self, path: str, *, seconds: float = ASKING_SECONDS) -> dict[str, Any]:
+        """The answer to an action. Raises ConfigError for what the asker can mend, Failed when the daemon refuses."""
+        headers = {"Content-Type": "application/json"}
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
+        status, answer = self._ask("POST", path, seconds, json.dumps({"by": _who()}), headers)
+        message = str(answer.get("message", f"it answered {status}"))
+        match status:
+            case 200:
+                return answer
+            case 401 | 403:
+                raise ConfigError(message)
+            case 404:
+                raise typer.BadParameter(message, param_hint="ROUTE")
+            case 422:
+                raise ConfigError("\n".join([message, *map(str, answer.get("complaints", ()))]))
+            case _:
+                raise Failed(message)
+
+    def route(self, name: str) -> dict[str, Any] | None:
+        """The route as /status has it; None when there is no such route."""
+        status, answer = self._ask("GET", "/status", ASKING_SECONDS)
+        if status != 200:
+            raise Unavailable(f"{self.url}/status answered {status}")
+        found: dict[str, Any] | None = answer.get("routes", {}).get(name)
+        return found
+
+    def _ask(
+        self, method: str, path: str, seconds: float, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        # Straight to the daemon, past any proxy and redirect: the token is for nobody else.
+        parts = urlsplit(self.url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        try:
+            connection = kind(parts.hostname or "", parts.port, timeout=seconds)
+            try:
+                connection.request(method, f"{parts.path}{path}", body, dict(headers or {}))
+                answer = connection.getresponse()
+                return answer.status, _document(answer.read())
+            finally:
+                connection.close()
+        except (OSError, HTTPException) as error:
+            raise Unavailable(
+                f"no daemon answers at {self.url}: {str(error) or type(error).__name__}",
+                hint="is it running (nats-sqs-bridge run)? does it listen elsewhere (--url)?",
+            ) from None
+
+
+def _document(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return socket.gethostname()
+
+
+def find(path: Path | None, environ: Mapping[str, str], url: str, token_file: Path | None) -> Running:
+    """The daemon the configuration describes; `url` and `token_file` win, and given both no configuration is read.
+    Raises ConfigError."""
+    config = load(path, environ) if not (url and token_file) else None
+    if url and not _is_url(url):
+        raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
+    file = token_file or (config.http.token_file if config is not None else None)
+    return Running(url.rstrip("/") or _url(config), None if file is None else read_token(file))
+
+
+def _is_url(text: str) -> bool:
+    parts = urlsplit(text)
+    try:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        return False
+
+
+def _url(config: Config | None) -> str:
+    assert config is not None
+    if config.http.port == 0:
+        raise ConfigError("http.port is 0, so nobody knows where the daemon listens", hint="its log says: give --url")
+    host = EVERYWHERE.get(config.http.host, config.http.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
+
+
+def act(running: Running, action: Action, route: str) -> int:
+    answer = running.post(f"/routes/{quote(route, safe='')}/{action}")
+    typer.echo(f"{route} is {answer.get('state')}: {answer.get('message')}")
+    return 0
+
+
+def reload(running: Running) -> int:
+    typer.echo(f"reloaded: {running.post('/reload', seconds=RELOAD_SECONDS).get('message')}")
+    return 0
+
+
+def drain(running: Running, route: str, *, wait: bool) -> int:
+    """With `wait`, returns 0 once the route is drained, and 1 when the drain ended another way."""
+    act(running, "drain", route)
+    if not wait:
+        return 0
+    try:
+        return _follow(running, route)
+    except KeyboardInterrupt:
+        typer.echo(f"the drain goes on without us; /status shows it, and nats-sqs-bridge resume {route} ends it")
+        return 1
+
+
+def _follow(running: Running, route: str) -> int:
+    told, missed = "", 0
+    while True:
+        try:
+            found = running.route(route)
+            missed = 0
+        except BridgeError:
+            missed += 1
+            if missed == MISSED:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        if found is None:
+            raise Failed(f"there is no route {route} any more; a reload has removed it")
+        state, progress = str(found.get("state")), found.get("drain") or {}
+        message = str(progress.get("message", ""))
+        trouble = "; ".join(map(str, found.get("trouble", ())))
+        line = f"{state}: {message}" + (f" ({trouble})" if trouble else "")
+        if line != told:
+            typer.echo(line)
+            told = line
+        if state == "drained":
+            return 0
+        if not progress or state in ("paused", "pausing", "stopping", "stopped"):
+            raise Failed(f"the drain has ended before the source was empty: {route} is {state}")
+        time.sleep(POLL_SECONDS)
