@@ -172,7 +172,7 @@ class Daemon:
             self._routes[name].stop()
         if ending:
             # All of them first: a queue that moves from one route to another is never read by both.
-            await asyncio.wait([self._lives[name] for name in ending])
+            await self._ended({self._lives[name]: name for name in ending}, old.shutdown_timeout)
         if self._draining.is_set():
             return
         for name in ending:
@@ -183,11 +183,19 @@ class Daemon:
         for name in found.changed:
             self._observation.route(name).restarting()
         for route in self._routes.values():
-            route.patience = new.shutdown_timeout * PATIENCE
-            route.whole = new
+            route.reconfigured(new, patience=new.shutdown_timeout * PATIENCE)
         await self._start([route for route in new.routes if route.name not in found.kept], aims)
         for name in await self._connections.prune():
             self._observation.forget_connection(name)
+
+    async def _ended(self, lives: Mapping[asyncio.Task[None], str], seconds: float) -> None:
+        """Waits for routes that were told to stop; what is not done by then is abandoned, as at a shutdown."""
+        _, late = await asyncio.wait(lives, timeout=seconds)
+        for life in late:
+            self._observation.route(lives[life]).abandoned(seconds)
+            life.cancel()
+        if late:
+            await asyncio.wait(late)
 
     # -- the routes
 

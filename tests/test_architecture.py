@@ -114,7 +114,13 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
     "page",
     [
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-        *("docs/architecture.md", "docs/wire-format.md", "docs/comparison.md", "docs/performance.md"),
+        *(
+            "docs/architecture.md",
+            "docs/wire-format.md",
+            "docs/comparison.md",
+            "docs/performance.md",
+            "docs/operations.md",
+        ),
     ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
@@ -145,6 +151,6 @@ def test_every_metric_the_readme_names_is_exposed() -> None:
     observation = Observation()
     observation.route("r")
     exposed = set(METRIC.findall(observation.exposition()[0].decode()))
-    named = set(METRIC.findall((ROOT / "README.md").read_text()))
+    named = set(METRIC.findall((ROOT / "README.md").read_text() + (ROOT / "docs" / "operations.md").read_text()))
     assert named
     assert named <= exposed, named - exposed

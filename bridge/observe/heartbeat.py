@@ -26,7 +26,7 @@ class Heartbeats:
         self.transit: float | None = None
         self.failed = 0
         self._name = name
-        self._log = log
+        self.log = log
         self._metrics = metrics
         self._running = running
         self._under_way = False
@@ -42,6 +42,12 @@ class Heartbeats:
                 gauge.remove_by_labels({"route": self._name})
             elif self.last_arrived is None:
                 gauge.labels(self._name).set(float("nan"))  # none has arrived: unknown is a value, never zero
+
+    def restarting(self) -> None:
+        """The next life of the route may have none; if it has, it says so."""
+        self.every, self._under_way = None, False
+        for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
+            gauge.remove_by_labels({"route": self._name})
 
     def wanted(self) -> bool:
         if not self._running() or self.every is None:
@@ -78,12 +84,12 @@ class Heartbeats:
         self.transit = max(0.0, self.last_arrived - canary.sent)
         self._metrics.heartbeat.labels(self._name).set(self.transit)
         self._metrics.heartbeat_at.labels(self._name).set(self.last_arrived)
-        self._log.debug("heartbeat", transit=round(self.transit, 3))
+        self.log.debug("heartbeat", transit=round(self.transit, 3))
 
     def _failed(self, event: str, error: BridgeError, **facts: str) -> None:
         self.failed += 1
         if self._repeats.first(f"{event}:{type(error).__name__}"):
-            self._log.warning(event, error=str(error), meaning="the route itself goes on", **facts)
+            self.log.warning(event, error=str(error), meaning="the route itself goes on", **facts)
 
     def snapshot(self) -> dict[str, Any] | None:
         """As /status has it; None for a route without heartbeats."""

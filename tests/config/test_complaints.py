@@ -51,6 +51,18 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, tracing, log, sampling, shutdown_timeout, routes",
         ],
     ),
+    "a token file that is not there": (
+        f"http: {{token_file: /nowhere}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a token file that holds no token": (
+        f"http: {{token_file: /dev/null}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: /dev/null is empty; make one with: openssl rand -hex 32"],
+    ),
+    "a drain that would prove nothing": (
+        route(more="drain_seconds: 0.5"),
+        ["bridge.yaml:6: routes[0].drain_seconds: it must be at least 1 (0.5)"],
+    ),
     "an unknown key of a connection": (
         f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
         ['bridge.yaml:1: connections.hub.server: unknown key; did you mean "servers"?'],
