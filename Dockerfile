@@ -15,7 +15,8 @@ ENV PATH=/opt/bridge/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /etc/nats-sqs-bridge
 USER 65532:65532
 EXPOSE 9108
-# HTTP is on loopback unless BRIDGE_HTTP__HOST opens it; the check asks from inside.
+# HTTP is on loopback unless BRIDGE_HTTP__HOST opens it; the check asks from inside. Another port than 9108 is set with
+# BRIDGE_HTTP__PORT, not in the file, for the check cannot read the file.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", \
     "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ.get(\"BRIDGE_HTTP__PORT\", 9108)}/healthz', timeout=2)"]
 STOPSIGNAL SIGTERM

@@ -39,9 +39,9 @@ matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few mi
 
 lock: $(READY)       ## renew the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
-		--python-version 3.11 pyproject.toml --extra verify -o requirements/run.txt
+		--python-version 3.11 pyproject.toml --extra verify --extra otel -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
-		--python-version 3.11 pyproject.toml --extra demo --extra verify --group dev -o requirements/dev.txt
+		--python-version 3.11 pyproject.toml --extra demo --extra verify --extra otel --group dev -o requirements/dev.txt
 
 clean:               ## forget the environment
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from bridge.config import Changes, Config, RouteConfig, changes, longest_poll, read_token
 from bridge.connections import Connections
@@ -23,6 +24,9 @@ from bridge.observe import Observation, configure_logs
 from bridge.running import RunningRoute
 from bridge.sampling import judge
 from bridge.web import serve
+
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing
 
 PATIENCE = 0.75  # of shutdown_timeout: after that, what is not being published is given back
 STOPPING = "the daemon is stopping"
@@ -40,6 +44,7 @@ class Daemon:
         self._observation = observation
         self._draining = asyncio.Event()
         self._abandoned = False
+        self._tracing: Tracing | None = None
         self._routes: dict[str, RunningRoute] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._connections = Connections(observation.connection)
@@ -57,6 +62,10 @@ class Daemon:
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(serve(self._observation, self, http.host, http.port))
             self._observation.starting(len(self._config.routes), url)
+            if (to := self._config.tracing) is not None:
+                from bridge.tracing import tracing  # an extra
+
+                self._tracing = await stack.enter_async_context(tracing(to.endpoint, to.sample_ratio, self._left))
             await stack.enter_async_context(self._connections)
             self._main = asyncio.create_task(self._supervise(), name="routes")
             try:
@@ -68,6 +77,13 @@ class Daemon:
                 self._abandoned = True
         self._observation.stopped(abandoned=self._abandoned)
         return 1 if self._abandoned else 0
+
+    def _left(self) -> float:
+        """Seconds left to flush spans: what the drain did not need, and none once abandoned."""
+        when = self._deadline.when() if self._deadline is not None else None
+        if self._abandoned or when is None:
+            return 0.0
+        return when - asyncio.get_running_loop().time()
 
     def signalled(self) -> None:
         if self._draining.is_set():
@@ -156,7 +172,7 @@ class Daemon:
             self._routes[name].stop()
         if ending:
             # All of them first: a queue that moves from one route to another is never read by both.
-            await asyncio.wait([self._lives[name] for name in ending])
+            await self._ended({self._lives[name]: name for name in ending}, old.shutdown_timeout)
         if self._draining.is_set():
             return
         for name in ending:
@@ -167,11 +183,19 @@ class Daemon:
         for name in found.changed:
             self._observation.route(name).restarting()
         for route in self._routes.values():
-            route.patience = new.shutdown_timeout * PATIENCE
-            route.whole = new
+            route.reconfigured(new, patience=new.shutdown_timeout * PATIENCE)
         await self._start([route for route in new.routes if route.name not in found.kept], aims)
         for name in await self._connections.prune():
             self._observation.forget_connection(name)
+
+    async def _ended(self, lives: Mapping[asyncio.Task[None], str], seconds: float) -> None:
+        """Waits for routes that were told to stop; what is not done by then is abandoned, as at a shutdown."""
+        _, late = await asyncio.wait(lives, timeout=seconds)
+        for life in late:
+            self._observation.route(lives[life]).abandoned(seconds)
+            life.cancel()
+        if late:
+            await asyncio.wait(late)
 
     # -- the routes
 
@@ -207,6 +231,7 @@ class Daemon:
                 longest_poll=longest_poll(self._config),
                 patience=self._config.shutdown_timeout * PATIENCE,
                 aim=aims.get(config.name, "carry"),
+                tracing=self._tracing,
             )
             self._lives[config.name] = self._group.create_task(route.run(), name=f"route {config.name}")
 

@@ -33,7 +33,10 @@ class Heart:
 class Pulse(Protocol):
     """Told what became of them. Never raises, never waits."""
 
-    def expected(self, every: float) -> None: ...
+    def expected(self, every: float | None) -> None:
+        """So many seconds apart; None for a route without heartbeats."""
+        ...
+
     def wanted(self) -> bool:
         """Whether one may be sent now: the route runs, and none is under way."""
         ...
@@ -44,9 +47,9 @@ class Pulse(Protocol):
 
 async def beat(heart: Heart | None, pulse: Pulse) -> None:
     """Runs until cancelled; returns at once when the route has no heartbeat."""
+    pulse.expected(None if heart is None else heart.every)
     if heart is None:
         return
-    pulse.expected(heart.every)
     while True:
         if pulse.wanted():
             canary = Canary(heart.route, heart.origin, uuid.uuid4().hex, time.time())

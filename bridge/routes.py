@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from bridge.config import (
     AwsConfig,
@@ -49,6 +49,9 @@ from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
 from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
 from bridge.pump import Parking
 
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing  # an extra
+
 MOST_WATCHED = 20  # places of one route: each is a handful of time series
 
 
@@ -75,12 +78,18 @@ class OpenRoute:
 
 
 async def open_route(
-    route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, longest_poll: float = 20.0, reading: bool = True
+    route: RouteConfig,
+    nats: NatsConnection,
+    aws: AwsConnection,
+    *,
+    longest_poll: float = 20.0,
+    reading: bool = True,
+    tracing: Tracing | None = None,
 ) -> OpenRoute:
     """Destination first: nothing is taken from a source before there is a place for it.
 
     `longest_poll` bounds one receive, in seconds; not `reading`: the source is only looked at, beside a bridge that
-    reads it. Raises NotUsable or Unavailable.
+    reads it; `tracing` puts spans around what is published. Raises NotUsable or Unavailable.
     """
     destination: Destination
     closing = AsyncExitStack()
@@ -96,7 +105,8 @@ async def open_route(
             assert isinstance(route.source, SqsSourceConfig)
             queue = await open_queue(aws, route.source.queue)
             fetches = route.source.pointers == "fetch"
-            destination = _claim_checked(stream, route, nats, aws, fetches=fetches)
+            traced = _traced(stream, route, tracing, "nats", template.pattern)
+            destination = _claim_checked(traced, route, nats, aws, fetches=fetches)
             destination = await _ledgered(destination, route, nats, queue.arn, sorted(stream.places))
             if route.source.verify is not None:
                 from bridge.legs.signatures import Signatures, Verified  # an extra
@@ -132,7 +142,9 @@ async def open_route(
             target = await open_queue(aws, to.queue)
             fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
             queues, dead_letter = [to.queue], target.dead_letter
-            destination = _claim_checked(SqsDestination(aws, target), route, nats, aws, fetches=True)
+            enveloped = to.envelope is not None
+            traced = _traced(SqsDestination(aws, target), route, tracing, "aws_sqs", target.name, enveloped=enveloped)
+            destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
@@ -140,7 +152,8 @@ async def open_route(
             # What came from a queue would come back to it through its topic.
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
-            destination = _claim_checked(SnsDestination(aws, topic), route, nats, aws, fetches=True)
+            traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
+            destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
             assert_never(route.destination)
@@ -212,6 +225,14 @@ async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Cons
 
     source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
     return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
+
+
+def _traced(
+    inner: Sized, route: RouteConfig, tracing: Tracing | None, system: str, to: str, *, enveloped: bool = False
+) -> Sized:
+    if tracing is None:
+        return inner
+    return tracing.around(inner, route=route.name, system=system, to=to, enveloped=enveloped)
 
 
 def _claim_checked(

@@ -12,10 +12,11 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.control import Action, Aim, Answer, decide
-from bridge.core.emptiness import Circumstances, Emptiness, Reading
+from bridge.core.emptiness import SQS_SETTLES_SECONDS, Circumstances, Emptiness, Reading
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
 from bridge.core.settle import Policy, backoff
@@ -27,6 +28,9 @@ from bridge.pump import Pump
 from bridge.routes import OpenRoute, open_route, watched
 from bridge.sampling import pause_between, sample
 
+if TYPE_CHECKING:
+    from bridge.tracing import Tracing
+
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
 JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees whether somebody is still sending
@@ -35,9 +39,8 @@ JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees 
 class RunningRoute:
     """`run()` once; it returns when the route was told to stop and nothing is on loan any more.
 
-    `whole` is the configuration in force, of which a reload may change what is no route's own. `patience` is how long
-    a pause or a stop waits for what is on loan before it gives the rest back, in seconds; `longest_poll` bounds one
-    receive.
+    `whole` is the configuration in force. `patience` is how long a pause or a stop waits for what is on loan before it
+    gives the rest back, in seconds; `longest_poll` bounds one receive.
     """
 
     def __init__(
@@ -51,14 +54,16 @@ class RunningRoute:
         patience: float,
         whole: Config,
         aim: Aim = "carry",
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
-        self.whole = whole
+        self._whole = whole
         self.patience = patience
         self._nats = nats
         self._aws = aws
         self._observation = observation
         self._longest_poll = longest_poll
+        self._tracing = tracing
         self._aim: Aim = aim
         self._changed = asyncio.Event()
         self._pump: Pump | None = None
@@ -90,6 +95,11 @@ class RunningRoute:
         if self._aim != "stop":
             self._turn("stop")
 
+    def reconfigured(self, whole: Config, *, patience: float) -> None:
+        """A reload changed what is no route's own."""
+        self.patience, self._whole = patience, whole
+        self._tell()
+
     def release(self) -> None:
         """Gives back whatever is not being published at this moment."""
         if self._pump is not None:
@@ -97,13 +107,12 @@ class RunningRoute:
 
     def _turn(self, aim: Aim) -> None:
         self._aim = aim
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._tell()
         match aim:
             case "carry":
                 self._observation.resumed(carrying=self._carries)
             case "empty":
-                self._observation.emptying()
+                self._observation.emptying(needed_seconds(self.config))
             case "pause" if self._pump is None:
                 self._observation.paused()
             case "pause":
@@ -116,6 +125,11 @@ class RunningRoute:
             self._pump.drain()
             if self._releasing is None:
                 self._releasing = asyncio.get_running_loop().call_later(self.patience, self._pump.release)
+
+    def _tell(self) -> None:
+        """Wakes whoever waits for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @property
     def _may_carry(self) -> bool:
@@ -135,15 +149,12 @@ class RunningRoute:
         if self._aim == "pause":
             self._observation.paused()
         elif self._aim == "empty":
-            self._observation.emptying()
+            self._observation.emptying(needed_seconds(self.config))
         while (opened := await self._open()) is not None:
             async with opened.closing, asyncio.TaskGroup() as group:
-                places = watched(self.whole, self.config, opened, self._nats, self._aws)
-                looking = sample(opened.source, places, self._observation, opened.system, self._every)
-                beating = beat(opened.heart, self._observation.heartbeats)
                 beside = [
-                    group.create_task(looking, name=f"sample {self.name}"),
-                    group.create_task(beating, name=f"heartbeat {self.name}"),
+                    group.create_task(self._look(opened), name=f"sample {self.name}"),
+                    group.create_task(beat(opened.heart, self._observation.heartbeats), name=f"heartbeat {self.name}"),
                 ]
                 if self._may_carry:
                     await self._carry(opened)
@@ -188,7 +199,9 @@ class RunningRoute:
         failures = 0
         while self._aim != "stop":
             try:
-                opened = await open_route(self.config, self._nats, self._aws, longest_poll=self._longest_poll)
+                opened = await open_route(
+                    self.config, self._nats, self._aws, longest_poll=self._longest_poll, tracing=self._tracing
+                )
             except BridgeError as error:
                 failures += 1
                 after = backoff(failures, random.random(), OPENING)  # noqa: S311 - jitter, not a secret
@@ -207,8 +220,28 @@ class RunningRoute:
                 return opened
         return None
 
+    async def _look(self, opened: OpenRoute) -> None:
+        """Looks at every place of the route until cancelled; at other places once a reload changes which they are."""
+        while True:
+            seen = _seen(self._whole)
+            places = watched(self._whole, self.config, opened, self._nats, self._aws)
+            async with asyncio.TaskGroup() as group:
+                looking = group.create_task(
+                    sample(opened.source, places, self._observation, opened.system, self._every), name="look"
+                )
+                await self._until(lambda: _seen(self._whole) != seen)  # noqa: B023 - awaited within the round
+                looking.cancel()
+            self._observation.waiting.watches_nothing()
+
     def _every(self) -> float:
-        return self.whole.sampling.every
+        return self._whole.sampling.every
+
+    @property
+    def _caveat(self) -> str:
+        needed = needed_seconds(self.config)
+        if isinstance(self.config.source, SqsSourceConfig) and needed < SQS_SETTLES_SECONDS:
+            return f" (SQS counts settle only after a minute, and drain_seconds is {needed:g})"
+        return ""
 
     async def _prove_empty(self, source: Source, pump: Pump) -> None:
         """Looks at the source while the route is to drain; once it is provably empty, the route is drained."""
@@ -223,7 +256,7 @@ class RunningRoute:
                     blocked=len(self._observation.blocking),
                     parked=self._observation.counts["parked"] - parked,
                 )
-                self._observation.drain_progress(proof, proof.message(around))
+                self._observation.drain_progress(proof, proof.message(around) + self._caveat)
                 if proof.proven and self._aim == "empty":
                     self._turn("drained")
                     break
@@ -240,6 +273,11 @@ async def _reading(source: Source, pump: Pump) -> Reading:
     return Reading(asyncio.get_running_loop().time(), backlog, pump.received, pump.on_loan)
 
 
+def _seen(whole: Config) -> object:
+    """What the places a route looks at depend on, beside the route itself: the bridge's own consumers are not shown."""
+    return whole.sampling.cloudwatch, [(route.nats, route.source) for route in whole.routes]
+
+
 def needed_seconds(config: RouteConfig) -> float:
     """How long a source must look empty before its route counts as drained."""
     if config.drain_seconds is not None:
@@ -248,4 +286,4 @@ def needed_seconds(config: RouteConfig) -> float:
 
 
 def _interval(needed: float) -> float:
-    return min(max(needed / 8, 0.25), 10.0)
+    return min(needed / 8, 10.0)

@@ -72,8 +72,8 @@ class Rendered:
 
 def application(observation: Observation, control: Control) -> web.Application:
     async def metrics(request: web.Request) -> web.Response:
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=observation.exposition(), headers=headers)
+        body, content_type = observation.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(request: web.Request) -> web.Response:
         """Answering at all is the proof: the loop is alive."""

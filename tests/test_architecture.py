@@ -22,15 +22,16 @@ ROOMS: dict[str, set[str]] = {
     "legs": {"core", "legs"},
     "pump": {"core"},
     "heartbeats": {"core"},
+    "tracing": {"core"},
     "config": {"core", "config"},
     "observe": {"core", "observe"},
     "page": {"core", "page"},
     "web": {"core", "observe", "page"},
-    "routes": {"core", "legs", "config", "pump", "heartbeats"},
+    "routes": {"core", "legs", "config", "pump", "heartbeats", "tracing"},
     "sampling": {"core", "legs", "observe"},
-    "running": {"core", "legs", "config", "pump", "observe", "routes", "sampling", "heartbeats"},
+    "running": {"core", "legs", "config", "pump", "observe", "routes", "sampling", "heartbeats", "tracing"},
     "connections": {"legs", "config", "routes"},
-    "daemon": {"core", "config", "observe", "web", "connections", "running", "sampling"},
+    "daemon": {"core", "config", "observe", "web", "connections", "running", "sampling", "tracing"},
     "embedded": {"core"},
     "demo": {"core", "demo", "embedded"},
     "verbs": {"core", "legs", "config", "observe", "routes", "daemon", "embedded", "demo", "page", "verbs"},
@@ -42,6 +43,7 @@ OUTSIDE: dict[str, set[str]] = {
     "botocore": {"legs"},
     "aiohttp": {"legs", "web", "verbs"},
     "prometheus_client": {"observe"},
+    "opentelemetry": {"tracing"},
     "structlog": {"observe"},
     "typer": {"cli", "verbs"},
     "rich": {"cli", "verbs", "demo"},
@@ -113,7 +115,13 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
     "page",
     [
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-        *("docs/architecture.md", "docs/wire-format.md", "docs/comparison.md", "docs/performance.md"),
+        *(
+            "docs/architecture.md",
+            "docs/wire-format.md",
+            "docs/comparison.md",
+            "docs/performance.md",
+            "docs/operations.md",
+        ),
     ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
@@ -143,7 +151,7 @@ def test_every_metric_the_readme_names_is_exposed() -> None:
 
     observation = Observation()
     observation.route("r")
-    exposed = set(METRIC.findall(observation.exposition().decode()))
-    named = set(METRIC.findall((ROOT / "README.md").read_text()))
+    exposed = set(METRIC.findall(observation.exposition()[0].decode()))
+    named = set(METRIC.findall((ROOT / "README.md").read_text() + (ROOT / "docs" / "operations.md").read_text()))
     assert named
     assert named <= exposed, named - exposed

@@ -94,7 +94,7 @@ async def test_one_is_under_way_at_a_time_and_the_next_follows_it() -> None:
             assert not route.heartbeats.wanted()
             arrived(route, Canary("r", "", canary_of(into.kept[-1]), time.time() - 0.25))
             await until(lambda many=number: len(into.kept) >= many)  # type: ignore[misc]  # bound in the loop
-        route.stopping()
+        route.emptying()
         assert not route.heartbeats.wanted()
         beating.cancel()
     assert len({canary_of(out) for out in into.kept}) == len(into.kept)
@@ -102,7 +102,7 @@ async def test_one_is_under_way_at_a_time_and_the_next_follows_it() -> None:
     shown = route.snapshot()["heartbeat"]
     assert shown["transit"] == pytest.approx(0.25, abs=0.2)
     assert shown["last_sent"] <= time.time() >= shown["last_arrived"]
-    metrics = observation.exposition().decode()
+    metrics = observation.exposition()[0].decode()
     assert 'nats_sqs_bridge_heartbeat_timestamp_seconds{route="r"} 1' in metrics
     assert 'nats_sqs_bridge_transit_seconds_count{route="r"} 3.0' in metrics  # canaries are no messages
 
@@ -127,10 +127,24 @@ async def test_a_source_that_takes_none_is_told_and_tried_again() -> None:
     assert shown["failed"] >= 3
     assert shown["last_arrived"] is None
     assert route.unready() is None
-    assert 'nats_sqs_bridge_heartbeat_seconds{route="r"} NaN' in observation.exposition().decode()
+    assert 'nats_sqs_bridge_heartbeat_seconds{route="r"} NaN' in observation.exposition()[0].decode()
 
 
 def test_a_route_without_heartbeats_shows_none() -> None:
     observation, route = running_route()
     assert route.snapshot()["heartbeat"] is None
-    assert "nats_sqs_bridge_heartbeat_seconds{" not in observation.exposition().decode()
+    assert "nats_sqs_bridge_heartbeat_seconds{" not in observation.exposition()[0].decode()
+
+
+async def test_a_route_that_loses_its_heartbeat_at_a_reload_stops_showing_it() -> None:
+    observation, route = running_route()
+    heart = Heart("r", "", 0.002, MemoryDestination(), into_queue)
+    async with asyncio.TaskGroup() as group:
+        beating = group.create_task(beat(heart, route.heartbeats))
+        await until(lambda: route.heartbeats.last_sent is not None)
+        beating.cancel()
+    arrived(route, Canary("r", "", "0" * 32, time.time()))
+    assert 'nats_sqs_bridge_heartbeat_seconds{route="r"}' in observation.exposition()[0].decode()
+    await beat(None, route.heartbeats)
+    assert route.snapshot()["heartbeat"] is None
+    assert "nats_sqs_bridge_heartbeat_seconds{" not in observation.exposition()[0].decode()

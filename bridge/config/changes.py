@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from bridge.config.models import Config, RouteConfig, SqsSourceConfig
 
-AT_ONCE = frozenset({"nats", "aws", "connections", "routes", "log", "http", "shutdown_timeout"})
+# Keys a reload applies, in one way or another. Whatever is not named here waits for a restart, and says so.
+AT_ONCE = frozenset({"nats", "aws", "connections", "routes", "log", "http", "sampling", "shutdown_timeout"})
 
 
 @dataclass(frozen=True, slots=True)

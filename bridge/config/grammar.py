@@ -144,6 +144,8 @@ def http_url(value: str) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "it is no URL; write one like http://127.0.0.1:4566"
+    if "@" in parts.netloc:
+        return "it holds a user or password, which have no place in a URL; leave them out"
     return None
 
 

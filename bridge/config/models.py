@@ -116,6 +116,17 @@ class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
 
 
+class TracingConfig(Section):
+    """Spans over OTLP/HTTP; needs nats-sqs-bridge[otel]. OTEL_* variables say the rest, secret headers included."""
+
+    endpoint: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
+        None, description="Collector, like http://127.0.0.1:4318; left out: OTEL_EXPORTER_OTLP_ENDPOINT."
+    )
+    sample_ratio: float | None = Field(
+        None, ge=0, le=1, description="Share of the batches that get a span; left out: OTEL_TRACES_SAMPLER, or all."
+    )
+
+
 class SqsSourceConfig(Section):
     """Reads an SQS queue."""
 
@@ -257,7 +268,8 @@ class SamplingConfig(Section):
 
 
 class HeartbeatConfig(Section):
-    """A message of the bridge's own through the whole route, now and then: an idle route proves it is alive."""
+    """A message of the bridge's own through the whole route, so that an idle one proves it is alive.
+    It goes into the route's own source: needs sqs:SendMessage on the queue, or to publish into the stream."""
 
     every: float = Field(30.0, ge=1, le=3600, description="Seconds between two.")
 
@@ -281,9 +293,7 @@ class RouteConfig(Section):
     ledger: LedgerConfig | None = Field(
         None, description="Remembers what was carried for longer than the destination does; off when left out."
     )
-    heartbeat: HeartbeatConfig | None = Field(
-        None, description="Sends canaries into the route's own source (sqs:SendMessage, publish); off when left out."
-    )
+    heartbeat: HeartbeatConfig | None = Field(None, description="Canaries through the whole route; off when left out.")
     nats: str | None = Field(None, description="A NATS connection under connections, instead of nats.")
     aws: str | None = Field(None, description="An AWS connection under connections, instead of aws.")
     filter: Annotated[dict[str, Any], BeforeValidator(grammar.document)] | None = Field(
@@ -330,6 +340,7 @@ class Config(BaseSettings):
         default_factory=dict, description="Further connections by name, for routes that say nats: or aws:."
     )
     http: HttpConfig = Field(default_factory=HttpConfig, description="The HTTP surface.")
+    tracing: TracingConfig | None = Field(None, description="Spans for what is carried; off when left out.")
     log: LogConfig = Field(default_factory=LogConfig, description="Logs.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How lag is measured.")
     shutdown_timeout: float = Field(

@@ -18,6 +18,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("nats.tls", models.TlsConfig),
     ("aws", models.AwsConfig),
     ("http", models.HttpConfig),
+    ("tracing", models.TracingConfig),
     ("log", models.LogConfig),
     ("sampling", models.SamplingConfig),
     ("routes[]", models.RouteConfig),

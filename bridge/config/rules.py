@@ -34,11 +34,20 @@ def complaints(raw: Mapping[str, Any]) -> Iterator[Complaint]:
             read_token(file)
         except ConfigError as error:
             yield ("http", "token_file"), str(error)
+    if raw.get("tracing") is not None and not _otel():
+        yield ("tracing",), "it needs an extra; pip install 'nats-sqs-bridge[otel]'"
     seen: dict[Any, str] = {}
     routes = raw.get("routes")
     for at, route in enumerate(routes if isinstance(routes, list) else []):
         if isinstance(route, Mapping):
             yield from _route(("routes", at), route, connections, seen)
+
+
+def _otel() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _authentication(place: Place, nats: Mapping[str, Any]) -> Iterator[Complaint]:

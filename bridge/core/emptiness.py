@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from bridge.core.route import Backlog
 
+SQS_SETTLES_SECONDS = 60.0  # after the last send, until its counts can be trusted
 READS = 5  # in a row, however short the span
 
 
@@ -89,7 +90,7 @@ class Emptiness:
         if self.proven:
             return f"empty for {self.empty_for:.0f} s in {self.reads} reads"
         arrived = "a message came in between; " if self.sending else ""
-        return f"{arrived}empty for {self.empty_for:.0f} s of {self.needed_seconds:g} s, {self.reads} reads in a row"
+        return f"{arrived}empty for {self.empty_for:.0f} s of {self.needed_seconds:g} s (reads in a row: {self.reads})"
 
 
 def _waiting(backlog: Backlog, on_loan: int, *, sending: bool) -> str:

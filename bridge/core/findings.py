@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bridge.core.emptiness import SQS_SETTLES_SECONDS
 from bridge.core.errors import BridgeError
 from bridge.core.mapping.heartbeat import NO_SUBJECT
 from bridge.core.subjects import covers, overlap
@@ -103,6 +104,7 @@ class RouteFacts:
     longest_outage: float = 0.0
     ledger: bool = False
     carries_echo: bool = False
+    drain_seconds: float | None = None
     heartbeat: float | None = None
     """Seconds between two canaries, which go in at `heartbeat_from` (a subject, from JetStream) and come out at
     `heartbeat_to` (a subject, to JetStream)."""
@@ -296,6 +298,15 @@ def _leases(route: RouteFacts) -> Iterator[Finding]:
             f"its visibility timeout is {route.queue.visibility_timeout:g} s; publishing and deleting can take "
             f"{SETTLE_SECONDS:g} s, and what is not deleted by then is lent again",
             "set a visibility timeout of 30 s or more",
+        )
+    if route.queue is not None and route.drain_seconds is not None and route.drain_seconds < SQS_SETTLES_SECONDS:
+        yield Finding(
+            "warning",
+            route.name,
+            f"queue {route.queue.name}",
+            f"its counts settle only a minute after the last send; drain_seconds is {route.drain_seconds:g}, "
+            "so a drain may end while messages still wait",
+            "leave drain_seconds out, or set 60 or more",
         )
 
 

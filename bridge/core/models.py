@@ -150,13 +150,15 @@ class SqsOut(NamedTuple):
 
 
 class SnsOut(NamedTuple):
-    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut."""
+    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut. `trace_header` is never sent, for SNS takes
+    none: it says which trace the message belongs to."""
 
     message: str
     attributes: Mapping[str, Attribute] = NONE
     subject: str | None = None
     group: str | None = None
     dedup_id: str | None = None
+    trace_header: str | None = None
     claim: Claim | None = None
     again: bool = False
 

@@ -18,7 +18,7 @@ SNS payments ─┬─▶ SQS payments-validation ─▶ legacy consumer
                                                    ├─▶ push consumer
                                                    ├─▶ core subscriber
                                                    ╰─▶ pull consumer ─╮
-legacy ◀─ SQS settlements-legacy ◀═ bridge ═╦═ stream SETTLEMENTS ◀─────╯
+legacy ◀─ SQS settlements-legacy ◀═ bridge ═╦═ stream SETTLEMENTS ◀───╯
 audit  ◀─ SQS ◀─ SNS settlements ◀═ bridge ═╝"""
 
 

@@ -5,7 +5,7 @@
     SQS settlements-legacy <======================== stream SETTLEMENTS
     SNS settlements <=============================== (the same) ; SQS settlements-audit is subscribed
 
-The way back uses streams and queues of its own: one that reads what it writes would go round for ever.
+The way back uses streams and queues of its own, so that what each consumer has to see is plain.
 """
 
 from __future__ import annotations

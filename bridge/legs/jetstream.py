@@ -26,6 +26,7 @@ from bridge.legs.exhausted import Exhausted
 from bridge.legs.nats import NatsConnection
 from bridge.legs.wire import WireClient, header_pairs_of, status_of
 
+APART_SECONDS = 1.0  # two looks closer than that may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
 KEPT = 200  # how much a handover keeps back before it waits for what it needs instead of pulling on
@@ -107,6 +108,7 @@ class JetStreamSource:
         self._settled = 0
         self._pulls = 0
         self._intruded = 0
+        self._looked = 0.0
         self._pin = ""
         self._deaf = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
@@ -353,8 +355,10 @@ class JetStreamSource:
 
     async def backlog(self) -> Backlog:
         backlog = await self._look.backlog()
-        if not self.consumer.pinned:
+        now = asyncio.get_running_loop().time()
+        if not self.consumer.pinned and now - self._looked >= APART_SECONDS:
             # Seen twice in a row, it is no pull of ours that has just ended.
+            self._looked = now
             self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
         return backlog
 

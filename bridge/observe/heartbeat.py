@@ -26,7 +26,7 @@ class Heartbeats:
         self.transit: float | None = None
         self.failed = 0
         self._name = name
-        self._log = log
+        self.log = log
         self._metrics = metrics
         self._running = running
         self._under_way = False
@@ -34,11 +34,20 @@ class Heartbeats:
 
     # -- told by the timer
 
-    def expected(self, every: float) -> None:
+    def expected(self, every: float | None) -> None:
         self.every = every
+        self._under_way = False  # what an earlier life of the route sent may be long gone
         for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
-            if self.last_arrived is None:
+            if every is None:
+                gauge.remove_by_labels({"route": self._name})
+            elif self.last_arrived is None:
                 gauge.labels(self._name).set(float("nan"))  # none has arrived: unknown is a value, never zero
+
+    def restarting(self) -> None:
+        """The next life of the route may have none; if it has, it says so."""
+        self.every, self._under_way = None, False
+        for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
+            gauge.remove_by_labels({"route": self._name})
 
     def wanted(self) -> bool:
         if not self._running() or self.every is None:
@@ -75,12 +84,12 @@ class Heartbeats:
         self.transit = max(0.0, self.last_arrived - canary.sent)
         self._metrics.heartbeat.labels(self._name).set(self.transit)
         self._metrics.heartbeat_at.labels(self._name).set(self.last_arrived)
-        self._log.debug("heartbeat", transit=round(self.transit, 3))
+        self.log.debug("heartbeat", transit=round(self.transit, 3))
 
     def _failed(self, event: str, error: BridgeError, **facts: str) -> None:
         self.failed += 1
         if self._repeats.first(f"{event}:{type(error).__name__}"):
-            self._log.warning(event, error=str(error), meaning="the route itself goes on", **facts)
+            self.log.warning(event, error=str(error), meaning="the route itself goes on", **facts)
 
     def snapshot(self) -> dict[str, Any] | None:
         """As /status has it; None for a route without heartbeats."""

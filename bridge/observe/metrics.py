@@ -7,35 +7,42 @@ the at most 22 places of a route.
 from __future__ import annotations
 
 import platform
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import Exemplar, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from bridge import __version__
 
+OPENMETRICS = "application/openmetrics-text"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 
 class Series:
-    """One histogram: how many fell into each bucket, and their sum."""
+    """One histogram: how many fell into each bucket, and their sum; the newest exemplar of each bucket that has one."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)
         self.sum = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, seconds: Sequence[float]) -> None:
-        """Counts each of them."""
+    def observe(self, seconds: Sequence[float], trace: str = "") -> None:
+        """Counts each of them; the slowest is an example of the `trace`, if there is one."""
         counts = self.counts
         for each in seconds:
             counts[bisect_left(BUCKETS, each)] += 1
         self.sum += sum(seconds)
+        if trace and seconds:
+            slowest = max(seconds)
+            self.exemplars[bisect_left(BUCKETS, slowest)] = Exemplar({"trace_id": trace}, slowest, time.time())
 
 
 class Durations(Collector):
@@ -61,7 +68,12 @@ class Durations(Collector):
         family = HistogramMetricFamily(name, text, labels=labels)
         for values, series in self._series.items():
             edges = [*map(floatToGoString, BUCKETS), "+Inf"]
-            family.add_metric(values, list(zip(edges, accumulate(series.counts), strict=True)), series.sum)
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = list(
+                zip(edges, accumulate(series.counts), strict=True)
+            )
+            for at, exemplar in series.exemplars.items():
+                buckets[at] = (*buckets[at][:2], exemplar)
+            family.add_metric(values, buckets, series.sum)
         yield family
 
 
@@ -191,6 +203,10 @@ class Metrics:
                 with suppress(ValueError):  # it has no such label
                     metric.remove_by_labels({"route": route})
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return generate_latest(self.registry)
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type: OpenMetrics, which has exemplars, for who accepts it, else the Prometheus
+        text format."""
+        if OPENMETRICS in accept:
+            encode, content_type = choose_encoder(accept)
+            return encode(self.registry), content_type
+        return generate_latest(self.registry), "text/plain; version=0.0.4; charset=utf-8"

@@ -9,23 +9,18 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
-from bridge.core.emptiness import Emptiness
 from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe.heartbeat import Heartbeats
-from bridge.observe.logs import Repeats
+from bridge.observe.life import AT_REST, RouteLife, Trouble
 from bridge.observe.metrics import Metrics
 from bridge.observe.waiting import Waiting
 
-State = Literal[
-    "starting", "running", "holding", "down", "pausing", "paused", "draining", "drained", "stopping", "stopped"
-]
-AT_REST: tuple[State, ...] = ("pausing", "paused", "drained", "stopping", "stopped")  # deliberately: no trouble shows
 OUTCOMES = (
     "carried",
     "duplicate",
@@ -41,49 +36,33 @@ FAILURES_KEPT = 20
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
 
-@dataclass(slots=True)
-class _Trouble:
-    """What stands in the way on one side of a route, and since when (monotonic)."""
-
-    error: str
-    since: float
-    hint: str = ""
-
-
-class RouteObservation:
+class RouteObservation(RouteLife):
     """The pump's Observer for one route, and what the daemon says of the route."""
 
     def __init__(self, name: str, log: Any, metrics: Metrics) -> None:
-        self.name = name
-        self.log: Any = log.bind(route=name)
-        self.state: State = "starting"
+        super().__init__(name, log.bind(route=name), metrics.up.labels(name))
         self.source = self.destination = ""
         self.connection = ""
         self.last_received = time.monotonic()
         self.heals = 0
         self._healed = 0.0
         self._leases_lost = 0
-        self.drain: dict[str, Any] | None = None
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
         self.last_carried: float | None = None
         self.blocking: dict[str, str] = {}
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
-        self._trouble: dict[str, _Trouble] = {"open": _Trouble("not opened yet", time.monotonic())}
-        self._repeats = Repeats()
         self._outcomes = {outcome: metrics.messages.labels(name, outcome) for outcome in OUTCOMES}
         self._in_flight = metrics.in_flight.labels(name)
         self._transit = metrics.transit.labels(name)
         self._publish = metrics.publish.labels(name)
         self._pending = metrics.pending.labels(name)
         self.waiting = Waiting(name, self.log, metrics)
-        self._up = metrics.up.labels(name)
         self._blocked = metrics.blocked.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
         self._pending.set(float("nan"))
-        self._up.set(0)
         self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
     # -- the daemon's events
@@ -110,7 +89,8 @@ class RouteObservation:
         # What was finished is known better here than there, and so is whether anything was.
         # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
         readers = None if self.on_loan else backlog.readers
-        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers))
+        held = 0 if self.blocking else self.on_loan  # a blocked group is told apart, and stops no other
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers, held=held))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
@@ -119,6 +99,20 @@ class RouteObservation:
         self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
+
+    def restarting(self) -> None:
+        super().restarting()
+        self.heartbeats.restarting()
+        self.in_flight(0)
+        self._unblocked(list(self.blocking))
+
+    def stopped(self) -> None:
+        super().stopped()
+        self.log.info("route_stopped", **self.counts)
+
+    def relog(self, log: Any) -> None:
+        """From here on it logs to `log`."""
+        self.log = self.waiting.log = self.heartbeats.log = log.bind(route=self.name)
 
     def deaf(self, patience: float) -> bool:
         """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
@@ -149,79 +143,6 @@ class RouteObservation:
     def disconnected(self, detail: str) -> None:
         self._in_trouble("nats", Unavailable(f"NATS is not connected: {detail or 'no server answers'}"), "disconnected")
 
-    def restarting(self) -> None:
-        """The next life of the route begins; its counters go on."""
-        self.drain = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self.state = "starting"
-        self._trouble = {"open": _Trouble("not opened yet", time.monotonic())}
-
-    def asked(self, action: str, by: str) -> None:
-        """An operator wants something of the route."""
-        self.log.info("asked", action=action, by=by)
-
-    def pausing(self) -> None:
-        self._rest("pausing")
-
-    def paused(self) -> None:
-        if self.state != "paused":
-            self._rest("paused")
-            self.log.info("paused")
-
-    def resumed(self, *, carrying: bool) -> None:
-        """`carrying`: it never stopped; else it opens anew first."""
-        self.drain = None
-        if carrying:
-            self.state = "running"
-            self._derive()
-        else:
-            self._begin()
-        self.log.info("resumed")
-
-    def emptying(self) -> None:
-        """From here on it carries until its source is empty."""
-        self.state = "draining"
-        self.drain = {
-            "since": time.time(),
-            "reads": 0,
-            "empty_since": None,
-            "needed_seconds": None,
-            "message": "not read yet",
-        }
-        self.log.info("drain_began")
-
-    def drain_progress(self, proof: Emptiness, message: str) -> None:
-        if self.drain is None:
-            return
-        since = None if proof.empty_since is None else time.time() - proof.empty_for
-        self.drain |= {
-            "reads": proof.reads,
-            "empty_since": since,
-            "needed_seconds": proof.needed_seconds,
-            "message": message,
-        }
-        if self._repeats.first("drain"):
-            self.log.info("drain_progress", message=message)
-
-    def drained(self) -> None:
-        self._rest("drained")
-        self.log.info("drained", **{key: value for key, value in (self.drain or {}).items() if key != "empty_since"})
-
-    def stopping(self) -> None:
-        self.state = "stopping"
-
-    def stopped(self) -> None:
-        self._rest("stopped")
-        self.log.info("route_stopped", **self.counts)
-
-    def _rest(self, state: State) -> None:
-        self.state = state
-        self._up.set(0)
-        if state != "pausing":  # what it holds may still be in trouble
-            self._trouble = {side: trouble for side, trouble in self._trouble.items() if side == "open"}
-
     # -- the pump's events
 
     def received(self, deliveries: Sequence[Delivery]) -> None:
@@ -238,15 +159,16 @@ class RouteObservation:
         now, now_monotonic = time.time(), time.monotonic()
         messages = self.heartbeats.without_canaries(carried)
         duplicates = sum([receipt.duplicate for _, receipt in messages])
-        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages])
-        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages])
+        trace = messages[-1][1].trace if messages else ""  # they were published together
+        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages], trace)
+        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages], trace)
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))
         if messages:
             self.last_carried = now
         if self.blocking:
-            self._unblocked(delivery for delivery, _ in carried)
+            self._unblocked(delivery.id for delivery, _ in carried)
         self._clear("destination")
         self.log.debug("carried", count=len(carried), duplicates=duplicates)
 
@@ -297,9 +219,9 @@ class RouteObservation:
         self.blocking[delivery.id] = str(reason)
         self._blocked.set(len(self.blocking))
 
-    def _unblocked(self, deliveries: Iterable[Delivery]) -> None:
-        for delivery in deliveries:
-            self.blocking.pop(delivery.id, None)
+    def _unblocked(self, ids: Iterable[str]) -> None:
+        for name in ids:
+            self.blocking.pop(name, None)
         self._blocked.set(len(self.blocking))
 
     def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None:
@@ -314,7 +236,7 @@ class RouteObservation:
 
     def released(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
-            self._unblocked(deliveries)
+            self._unblocked(delivery.id for delivery in deliveries)
             self.log.info("released", count=len(deliveries))
 
     def in_flight(self, count: int) -> None:
@@ -354,7 +276,7 @@ class RouteObservation:
         trouble = self._in_the_way()
         return trouble.error if trouble else ""
 
-    def _in_the_way(self) -> _Trouble | None:
+    def _in_the_way(self) -> Trouble | None:
         for side, trouble in self._trouble.items():
             if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
                 return trouble
@@ -421,24 +343,3 @@ class RouteObservation:
 
     def _keep(self, what: str, delivery: Delivery, error: BridgeError) -> None:
         self.failures.append({"at": time.time(), "what": what, "id": delivery.id, "error": str(error)})
-
-    def _clear(self, side: str) -> None:
-        if self._trouble.pop(side, None) and side != "open":
-            self.log.info("recovered", side=side)
-        if not self._trouble:
-            self._derive()
-
-    def _derive(self) -> None:
-        """What a route that is to carry looks like, from what stands in its way."""
-        if self.state in AT_REST:
-            return
-        self._up.set(0 if self._trouble else 1)
-        if self.state != "draining":
-            self.state = "running" if not self._trouble else "down" if "open" in self._trouble else "holding"
-
-    def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
-        known = self._trouble.get(side)
-        self._trouble[side] = _Trouble(str(error), known.since if known else time.monotonic(), error.hint)
-        self._derive()
-        if self._repeats.first(f"{event}:{type(error).__name__}"):
-            self.log.warning(event, error=str(error), **facts)

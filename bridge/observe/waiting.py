@@ -58,6 +58,12 @@ class Waiting:
             if key not in self.watched:
                 self.watched[key] = PlaceObservation(self._route, side, system, name, self._metrics, track)
 
+    def watches_nothing(self) -> None:
+        """The places are other ones from here on."""
+        for place in self.watched.values():
+            place.forget()
+        self.watched.clear()
+
     def judge(self, *, trouble: str, stopped: str) -> None:
         """Judges every place anew. `trouble` and `stopped` are the route's own."""
         if self.own is not None and self.own.judge(trouble=trouble, stopped=stopped):

@@ -41,9 +41,9 @@ class Observation:
     def forget_connection(self, name: str) -> None:
         self.connections.pop(name, None)
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return self.metrics.exposition()
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type, as an Accept header asks for them."""
+        return self.metrics.exposition(accept)
 
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""

@@ -109,6 +109,7 @@ class _Look:
             longest_outage=self.route.longest_outage,
             ledger=self.route.ledger is not None,
             carries_echo=self.route.echo == "carry",
+            drain_seconds=self.route.drain_seconds,
             heartbeat=None if self.route.heartbeat is None else self.route.heartbeat.every,
         )
         facts = await self._destination(await self._source(facts))

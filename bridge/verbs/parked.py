@@ -78,7 +78,7 @@ def show(path: Path | None, environ: Mapping[str, str], choice: Choice, *, as_js
                 _print_whole(route, shelved)
             found.append((route, shelved))
         if not as_json and not whole:
-            Console().print(_table(found))
+            Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160).print(_table(found))
         _tell_of_others(world)
         return 0 if found else 1
 
@@ -276,7 +276,9 @@ class _World:
 
 
 def _table(found: list[tuple[RouteConfig, Shelved]]) -> Table:
-    table = Table("parked", "route", "id", "tries", "bytes", "reason", title=f"{len(found):,} parked")
+    table = Table("parked", "route", title=f"{len(found):,} parked")
+    for column in ("id", "tries", "bytes", "reason"):
+        table.add_column(column, overflow="fold")  # half an id is of no use to `parked show`
     for route, shelved in found:
         parked = shelved.parked
         when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(shelved.at))

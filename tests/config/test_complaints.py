@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -47,8 +48,20 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key, with those known": (
         f"zzz: 1{ROUTE}",
         [
-            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, log, sampling, shutdown_timeout, routes",
+            "bridge.yaml:1: zzz: unknown key; known here: nats, aws, connections, http, tracing, log, sampling, shutdown_timeout, routes",
         ],
+    ),
+    "a token file that is not there": (
+        f"http: {{token_file: /nowhere}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: cannot read /nowhere: No such file or directory"],
+    ),
+    "a token file that holds no token": (
+        f"http: {{token_file: /dev/null}}{ROUTE}",
+        ["bridge.yaml:1: http.token_file: /dev/null is empty; make one with: openssl rand -hex 32"],
+    ),
+    "a drain that would prove nothing": (
+        route(more="drain_seconds: 0.5"),
+        ["bridge.yaml:6: routes[0].drain_seconds: it must be at least 1 (0.5)"],
     ),
     "an unknown key of a connection": (
         f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
@@ -76,6 +89,20 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: orders, envelope: payments}"),
         [
             "bridge.yaml:5: routes[0].destination.envelope: it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders ('payments')",
+        ],
+    ),
+    "a share of spans beyond all": (
+        f"tracing: {{sample_ratio: 1.5}}{ROUTE}",
+        ["bridge.yaml:1: tracing.sample_ratio: it must be at most 1 (1.5)"],
+    ),
+    "a collector that is no URL": (
+        f"tracing: {{endpoint: 'collector:4318'}}{ROUTE}",
+        ["bridge.yaml:1: tracing.endpoint: it is no URL; write one like http://127.0.0.1:4566 ('collector:4318')"],
+    ),
+    "a secret in a URL": (
+        f"tracing: {{endpoint: 'http://me:secret@collector:4318'}}{ROUTE}",
+        [
+            "bridge.yaml:1: tracing.endpoint: it holds a user or password, which have no place in a URL; leave them out ('http://***@collector:4318')",
         ],
     ),
     "a heartbeat that never rests": (
@@ -411,3 +438,9 @@ def test_a_mistake_in_the_environment_names_the_variable(
 ) -> None:
     said = complaint(tmp_path, monkeypatch, ROUTE, **{variable: value})
     assert said == [sentence]
+
+
+def test_tracing_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    said = complaint(tmp_path, monkeypatch, f"tracing: {{}}{ROUTE}")
+    assert said == ["bridge.yaml:1: tracing: it needs an extra; pip install 'nats-sqs-bridge[otel]'"]

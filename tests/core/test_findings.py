@@ -63,6 +63,11 @@ def test_what_is_missing_is_an_error_with_the_command() -> None:
     assert finding.advice == "aws sqs create-queue"
 
 
+def test_a_drain_too_short_for_the_counts_of_sqs() -> None:
+    assert "60 or more" in only("warning", "drain_seconds is 5", replace(IN, drain_seconds=5.0)).advice
+    assert {each.level for each in found(replace(IN, drain_seconds=60.0), replace(OUT, drain_seconds=5.0))} == {"ok"}
+
+
 def test_a_short_duplicate_window() -> None:
     short = replace(STREAM, duplicate_window=20.0)
     assert "--dupe-window" in only("warning", "duplicate window (20 s)", replace(IN, destinations=(short,))).advice

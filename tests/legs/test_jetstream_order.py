@@ -70,6 +70,7 @@ async def test_a_reader_that_gives_back_hands_over_at_once(
 async def test_two_readers_side_by_side_are_noticed(
     nats: NatsConnection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bridge.legs.jetstream.APART_SECONDS", 0)
     await add_stream(nats, name)
     await add_consumer(nats, name, "c")
     mine, other = await reader(nats, name), await reader(nats, name)

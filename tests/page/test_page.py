@@ -39,7 +39,7 @@ def busy() -> Observation:
     route.blocked(delivery(90), Unmappable("body", "it is too large"), 5.0)
     for number in range(8):
         route.parked(delivery(number), Unmappable("subject", f"no attribute {number}"), Receipt("PARKED:1"))
-    route.emptying()
+    route.emptying(75.0)
     opened(observation, "settlements-back").paused()
     observation.route("third").not_open(Unavailable("connection refused"), 1.0)
     return observation

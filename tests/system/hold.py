@@ -15,10 +15,11 @@ from aiohttp import web
 
 
 class Gate:
-    """Runs in a thread of its own. `held` counts the calls of `operation` it keeps; they are never answered. While
-    `trouble` is set to (status, error name), every call gets that, and `refused` counts them. After `fail_one_in(n)`,
-    one call in n fails before it is done, one in n after, and one batch in n in part: at uneven distances, each kind
-    within the first ten calls that can fail so; `failed` counts them by kind."""
+    """Runs in a thread of its own. `held` counts the calls of `operation` it keeps; they are answered, with an error,
+    only after `let_go`, which lets all later ones through. While `trouble` is set to (status, error name), every call
+    gets that, and `refused` counts them. After `fail_one_in(n)`, one call in n fails before it is done, one in n after,
+    and one batch in n in part: at uneven distances, each kind within the first ten calls that can fail so; `failed`
+    counts them by kind."""
 
     KINDS = ("before", "in part", "after")
 
@@ -35,6 +36,7 @@ class Gate:
         self.url = ""
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
+        self._free: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
@@ -46,10 +48,17 @@ class Gate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.let_go()
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
+
+    def let_go(self) -> None:
+        assert self._loop is not None
+        assert self._free is not None
+        self.operation = ""
+        self._loop.call_soon_threadsafe(self._free.set)
 
     def fail_one_in(self, calls: int) -> None:
         self._left = {kind: self._random.randint(1, 10) for kind in self.KINDS}
@@ -66,7 +75,7 @@ class Gate:
         return True
 
     async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop, self._free = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         async with aiohttp.ClientSession() as session:
 
             async def forward(request: web.Request) -> web.StreamResponse:
@@ -76,8 +85,8 @@ class Gate:
                     return web.json_response({"__type": name, "message": name}, status=status)
                 if self.operation and request.headers.get("X-Amz-Target", "").endswith(f".{self.operation}"):
                     self.held += 1
-                    assert self._stop is not None
-                    await self._stop.wait()
+                    assert self._free is not None
+                    await self._free.wait()
                     return web.Response(status=503)
                 if self._strikes("before"):
                     return web.json_response({"__type": "InternalError", "message": "before"}, status=500)

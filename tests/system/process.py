@@ -81,6 +81,24 @@ class Bridge:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def post(self, path: str, token: str = "", body: str = "", **headers: str) -> tuple[int, dict[str, Any]]:
+        """(HTTP status, JSON answer)."""
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body.encode(), headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def rewrite(self, **changes: Any) -> None:
+        """Changes keys of the configuration file; the daemon learns of it when it is told to reload."""
+        self.config.write_text(json.dumps({**json.loads(self.config.read_text()), **changes}))
+
+    def hang_up(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
     def status(self, route: str) -> dict[str, Any]:
         """The route as /status has it; empty while nothing answers."""
         try:
@@ -95,9 +113,10 @@ class Bridge:
     def count(self, route: str, outcome: str) -> int:
         return int(self.status(route).get("messages", {}).get(outcome, 0))
 
-    def events(self) -> list[dict[str, Any]]:
-        """The log, line by line."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        """The log, line by line; only the events called `name` if it is given."""
+        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in found if not name or event["event"] == name]
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -55,8 +55,7 @@ def nats_to_sqs(
             body, attributes = enveloped(message, *parts.all(note), topic_arn=envelope), {}
         else:
             body, attributes = parts.ten(note)
-        trace = message.header("X-Amzn-Trace-Id")
-        trace = trace if trace and trace.startswith("Root=") and xml_text(trace) else None
+        trace = _trace_header(message)
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
@@ -92,8 +91,9 @@ def nats_to_sns(
         lane = _group(message, group) if fifo else None
         with in_lane(lane):
             body, attributes = parts.ten(_note(message, parts, passage))
-        claim = _object_claim(body, attributes)
-        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), claim, message.delivered > 1)
+        claim, trace = _object_claim(body, attributes), _trace_header(message)
+        again = message.delivered > 1
+        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), trace, claim, again)
         return Mapped(out, lane)
 
     def to_topic(message: JetStreamMessage, canary: Canary) -> Mapped:
@@ -169,6 +169,11 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     if fifo:
         raise Unmappable("Sqs-Delay-Seconds", "a FIFO queue delays all its messages or none", hint="leave it out")
     return message.timestamp + int(asked)
+
+
+def _trace_header(message: JetStreamMessage) -> str | None:
+    trace = message.header("X-Amzn-Trace-Id")
+    return trace if trace and trace.startswith("Root=") and xml_text(trace) else None
 
 
 def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
