@@ -89,7 +89,8 @@ class RouteObservation(RouteLife):
         # What was finished is known better here than there, and so is whether anything was.
         # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
         readers = None if self.on_loan else backlog.readers
-        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers))
+        held = 0 if self.blocking else self.on_loan  # a blocked group is told apart, and stops no other
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers, held=held))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 

@@ -80,7 +80,7 @@ def thinned(series: Series) -> Series:
         return series
     each = ceil(len(series) / MOST_POINTS)
     parts = [series[start : start + each] for start in range(0, len(series), each)]
-    return [(part[0][0], max((value for _, value in part if value is not None), default=None)) for part in parts]
+    return [(part[0][0], max([value for _, value in part if value is not None], default=None)) for part in parts]
 
 
 def runs(series: Series) -> list[list[tuple[float, float]]]:
