@@ -47,6 +47,9 @@ def test_the_page_is_what_the_registry_says() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == metrics_reference(SamplingConfig().every), (
         "nats-sqs-bridge schema --metrics > docs/metrics.md"
     )
+    each_route, each_place, _ = cardinality(Observation().metrics)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"(for each route {each_route}, and {each_place} for each of its places)" in readme
 
 
 def test_every_metric_and_label_is_explained() -> None:
@@ -121,6 +124,19 @@ def test_the_dashboard_says_verdicts_in_words_and_stands_alone() -> None:
 
 def cells(at: dict[str, Any]) -> list[tuple[int, int]]:
     return [(at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])]
+
+
+def test_compose_mounts_what_is_there() -> None:
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    for service in compose["services"].values():
+        assert {each["source"] for each in service.get("configs", [])} <= set(compose["configs"])
+    for config in compose["configs"].values():
+        assert "content" in config or (ROOT / "deploy" / config["file"]).is_file()
+    example = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    [ours] = example["scrape_configs"]
+    [theirs] = yaml.safe_load(compose["configs"]["prometheus"]["content"])["scrape_configs"]
+    assert ours["job_name"] == theirs["job_name"] == "nats-sqs-bridge"  # the rules look for it
+    assert yaml.safe_load(compose["configs"]["datasource"]["content"])["datasources"][0]["type"] == "prometheus"
 
 
 def test_a_scrape_costs_a_fraction_of_the_librarys() -> None:

@@ -57,9 +57,10 @@ what you list, and at most 20 consumers for each stream listed. A place that is 
 is ever taken from a message.
 
 **Each route has {route} series and {place} for each place: {route} + {place} P**; those of heartbeats are there only
-for routes that send some. The process has {process} besides, and some of the Prometheus client's own (`process_cpu_seconds_total`, `process_resident_memory_bytes` and the like).
-Fifty routes with four places each are {fifty:,} series. Rendering them takes under 5 ms of CPU:
-`python -m benchmarks.scrape` measures it, and [performance](performance.md) has the numbers.
+for routes that send some. The process has {process} besides, and some of the Prometheus client's own
+(`process_cpu_seconds_total`, `process_resident_memory_bytes` and the like). Fifty routes with four places each are
+{fifty:,} series. Rendering them takes under 5 ms of CPU: `python -m benchmarks.scrape` measures it, and
+[performance](performance.md) has the numbers.
 """
 
 LOOKS = """
