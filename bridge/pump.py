@@ -2,7 +2,7 @@
 
 Its promises (tests/test_pump.py):
   1. Nothing is acknowledged at the source before a Receipt says it is durable at the destination or the parking place.
-  2. No credits, no receive: at most `credits` deliveries are on loan.
+  2. No credits, no receive: at most `credits` deliveries are on loan, and `credit_bytes` of them (core/credits.py).
   3. A receive in flight is never cancelled by a drain; what it brings is released.
   4. One message that fails never holds up another, save those behind it in its own lane.
   5. Every delivery is settled once, or released.
@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.core.credits import Credits
 from bridge.core.errors import BridgeError, Unmappable
 from bridge.core.lanes import Lanes
 from bridge.core.models import Out
@@ -87,8 +88,9 @@ class _Round:
 
 
 class Pump:
-    """Carries one route. `credits` bounds deliveries on loan, `receivers` the receives that run side by side. `block`:
-    a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was received."""
+    """Carries one route. `credits` and `credit_bytes` bound what is on loan, `receivers` the receives that run side by
+    side. `block`: a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was
+    received."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Pump:
         block: bool = False,
         policy: Policy | None = None,
         credits: int = 500,  # noqa: A002 - the word of the trade
+        credit_bytes: int = 67_108_864,
         receivers: int = 1,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -112,8 +115,7 @@ class Pump:
         self._block = block
         self._policy = policy or Policy()
         self._jitter = jitter
-        self._limit = min(source.batch, credits)
-        self._credits = credits
+        self._credits = Credits(messages=credits, size=credit_bytes, batch=source.batch)
         self._on_loan = 0
         self.received = 0
         self._most_receivers = receivers
@@ -156,42 +158,45 @@ class Pump:
     async def _receive(self) -> None:
         failures = 0
         try:
-            while await self._reserve():
+            while (reserved := await self._reserve()) is not None:
+                limit = reserved[0]
                 try:
-                    deliveries = await self._source.receive(self._limit)
+                    deliveries = await self._source.receive(limit)
                 except BridgeError as error:
-                    self._give_back(self._limit)
+                    self._credits.charge(reserved, 0, 0)
+                    self._room.set()
                     failures += 1
                     after = pause(error, failures, self._jitter(), self._policy)
                     self._observer.receive_failed(error, after)
                     await _pause(after, self._draining)
                     continue
                 failures = 0
-                self._give_back(self._limit - len(deliveries))
+                self._credits.charge(reserved, len(deliveries), _bytes(deliveries))
+                self._room.set()
                 self._loaned(len(deliveries))
                 if self._draining.is_set():
                     await self._release([_Item(delivery) for delivery in deliveries])
                     return
                 self._admit(deliveries)
-                if len(deliveries) == self._limit and self._receivers < self._most_receivers:
+                if len(deliveries) == limit and self._receivers < self._most_receivers:
                     self._start_receiver()
                 elif not deliveries and self._receivers > 1:
                     return  # an idle route keeps one
         finally:
             self._receivers -= 1
 
-    async def _reserve(self) -> bool:
-        """Waits for the credits of a whole batch: receiving message by message costs a call each."""
+    async def _reserve(self) -> tuple[int, int] | None:
+        """Waits for the credits of a batch; None when there is nothing more to ask for."""
         while not self._draining.is_set():
-            if self._credits >= self._limit:
-                self._credits -= self._limit
-                return True
+            if (reserved := self._credits.reserve()) is not None:
+                return reserved
             self._room.clear()
             await self._room.wait()
-        return False
+        return None
 
-    def _give_back(self, count: int) -> None:
-        self._credits += count
+    def _back(self, deliveries: Sequence[Delivery]) -> None:
+        self._loaned(-len(deliveries))
+        self._credits.back(len(deliveries), _bytes(deliveries))
         self._room.set()
 
     def _loaned(self, change: int) -> None:
@@ -343,8 +348,7 @@ class Pump:
         for (item, _), answer in zip(settled, answers, strict=True):
             if answer is not None:
                 self._observer.unsettled(item.delivery, answer)
-        self._loaned(-len(settled))
-        self._give_back(len(settled))
+        self._back([item.delivery for item, _ in settled])
         heads = [head for item, _ in settled if (head := self._lanes.finish(item)) is not None]
         if self._releasing.is_set():
             await self._abandon(heads)
@@ -362,8 +366,11 @@ class Pump:
         with suppress(BridgeError):  # what cannot be given back comes back when its lease expires
             await self._source.release(deliveries)
         self._observer.released(deliveries)
-        self._loaned(-len(items))
-        self._give_back(len(items))
+        self._back(deliveries)
+
+
+def _bytes(deliveries: Sequence[Delivery]) -> int:
+    return sum([delivery.size for delivery in deliveries])
 
 
 async def _ask(destination: Destination, outs: Sequence[Out]) -> Sequence[Receipt | BridgeError]:

@@ -174,6 +174,7 @@ class RunningRoute:
             parking=opened.parking,
             block=self.config.cannot_carry == "block",
             credits=self.config.max_in_flight,
+            credit_bytes=self.config.max_in_flight_bytes,
             receivers=opened.receivers,
         )
         async with asyncio.TaskGroup() as group:

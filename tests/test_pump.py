@@ -285,7 +285,7 @@ async def test_a_drain_lets_the_receive_in_flight_return_and_releases_what_it_br
     source, destination = MemorySource(wait=10), MemoryDestination()
     async with Running(source, destination) as running:
         await asyncio.sleep(0)
-        await until(lambda: running.pump._credits < 500)  # the poll is in flight
+        await until(lambda: running.pump._credits._messages < 500)  # the poll is in flight
         running.pump.drain()
         source.put(message("late"))
     assert source.released == ["late"]

@@ -308,9 +308,9 @@ def _sentence(kind: str, context: Mapping[str, Any], given: Any, place: Place, a
         case "union_tag_not_found":
             return "its kind is missing; add kind"
         case "greater_than_equal":
-            return f"it must be at least {context['ge']:g}{shown}"
+            return f"it must be at least {context['ge']:.12g}{shown}"
         case "less_than_equal":
-            return f"it must be at most {context['le']:g}{shown}"
+            return f"it must be at most {context['le']:.12g}{shown}"
         case "too_short" | "string_too_short":
             return "it must not be empty"
         case "value_error":

@@ -259,7 +259,7 @@ class SamplingConfig(Section):
     """How often lag is looked at, and where. One look costs one AWS call for each queue of a route."""
 
     every: float = Field(
-        5.0, ge=1, le=300, description="Seconds between two looks at a queue: at 5, 720 AWS calls an hour and queue."
+        4.0, ge=1, le=300, description="Seconds between two looks at a queue: at 4, 900 AWS calls an hour and queue."
     )
     cloudwatch: bool = Field(
         False,
@@ -327,6 +327,12 @@ class RouteConfig(Section):
         "settle only after a minute, 10 for JetStream.",
     )
     max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
+    max_in_flight_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        le=17_179_869_184,
+        description="Most bytes of them at once; large messages are then fewer. Memory takes about three times that.",
+    )
 
 
 class Config(BaseSettings):

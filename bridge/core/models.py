@@ -61,6 +61,11 @@ class SqsMessage(NamedTuple):
     attributes: Mapping[str, Attribute] = NONE
     system: Mapping[str, str] = NONE
 
+    @property
+    def size(self) -> int:
+        """About how much it takes: the characters of its body and attributes, and a little."""
+        return 512 + len(self.body) + sum([len(each.value) for each in self.attributes.values()])
+
 
 @dataclass(frozen=True, slots=True)
 class SnsNotification:
@@ -107,6 +112,11 @@ class JetStreamMessage(NamedTuple):
     timestamp: float
     delivered: int = 1
     headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About how much it takes: its payload and headers, and a little."""
+        return 512 + len(self.payload) + sum([len(value) for _, value in self.headers])
 
     def header(self, name: str) -> str | None:
         """The first value of `name` (header names are case-sensitive, ADR-4), or None."""

@@ -20,7 +20,7 @@ class Delivery:
     `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
     (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
     source will not lend it again. `hopeless`: why it can only be parked, where the source knows already. `canary`: it
-    is a heartbeat of the route's own.
+    is a heartbeat of the route's own. `size`: about how many bytes it takes.
     """
 
     message: Message
@@ -31,6 +31,7 @@ class Delivery:
     token: object = None
     last: bool = False
     hopeless: BridgeError | None = None
+    size: int = 0
     canary: Canary | None = None
 
 

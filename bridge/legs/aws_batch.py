@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.core.errors import BridgeError, Failed, Refused
 from bridge.legs.aws import coded_error
@@ -23,8 +22,7 @@ Send = Callable[[list[dict[str, Any]]], Awaitable[Mapping[str, Any]]]
 """One batch call: takes the entries, gives the response, raises a BridgeError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry without its Id. `group` is set where order within a group must hold."""
 
     body: Mapping[str, Any]

@@ -64,17 +64,20 @@ class ClaimChecked:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        places = [place for place, out in enumerate(messages) if out.claim is not None or not self._fits(out)]
+        if not places:
+            return await self._inner.publish(messages)
         outs: list[Out | BridgeError] = list(messages)
-        if places := [place for place, out in enumerate(messages) if self._concerns(out)]:
-            ready = await asyncio.gather(*(self._ready(messages[place]) for place in places))
-            for place, out in zip(places, ready, strict=True):
-                outs[place] = out
+        ready = await asyncio.gather(*(self._ready(messages[place]) for place in places))
+        for place, out in zip(places, ready, strict=True):
+            outs[place] = out
         good = [out for out in outs if not isinstance(out, BridgeError)]
         answers = iter(await self._inner.publish(good) if good else ())
         return [out if isinstance(out, BridgeError) else next(answers) for out in outs]
 
-    def _concerns(self, out: Out) -> bool:
-        return out.claim is not None or (self._kept is not None and not self._inner.fits(out))
+    def _fits(self, out: Out) -> bool:
+        """What does not is refused by the leg, unless there is a place to keep it."""
+        return self._kept is None or self._inner.fits(out)
 
     async def _ready(self, out: Out) -> Out | BridgeError:
         async with self._room:

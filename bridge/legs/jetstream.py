@@ -254,13 +254,31 @@ class JetStreamSource:
         body = JetStreamMessage(subject, payload, meta.stream, meta.sequence, meta.timestamp, meta.delivered, pairs)
         name = f"{meta.stream}:{meta.sequence}"
         last = meta.delivered == self.consumer.max_deliver
-        return Delivery(body, name, meta.delivered, meta.timestamp, time.monotonic(), loan, last)
+        return Delivery(
+            body,
+            name,
+            meta.delivered,
+            meta.timestamp,
+            time.monotonic(),
+            loan,
+            last,
+            None,
+            512 + len(block) + len(payload),
+        )
 
     def _lend_hopeless(self, message: JetStreamMessage, why: BridgeError) -> Delivery:
         loan = _Loan("", float("inf"), message.sequence, tended=False)
         name = f"{message.stream}:{message.sequence}"
         return Delivery(
-            message, name, message.delivered, message.timestamp, time.monotonic(), loan, last=True, hopeless=why
+            message,
+            name,
+            message.delivered,
+            message.timestamp,
+            time.monotonic(),
+            loan,
+            last=True,
+            hopeless=why,
+            size=message.size,
         )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:

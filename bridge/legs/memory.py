@@ -112,6 +112,7 @@ class MemorySource:
             _Loan(kept, kept.lease),
             last=kept.delivered == self.most,
             hopeless=self.hopeless.get(name),
+            size=kept.message.size,
         )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:

@@ -19,10 +19,12 @@ from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import Answer, Entry, send
 from bridge.legs.backlogs import COUNTS, queue_url
+from bridge.legs.gather import Gather
 
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
 SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
 LEASE = 30
+LINGER = 0.01  # how long a few deletes wait for others while another delete call is under way
 STUCK = (
     5.0  # seconds on loan from which on a redelivery counts for its age: one that was carried before is gone by then
 )
@@ -113,6 +115,7 @@ class SqsSource:
         self._own_lease = queue.visibility_timeout < SHORT_LEASE
         self._lease = float(LEASE) if self._own_lease else queue.visibility_timeout
         self._loans: dict[str, _Loan] = {}
+        self._deletes = Gather(self._delete, most=self.batch, linger=LINGER)
         # For the age of what waits: when the newest message was sent that came for the first time, when nothing was
         # there, and what was handed back and has not come again (message id: sent, handed back).
         self._newest = 0.0
@@ -150,7 +153,7 @@ class SqsSource:
         if attempt == 1 and sent_at > self._newest:
             self._newest = sent_at
         loan = self._loans[name] = _Loan(name, handle, now, now + self._lease, sent_at, attempt > 1)
-        return Delivery(body, name, attempt, sent_at, at, loan)
+        return Delivery(body, name, attempt, sent_at, at, loan, size=body.size)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
         loans = [_loan(settlement.delivery) for settlement in settled]
@@ -169,11 +172,11 @@ class SqsSource:
                 return await self._show([(loan, after[loan.message_id]) for loan in some])
 
             async with asyncio.TaskGroup() as group:
-                deleting = group.create_task(self._until_done(acks, self._delete))
+                deleting = group.create_task(self._until_done(acks, self._deletes.ask))
                 hiding = group.create_task(self._until_done([loan for loan, _ in backs], hide))
             failed = {**deleting.result(), **hiding.result()}
         else:
-            failed = await self._until_done(acks, self._delete)
+            failed = await self._until_done(acks, self._deletes.ask)
         for loan in loans:
             self._loans.pop(loan.message_id, None)
             self._back.pop(loan.message_id, None)

@@ -11,7 +11,7 @@ from bridge.config import load
 from bridge.core.errors import BridgeError
 from bridge.daemon import Daemon
 from bridge.observe import Observation, configure_logs
-from bridge.verbs import loop_factory
+from bridge.verbs import collect_rarely, loop_factory
 
 
 def run(path: Path | None, environ: Mapping[str, str]) -> int:
@@ -19,6 +19,7 @@ def run(path: Path | None, environ: Mapping[str, str]) -> int:
     config = load(path, environ)
     configure_logs(config.log.format, config.log.level)
     observation = Observation()
+    collect_rarely()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(Daemon(config, observation, partial(load, path, environ)).run())

@@ -67,6 +67,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         f"connections: {{hub: {{kind: nats, server: x}}}}{ROUTE}",
         ['bridge.yaml:1: connections.hub.server: unknown key; did you mean "servers"?'],
     ),
+    "a budget smaller than one message may be": (
+        route(more="max_in_flight_bytes: 1000"),
+        ["bridge.yaml:6: routes[0].max_in_flight_bytes: it must be at least 1048576 (1000)"],
+    ),
     "a filter SNS would refuse": (
         route(more="filter: {eventType: [{prefx: pay}]}"),
         ["bridge.yaml:6: routes[0].filter: eventType: prefx is no operator (did you mean prefix?)"],

@@ -7,6 +7,7 @@ Not a queue: each test says how each operation answers.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,19 +34,21 @@ class Stub:
     url: str = ""
     replies: dict[str, Reply] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
     def named(self, operation: str) -> list[dict[str, Any]]:
         return [body for name, body in self.calls if name == operation]
 
 
 @asynccontextmanager
-async def stub_sqs() -> AsyncIterator[Stub]:
+async def stub_sqs(tls: ssl.SSLContext | None = None) -> AsyncIterator[Stub]:
     stub = Stub()
 
     async def answer(request: web.Request) -> web.Response:
         operation = request.headers["X-Amz-Target"].removeprefix("AmazonSQS.")
         body = json.loads(await request.text())
         stub.calls.append((operation, body))
+        stub.headers.append(dict(request.headers))
         try:
             reply = stub.replies[operation](body)
         except Fault as fault:
@@ -61,9 +64,9 @@ async def stub_sqs() -> AsyncIterator[Stub]:
     runner = web.AppRunner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        stub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        stub.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         yield stub
     finally:
         await runner.cleanup()

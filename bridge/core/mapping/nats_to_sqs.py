@@ -6,7 +6,7 @@ the note (note.py). May not: drop anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bridge.core.errors import Unmappable, in_lane
 from bridge.core.filtering import FilterPolicy
@@ -36,7 +36,7 @@ def nats_to_sqs(
     """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from;
     `envelope`: the ARN of the topic to name in an SNS envelope around the message."""
 
-    mark = passage.mark
+    mark, first = passage.mark, passage.on(())
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
@@ -48,7 +48,7 @@ def nats_to_sqs(
         lane = _group(message, group) if fifo else None
         dedup_id = _id(message, mark)
         with in_lane(lane):
-            note = _note(message, parts, passage)
+            note = _note(message, parts, passage, first)
             due_at = _due_at(message, fifo=fifo)
         attributes: dict[str, Attribute]
         if envelope is not None:
@@ -79,7 +79,7 @@ def nats_to_sns(
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from."""
 
-    mark = passage.mark
+    mark, first = passage.mark, passage.on(())
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
@@ -90,7 +90,7 @@ def nats_to_sns(
             return skip
         lane = _group(message, group) if fifo else None
         with in_lane(lane):
-            body, attributes = parts.ten(_note(message, parts, passage))
+            body, attributes = parts.ten(_note(message, parts, passage, first))
         claim, trace = _object_claim(body, attributes), _trace_header(message)
         again = message.delivered > 1
         out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), trace, claim, again)
@@ -105,8 +105,7 @@ def nats_to_sns(
     return mapping
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(NamedTuple):
     """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none."""
 
     payload: bytes
@@ -117,7 +116,7 @@ class _Parts:
     def all(self, note: Note) -> tuple[str, dict[str, Attribute]]:
         """Body and attributes where any number is taken: in an SNS envelope."""
         body, marker = body_of(self.payload)
-        return body, {**self.attributes, **marker, MESSAGE: replace(note, of=digest_of(body)).attribute()}
+        return body, {**self.attributes, **marker, MESSAGE: note._replace(of=digest_of(body)).attribute()}
 
     def ten(self, note: Note) -> tuple[str, dict[str, Attribute]]:
         """Body and at most ten attributes; the others are packed into the note."""
@@ -148,8 +147,9 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     return _Parts(payload, restored, tuple(rest), via_of(message))
 
 
-def _note(message: JetStreamMessage, parts: _Parts, passage: Passage) -> Note:
-    return Note(message.subject, message.stream, message.sequence, passage.on(parts.via), parts.rest)
+def _note(message: JetStreamMessage, parts: _Parts, passage: Passage, first: tuple[str, ...]) -> Note:
+    via = passage.on(parts.via) if parts.via else first
+    return Note(message.subject, message.stream, message.sequence, via, parts.rest)
 
 
 def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> Skip | None:

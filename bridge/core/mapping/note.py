@@ -13,8 +13,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,8 +29,7 @@ Pairs = tuple[tuple[str, str], ...]
 _ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """`headers` in wire order; `via` are the places the message has been to, oldest first, and `of` is the digest of
     the body they are told of."""
 

@@ -52,7 +52,7 @@ def sns_bytes(out: SnsOut) -> int:
 
 
 def attribute_bytes(attributes: Mapping[str, Attribute]) -> int:
-    return sum(_bytes(name) + _bytes(each.data_type) + _bytes(each.value) for name, each in attributes.items())
+    return sum([_bytes(name) + _bytes(kind) + _bytes(value) for name, (kind, value) in attributes.items()])
 
 
 def _bytes(value: str | bytes) -> int:

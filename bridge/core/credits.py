@@ -1,0 +1,56 @@
+"""How much may be on loan: a number of messages and a number of bytes. A sans-I/O account.
+
+A receive cannot say beforehand how large its messages will be, so it reserves what messages of this route have lately
+been, and is charged what they are once they are there.
+
+Laws (tests/core/test_credits.py):
+  1. No more messages than `messages` are ever reserved or on loan.
+  2. While messages keep their size, no more bytes than `size` are on loan; and where one grows, nothing is asked for
+     until there is room again.
+  3. With nothing on loan there is always something to ask for: a message larger than `size` is carried alone.
+  4. What was reserved or charged comes back in full.
+May not: wait, or know what a message is.
+"""
+
+from __future__ import annotations
+
+FIRST_GUESS = 65_536  # bytes of a message, while none was seen
+
+
+class Credits:
+    """`batch` is the most one receive brings."""
+
+    def __init__(self, *, messages: int, size: int, batch: int) -> None:
+        self._all = self._messages = messages
+        self._size = self._bytes = size
+        self._batch = min(batch, messages)
+        self._typical = FIRST_GUESS
+
+    @property
+    def batch(self) -> int:
+        return self._batch
+
+    def reserve(self) -> tuple[int, int] | None:
+        """(messages, bytes) of a whole batch, or of as much as the bytes allow; None while there is no room for it.
+        Receiving message by message would cost a call each."""
+        count = max(1, min(self._batch, self._size // self._typical))
+        size = count * self._typical
+        alone = self._messages == self._all
+        if self._messages < count or (self._bytes < size and not alone):
+            return None
+        self._messages -= count
+        self._bytes -= size
+        return count, size
+
+    def charge(self, reserved: tuple[int, int], count: int, size: int) -> None:
+        """The receive brought `count` messages of `size` bytes in all."""
+        self._messages += reserved[0] - count
+        self._bytes += reserved[1] - size
+        if count:
+            # Larger is believed at once, smaller by and by.
+            self._typical = max(1, -(-size // count), self._typical * 7 // 8)
+
+    def back(self, count: int, size: int) -> None:
+        """So much is no longer on loan."""
+        self._messages += count
+        self._bytes += size
