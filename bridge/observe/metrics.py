@@ -64,6 +64,12 @@ class Metrics:
             ["route"],
             registry=self.registry,
         )
+        self.at_rest = Gauge(
+            f"{prefix}route_at_rest",
+            "1 while the route does not run because somebody wants it so: it is paused, or has been drained.",
+            ["route"],
+            registry=self.registry,
+        )
         self.blocked = Gauge(
             f"{prefix}blocked_groups",
             "Message groups that wait behind a message that cannot be carried.",

@@ -59,6 +59,7 @@ class RouteObservation(RouteLife):
         self._pending = metrics.pending.labels(name)
         self.waiting = Waiting(name, self.log, metrics)
         self._blocked = metrics.blocked.labels(name)
+        self._at_rest = metrics.at_rest.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
@@ -256,6 +257,7 @@ class RouteObservation(RouteLife):
 
     def judge(self) -> None:
         """Judges every place anew."""
+        self._at_rest.set(self.state in ("pausing", "paused", "drained"))
         self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
 
     @property
