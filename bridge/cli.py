@@ -97,9 +97,29 @@ def demo(
     raise typer.Exit(verb(seconds=seconds, rate=rate, keep=keep))
 
 
+@app.command(epilog="Example: nats-sqs-bridge status --watch")
+def status(
+    route: Annotated[str, typer.Argument(help="Only this route.", show_default=False)] = "",
+    config: ConfigPath = None,
+    url: Annotated[str, typer.Option("--url", help="Where the daemon listens; then no configuration is read.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every two seconds, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what /status says; watching, a line each.")] = False,
+) -> None:
+    """Show what the running daemon says: the worst first, the lag of both sides, and what to do.
+
+    Exits 0 if every route is OK or SLOW, or rests because somebody said so; 1 if one is STALLED, UNKNOWN or STOPPED by
+    a failure, and if no daemon answers; 2 for an unknown route. Consumers of others are shown and change nothing.
+    """
+    from bridge.verbs.control import locate
+    from bridge.verbs.status import status as verb
+
+    raise typer.Exit(verb(locate(config, os.environ, url), route, watch=watch, as_json=as_json))
+
+
 @app.command(epilog="Example: nats-sqs-bridge schema > bridge.schema.json")
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference as Markdown instead.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Print the metrics, as Markdown, instead.")] = False,
 ) -> None:
     """Print the JSON Schema of the configuration, for editors.
 
@@ -107,7 +127,7 @@ def schema(
     """
     from bridge.verbs.schema import schema as verb
 
-    raise typer.Exit(verb(markdown=markdown))
+    raise typer.Exit(verb(markdown=markdown, metrics=metrics))
 
 
 Route = Annotated[str, typer.Argument(help="The route's name.", show_default=False)]

@@ -1,4 +1,5 @@
-"""What the daemon shows over HTTP (/metrics /healthz /readyz /status), and the actions it is asked for by POST.
+"""What the daemon shows over HTTP (the page at /, /metrics /healthz /readyz /status /history), and the actions it is
+asked for by POST.
 
 May not: decide anything, or ask a broker while answering; it reads what bridge.observe holds and passes actions on.
 Loopback unless the configuration says otherwise; actions need a token, in a header only.
@@ -6,19 +7,34 @@ Loopback unless the configuration says otherwise; actions need a token, in a hea
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import resources
 from typing import Protocol
 
 from aiohttp import web
 
 from bridge.core.control import ACTIONS, Action, Answer, Kind
 from bridge.core.errors import ConfigError
+from bridge.core.lag import POINT_SECONDS
 from bridge.observe import Observation
+from bridge.page import ASSETS, CONTENT_SECURITY_POLICY, page, shown_whole
 
 STATUS: dict[Kind, int] = {"done": 200, "denied": 401, "closed": 403, "unknown": 404, "refused": 409, "invalid": 422}
 LONGEST_BODY = 4096
+KEPT_SECONDS = 1.0
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every answer: a page that shows queue names and errors is nobody else's to embed, keep or extend."""
 
 
 class Control(Protocol):
@@ -27,6 +43,31 @@ class Control(Protocol):
     def admits(self, authorization: str, by: str) -> Answer | None: ...
     def act(self, route: str, action: Action, by: str) -> Answer: ...
     async def reload(self, by: str) -> Answer: ...
+
+
+class Rendered:
+    """The page, made at most once a second however many look at it, and in a thread: no message waits for it."""
+
+    def __init__(self, observation: Observation) -> None:
+        self._observation = observation
+        self._lock = asyncio.Lock()
+        self._made: dict[str, tuple[float, str]] = {}
+
+    async def of(self, only: str) -> str | None:
+        """The page of all, or of the one route `only`; None when there is no such route."""
+        async with self._lock:
+            at, text = self._made.get(only, (0.0, ""))
+            if text and time.monotonic() - at < KEPT_SECONDS:
+                return text
+            status = self._observation.snapshot()
+            routes = status["routes"]
+            if only and only not in routes:
+                return None
+            histories = {name: self._observation.history(name) for name in shown_whole(status, only)}
+            text = await asyncio.to_thread(page, status, histories, now=time.time(), only=only)
+            self._made = {name: made for name, made in self._made.items() if name in routes or not name}
+            self._made[only] = (time.monotonic(), text)
+            return text
 
 
 def application(observation: Observation, control: Control) -> web.Application:
@@ -46,6 +87,28 @@ def application(observation: Observation, control: Control) -> web.Application:
     async def status(request: web.Request) -> web.Response:
         return web.json_response(observation.snapshot(), dumps=lambda value: json.dumps(value, indent=2))
 
+    async def shown(request: web.Request) -> web.Response:
+        only = request.query.get("route", "")
+        text = await rendered.of(only)
+        if text is None:
+            raise web.HTTPNotFound(text=f"there is no route {only[:100]}\n")
+        return web.Response(text=text, content_type="text/html", charset="utf-8")
+
+    async def asset(request: web.Request) -> web.Response:
+        name = request.path.rpartition("/")[2]
+        return web.Response(body=assets[name], content_type=ASSETS[name], charset="utf-8")
+
+    async def history(request: web.Request) -> web.Response:
+        """The last hour of every place of one route: at most one point in ten seconds, the worst of them."""
+        route = request.query.get("route", "")
+        if route not in observation.routes:
+            return web.json_response({"message": f"there is no route {route[:100]}; name one: ?route=NAME"}, status=404)
+        places = [
+            {"side": side, "system": system, "name": name, "points": points}
+            for (side, system, name), points in observation.history(route).items()
+        ]
+        return web.json_response({"route": route, "point_seconds": POINT_SECONDS, "places": places})
+
     async def act(request: web.Request) -> web.Response:
         if refused := control.admits(request.headers.get("Authorization", ""), _remote(request)):
             return _answer(refused)
@@ -57,7 +120,18 @@ def application(observation: Observation, control: Control) -> web.Application:
             return _answer(refused)
         return _answer(await control.reload(await _by(request)))
 
+    async def with_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
+
+    room = resources.files("bridge.page")
+    assets = {name: room.joinpath(name).read_bytes() for name in ASSETS}
+    rendered = Rendered(observation)
     app = web.Application(client_max_size=LONGEST_BODY)
+    app.on_response_prepare.append(with_headers)
+    app.router.add_get("/", shown)
+    for name in ASSETS:
+        app.router.add_get(f"/{name}", asset)
+    app.router.add_get("/history", history)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

@@ -94,7 +94,7 @@ async def test_one_is_under_way_at_a_time_and_the_next_follows_it() -> None:
             assert not route.heartbeats.wanted()
             arrived(route, Canary("r", "", canary_of(into.kept[-1]), time.time() - 0.25))
             await until(lambda many=number: len(into.kept) >= many)  # type: ignore[misc]  # bound in the loop
-        route.emptying()
+        route.emptying(75.0)
         assert not route.heartbeats.wanted()
         beating.cancel()
     assert len({canary_of(out) for out in into.kept}) == len(into.kept)

@@ -26,6 +26,7 @@ class Trouble:
 
     error: str
     since: float
+    hint: str = ""
 
 
 class RouteLife:
@@ -139,7 +140,7 @@ class RouteLife:
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
         known = self._trouble.get(side)
-        self._trouble[side] = Trouble(str(error), known.since if known else time.monotonic())
+        self._trouble[side] = Trouble(str(error), known.since if known else time.monotonic(), error.hint)
         self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)

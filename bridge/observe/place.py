@@ -81,6 +81,7 @@ class PlaceObservation:
             "pending": backlog.pending if backlog else None,
             "in_flight": backlog.in_flight if backlog else None,
             "delayed": backlog.delayed if backlog else None,
+            "readers": backlog.readers if backlog else None,
             "lag_messages": judged.messages,
             "lag_seconds": _rounded(judged.seconds),
             "lag_is_bound": judged.bound,
@@ -88,6 +89,7 @@ class PlaceObservation:
             "pace_per_second": _rounded(judged.pace),
             "drain_seconds": _rounded(judged.eta),
             "retention_headroom_seconds": _rounded(judged.headroom),
+            "retention_unlimited": backlog is not None and isinf(self.track.retention),
         }
 
     def _set(self, backlog: Backlog | None) -> None:

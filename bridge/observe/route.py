@@ -17,7 +17,7 @@ from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe.heartbeat import Heartbeats
-from bridge.observe.life import AT_REST, RouteLife
+from bridge.observe.life import AT_REST, RouteLife, Trouble
 from bridge.observe.metrics import Metrics
 from bridge.observe.waiting import Waiting
 
@@ -87,7 +87,10 @@ class RouteObservation(RouteLife):
             self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
         self._leases_lost = backlog.leases_lost
         # What was finished is known better here than there, and so is whether anything was.
-        self.waiting.looked(replace(backlog, done=self.finished, active_at=None))
+        # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
+        readers = None if self.on_loan else backlog.readers
+        held = 0 if self.blocking else self.on_loan  # a blocked group is told apart, and stops no other
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers, held=held))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
@@ -270,10 +273,14 @@ class RouteObservation(RouteLife):
 
     def _standing(self) -> str:
         """The trouble that is no passing one, empty without any."""
+        trouble = self._in_the_way()
+        return trouble.error if trouble else ""
+
+    def _in_the_way(self) -> Trouble | None:
         for side, trouble in self._trouble.items():
             if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
-                return trouble.error
-        return ""
+                return trouble
+        return None
 
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
@@ -289,12 +296,23 @@ class RouteObservation(RouteLife):
             case _:
                 return ""
 
+    def history(self) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
+        """Of every place, by side, system and name: when, how many messages, how old the oldest. None is unknown."""
+        return {
+            (place.side, place.system, place.name): [
+                (point.at, point.messages, point.seconds) for point in place.track.history
+            ]
+            for place in self.waiting.places()
+        }
+
     def snapshot(self) -> dict[str, Any]:
+        trouble = self._in_the_way()
         judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
             "verdict": judged.verdict,
             "reason": judged.reason,
+            "hint": trouble.hint if trouble else "",
             "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,

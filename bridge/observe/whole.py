@@ -136,6 +136,10 @@ class Observation:
         for route in self.routes.values():
             route.judge()
 
+    def history(self, route: str) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
+        """What is remembered of the places of one route."""
+        return self.routes[route].history()
+
     def snapshot(self) -> dict[str, Any]:
         """What /status shows."""
         return {

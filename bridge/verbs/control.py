@@ -55,12 +55,16 @@ class Running:
             case _:
                 raise Failed(message)
 
+    def get(self, path: str) -> dict[str, Any]:
+        """A document of the daemon. Raises Unavailable."""
+        status, answer = self._ask("GET", path, ASKING_SECONDS)
+        if status != 200:
+            raise Unavailable(f"{self.url}{path} answered {status}")
+        return answer
+
     def route(self, name: str) -> dict[str, Any] | None:
         """The route as /status has it; None when there is no such route."""
-        status, answer = self._ask("GET", "/status", ASKING_SECONDS)
-        if status != 200:
-            raise Unavailable(f"{self.url}/status answered {status}")
-        found: dict[str, Any] | None = answer.get("routes", {}).get(name)
+        found: dict[str, Any] | None = self.get("/status").get("routes", {}).get(name)
         return found
 
     def _ask(
@@ -107,6 +111,13 @@ def find(path: Path | None, environ: Mapping[str, str], url: str, token_file: Pa
         raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
     file = token_file or (config.http.token_file if config is not None else None)
     return Running(url.rstrip("/") or _url(config), None if file is None else read_token(file))
+
+
+def locate(path: Path | None, environ: Mapping[str, str], url: str) -> Running:
+    """The same for who only looks: no token is read, and with `url` no configuration. Raises ConfigError."""
+    if url and not _is_url(url):
+        raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
+    return Running(url.rstrip("/") or _url(load(path, environ)))
 
 
 def _is_url(text: str) -> bool:

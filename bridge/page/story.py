@@ -1,0 +1,247 @@
+"""What is wrong, the worst first, and what to do about it: the same story for the page and for `status`.
+
+It reads the document of /status and nothing else. Everything an operator should hear of is a Finding, ranked so:
+
+    a route that does not run, or carries nothing        the bridge fails at its work
+    consumers of others that finish nothing              the bridge works, somebody else does not
+    a route nobody can look at, or that grows; blocked groups
+    places of others that grow, or nobody can look at
+    notes: what was parked, dead letters, what somebody stopped on purpose
+
+May not: judge (core/lag.py does), read a clock, or know how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.page import words
+
+Status = Mapping[str, Any]
+
+ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
+"""States somebody asked for: nothing failed."""
+
+FAILING, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(5)
+FINE = frozenset({"OK", "SLOW"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`title` is a sentence of its own, `reason` why it is so, `advice` what to do. `command` may be pasted."""
+
+    rank: int
+    verdict: str
+    route: str
+    title: str
+    reason: str
+    advice: str
+    command: str = ""
+    since: float | None = None
+
+
+def headline(status: Status) -> Finding:
+    """The one thing to say. Of routes that fail, all of them, with the reason of the first."""
+    routes: Mapping[str, Any] = status.get("routes", {})
+    if status.get("draining"):
+        held = sum(route["in_flight_messages"] for route in routes.values())
+        reason = f"It was told to stop; {words.counted(held, 'message')} in flight."
+        return Finding(FAILING, "STOPPED", "", "The bridge is stopping", reason, "Nothing: what it holds is finished.")
+    found = findings(status)
+    if not found or found[0].rank == NOTE:
+        counted = words.counted(len(routes), "route")
+        reason = "Nothing is in the way; there are notes." if found else "Every message is carried as it comes."
+        return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
+    first = found[0]
+    failing = [each for each in found if each.rank == FAILING]
+    if len(failing) < 2:
+        return first
+    verdicts = {each.verdict for each in failing}
+    what = f"are {first.verdict}" if len(verdicts) == 1 else "carry nothing"
+    names = ", ".join(each.route for each in failing[:5]) + (
+        f" and {len(failing) - 5} more" if len(failing) > 5 else ""
+    )
+    since = min((each.since for each in failing if each.since), default=None)
+    title = f"{len(failing)} of {len(routes)} routes {what}: {names}"
+    return Finding(first.rank, first.verdict, "", title, first.reason, first.advice, first.command, since)
+
+
+def findings(status: Status) -> list[Finding]:
+    """The worst first."""
+    found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route)]
+    return sorted(found, key=lambda each: each.rank)
+
+
+def worst_first(status: Status) -> list[str]:
+    """The names of the routes."""
+    routes: Mapping[str, Any] = status.get("routes", {})
+    ranks = {
+        name: min((each.rank for each in _of_route(name, route)), default=NOTE + 1) for name, route in routes.items()
+    }
+    return sorted(routes, key=lambda name: ranks[name])
+
+
+def on_purpose(route: Mapping[str, Any]) -> bool:
+    """Whether it does not run because somebody said so."""
+    return route["state"] in ON_PURPOSE
+
+
+def well(route: Mapping[str, Any]) -> bool:
+    """Whether `status` may end with 0."""
+    return route["verdict"] in FINE or on_purpose(route)
+
+
+def cause(route: Mapping[str, Any]) -> str:
+    """The reason without the hint, which is told apart."""
+    reason, hint = str(route["reason"]), route.get("hint")
+    return reason.removesuffix(f" ({hint})") if hint else reason
+
+
+def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+    verdict, since = route["verdict"], route.get("verdict_since")
+    if on_purpose(route):
+        yield Finding(NOTE, verdict, name, f"{name} is {route['state']}", cause(route), "", since=since)
+    elif verdict in ("STOPPED", "STALLED"):
+        # Routes that stand before the same obstacle are told together, so their own numbers stay out of it.
+        hint, trouble = route.get("hint") or "", [str(each) for each in route["trouble"]]
+        reason = trouble[0].removesuffix(f" ({hint})") if trouble else cause(route)
+        yield Finding(
+            FAILING, verdict, name, f"{name} is {verdict}", reason, hint or _advice(verdict, trouble), since=since
+        )
+    elif verdict == "UNKNOWN":
+        yield Finding(
+            WORSE,
+            verdict,
+            name,
+            f"{name}: its lag is unknown",
+            cause(route),
+            "Does the source answer, and may the bridge look at it? `check` tells.",
+            "nats-sqs-bridge check",
+            since,
+        )
+    elif verdict == "SLOW":
+        yield Finding(
+            WORSE,
+            verdict,
+            name,
+            f"{name} is SLOW",
+            cause(route),
+            route.get("hint") or "Raise max_in_flight, or run another bridge beside this one.",
+            since=since,
+        )
+    yield from _blocked(name, route)
+    for place in route["places"]:
+        if place["side"] != "bridge":
+            yield from _of_place(name, place)
+    yield from _parked(name, route)
+
+
+def _advice(verdict: str, trouble: Sequence[str]) -> str:
+    if trouble:
+        return "Nothing is lost: messages wait at their source. Mend what it names, and the route goes on by itself."
+    if verdict == "STOPPED":
+        return "The log of the bridge says more."
+    return "The bridge listens anew by itself. If it stays so, restart it: what it holds comes again."
+
+
+def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
+    side, name, verdict, since = place["side"], place["name"], place["verdict"], place.get("since")
+    if side == "dead_letter":
+        if messages := words.waiting(place):
+            yield Finding(
+                NOTE,
+                verdict,
+                route,
+                f"{words.counted(messages, 'message')} in the dead-letter queue {name}",
+                "The source gave up on them before the bridge could carry them.",
+                "Look at them, mend the cause and move them back with the queue's own redrive.",
+                since=since,
+            )
+        return
+    if verdict == "OK":
+        return
+    kind = "old consumers of" if side == "legacy" else "new consumer"
+    advice, command = "The bridge carries on. Look at the service that reads there.", _look_at(place)
+    match verdict:
+        case "STALLED" | "STOPPED":
+            yield Finding(
+                OTHERS_FAIL,
+                verdict,
+                route,
+                f"The {kind} {name} finish{'' if side == 'legacy' else 'es'} nothing",
+                place["reason"],
+                advice,
+                command,
+                since,
+            )
+        case "SLOW":
+            yield Finding(
+                OTHERS_WORSE,
+                verdict,
+                route,
+                f"The {kind} {name} fall{'' if side == 'legacy' else 's'} behind",
+                place["reason"],
+                advice,
+                command,
+                since,
+            )
+        case _:
+            yield Finding(
+                OTHERS_WORSE,
+                verdict,
+                route,
+                f"The lag of {name} is unknown",
+                place["reason"],
+                "May the bridge look at it? `check` tells.",
+                "nats-sqs-bridge check",
+                since,
+            )
+
+
+def _look_at(place: Mapping[str, Any]) -> str:
+    if place["system"] != "jetstream":
+        return ""
+    stream, _, consumer = place["name"].partition("/")
+    return f"nats consumer info {stream} {consumer}"
+
+
+def _blocked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+    if blocked := route.get("blocked"):
+        reason = next(iter(blocked.values()))
+        yield Finding(
+            WORSE,
+            "STALLED",
+            name,
+            f"{name}: {words.counted(len(blocked), 'group')} blocked by a message",
+            reason,
+            "Mend the cause, or set `cannot_carry: park` on the route to go on without it.",
+        )
+
+
+def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+    counts = route["messages"]
+    if parked := counts.get("parked"):
+        yield Finding(
+            NOTE,
+            "OK",
+            name,
+            f"{words.counted(parked, 'message')} of {name} parked since the start",
+            _last(route, "parked"),
+            "Look at them, then redrive or drop them.",
+            f"nats-sqs-bridge parked list --route {name}",
+        )
+    if rejected := counts.get("rejected"):
+        yield Finding(
+            NOTE,
+            "OK",
+            name,
+            f"{words.counted(rejected, 'refusal')} on {name} left to the source's redrive policy",
+            _last(route, "rejected"),
+            "Set `parking` on the route to keep such messages with their reason.",
+        )
+
+
+def _last(route: Mapping[str, Any], what: str) -> str:
+    return next((f"Last: {each['error']}" for each in reversed(route["failures"]) if each["what"] == what), "")

@@ -1,0 +1,232 @@
+"""`status`: what the running daemon says of itself, in the terminal; the same story as its page tells.
+
+May not: judge, or ask anybody but the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bridge.core.errors import Unavailable
+from bridge.core.lag import spelled
+from bridge.page import story, words
+from bridge.verbs.control import Running
+
+EVERY_SECONDS = 2.0
+STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bold red", "UNKNOWN": "magenta"}
+TABLE, MIDDLING, WIDE = 60, 72, 104  # columns from which on more is shown; narrower than the first, lines
+BARS = "▁▂▃▄▅▆▇█"
+SPARKS = 20  # how many of them are the last hour
+
+Histories = Mapping[str, Mapping[tuple[str, str], Sequence[float | None]]]
+"""Messages over time, by route, and by side and name of the place."""
+
+
+@dataclass(slots=True)
+class Looking:
+    """One look after another at a daemon."""
+
+    running: Running
+    route: str
+    console: Console
+    histories: dict[str, Mapping[tuple[str, str], Sequence[float | None]]] = field(default_factory=dict)
+    code: int = 1
+
+    def look(self) -> dict[str, Any]:
+        """The document, with the one route only if one was named. Raises Unavailable."""
+        document = self.running.get("/status")
+        if not isinstance(document.get("routes"), dict):
+            raise Unavailable(f"{self.running.url} answers, but it is no nats-sqs-bridge")
+        if self.route:
+            if self.route not in document["routes"]:
+                known = ", ".join(document["routes"]) or "none"
+                raise typer.BadParameter(f"there is no route {self.route}; there are: {known}", param_hint="ROUTE")
+            document["routes"] = {self.route: document["routes"][self.route]}
+        self.code = 0 if all(story.well(route) for route in document["routes"].values()) else 1
+        return document
+
+    def frame(self) -> RenderableType:
+        status = self.look()
+        if self.console.width >= WIDE:
+            self.histories = {name: self._history(name) for name in status["routes"]}
+        return picture(status, self.histories, now=time.time(), width=self.console.width)
+
+    def _history(self, name: str) -> Mapping[tuple[str, str], Sequence[float | None]]:
+        try:
+            found = self.running.get(f"/history?route={name}")
+        except Unavailable:
+            return {}
+        return {
+            (place["side"], place["name"]): [messages for _, messages, _ in place["points"]]
+            for place in found.get("places", ())
+        }
+
+
+def status(running: Running, route: str, *, watch: bool, as_json: bool) -> int:
+    """Returns 0 if every route is OK or SLOW, or rests because somebody said so; else 1. Raises Unavailable."""
+    console = Console(highlight=False, emoji=False)
+    looking = Looking(running, route, console)
+    if watch:
+        return _watch(looking, as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps(looking.look(), indent=2))
+    else:
+        console.print(looking.frame())
+    return looking.code
+
+
+def _watch(looking: Looking, *, as_json: bool) -> int:
+    """Until Ctrl-C. A daemon that does not answer is shown, not an end."""
+    console = looking.console
+    try:
+        if console.is_terminal and not as_json:
+            with Live(console=console, screen=True, auto_refresh=False) as live:
+                while True:
+                    live.update(_or_silence(looking), refresh=True)
+                    time.sleep(EVERY_SECONDS)
+        while True:
+            if as_json:
+                _one_line(looking)
+            else:
+                console.print(_or_silence(looking), "")
+            time.sleep(EVERY_SECONDS)
+    except KeyboardInterrupt:
+        return looking.code
+
+
+def _or_silence(looking: Looking) -> RenderableType:
+    try:
+        return looking.frame()
+    except Unavailable as error:
+        looking.code = 1
+        return Text.assemble((" NO ANSWER ", "bold white on red"), f" {words.clock(time.time())}: {error}")
+
+
+def _one_line(looking: Looking) -> None:
+    try:
+        typer.echo(json.dumps(looking.look()))
+    except Unavailable as error:
+        looking.code = 1
+        typer.echo(json.dumps({"error": str(error)}))
+
+
+# -- how it looks
+
+
+def picture(status: Mapping[str, Any], histories: Histories, *, now: float, width: int) -> Group:
+    """The worst first. Columns that do not fit are left out, the verdicts never."""
+    found = story.headline(status)
+    parts: list[RenderableType] = [_about(status, now), _finding(found, now, loud=True)]
+    others = [each for each in story.findings(status) if each.title != found.title and each.reason != found.reason]
+    parts += [_finding(each, now, loud=False) for each in others]
+    parts.append("")
+    for name in story.worst_first(status):
+        parts += _route(name, status["routes"][name], histories.get(name, {}), now=now, width=width)
+    return Group(*parts)
+
+
+def _about(status: Mapping[str, Any], now: float) -> Text:
+    connections = ", ".join(f"{name} {state}" for name, state in status["connections"].items())
+    text = f"nats-sqs-bridge {status['version']}, up for {spelled(status['uptime_seconds'])}, {words.clock(now)}"
+    return Text(text + (f"; NATS: {connections}" if connections else ""), style="dim")
+
+
+def _finding(found: story.Finding, now: float, *, loud: bool) -> RenderableType:
+    note = found.rank == story.NOTE and found.verdict == "OK" and not loud
+    text = Text.assemble((f"{'note' if note else found.verdict}", "dim" if note else STYLES[found.verdict]), "  ")
+    text.append(found.title, style="bold" if loud else "")
+    if found.since and not note:
+        text.append(f", since {words.ago(found.since, now)}".replace(" ago", ""), style="dim")
+    details = [line for line in (found.reason, found.advice, found.command and f"$ {found.command}") if line]
+    if not loud:
+        details = details[:1]
+    return Group(text, *(Padding(Text(line, style="" if loud else "dim"), (0, 0, 0, 2)) for line in details))
+
+
+def _route(
+    name: str,
+    route: Mapping[str, Any],
+    histories: Mapping[tuple[str, str], Sequence[float | None]],
+    *,
+    now: float,
+    width: int,
+) -> list[RenderableType]:
+    head = Text.assemble((name, "bold"), "  ", (route["verdict"], STYLES[route["verdict"]]))
+    if route["state"] != "running":
+        head.append(f"  {route['state']}")
+    head.append(f"  {route['source']} -> {route['destination']}" if route["source"] else "", style="dim")
+    places = _lines(route["places"]) if width < TABLE else _places(route["places"], histories, width=width)
+    return [head, places, Padding(_counts(route, now), (0, 0, 1, 2))]
+
+
+def _places(
+    places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str], Sequence[float | None]], *, width: int
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=False)
+    table.add_column("  place", overflow="fold", header_style="dim")
+    table.add_column("verdict", no_wrap=True, header_style="dim")
+    columns = ["messages", "oldest"]
+    columns += ["finished", "growth"] if width >= MIDDLING else []
+    columns += ["empty", "retention left"] if width >= WIDE else []
+    for column in columns:
+        table.add_column(column, justify="right", header_style="dim")
+    if width >= WIDE and histories:
+        table.add_column("last hour", no_wrap=True, header_style="dim")
+    for place in places:
+        cells = [words.count(words.waiting(place)), words.age(place)]
+        if width >= MIDDLING:
+            cells += [words.rate(place["pace_per_second"]), words.growth(place["growth_per_second"])]
+        if width >= WIDE:
+            cells += [words.drained(place), words.headroom(place)]
+            cells += [spark(histories.get((place["side"], place["name"]), ()))] if histories else []
+        side = words.SIDES.get(place["side"], place["side"])
+        where = Text(f"  {side} ", style="dim").append(place["name"], style="default not dim")
+        table.add_row(where, Text(place["verdict"], style=STYLES[place["verdict"]]), *map(Text, cells))
+    return table
+
+
+def _lines(places: Sequence[Mapping[str, Any]]) -> Group:
+    """For a terminal too narrow for columns."""
+    return Group(
+        *(
+            Text.assemble(
+                (f"  {words.SIDES.get(place['side'], place['side'])} ", "dim"),
+                f"{place['name']}\n    ",
+                (place["verdict"], STYLES[place["verdict"]]),
+                f"  {words.lag(place)}",
+            )
+            for place in places
+        )
+    )
+
+
+def _counts(route: Mapping[str, Any], now: float) -> Text:
+    told = [f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in route["messages"].items() if count]
+    told.append(f"{route['in_flight_messages']:,} in flight")
+    if route["blocked"]:
+        told.append(f"{words.counted(len(route['blocked']), 'group')} blocked")
+    if carried := route["last_carried"]:
+        told.append(f"last carried {words.ago(carried, now)}")
+    if drain := route.get("drain"):
+        told.append(f"drain: {drain['message']}")
+    return Text(", ".join(told), style="dim")
+
+
+def spark(series: Sequence[float | None]) -> str:
+    """The series as bars, the worst of each part; a blank where nothing is known."""
+    each = max(1, -(-len(series) // SPARKS))
+    parts = [series[start : start + each] for start in range(0, len(series), each)]
+    worst = [max((value for value in part if value is not None), default=None) for part in parts]
+    most = max((value for value in worst if value is not None), default=0) or 1
+    return "".join(" " if value is None else BARS[min(7, int(value / most * 7.999))] for value in worst)

@@ -1,0 +1,133 @@
+"""What an operator is told first, and to do what: documents as the daemon's own observation makes them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from bridge.core.errors import NotUsable, Unavailable, Unmappable
+from bridge.core.route import Backlog, Receipt
+from bridge.observe import Observation
+from bridge.page.story import NOTE, findings, headline, well, worst_first
+from tests.page.documents import abandoned, carried, delivery, opened, watched
+
+
+def told(observation: Observation) -> dict[str, Any]:
+    observation.judge()
+    return observation.snapshot()
+
+
+def test_all_is_well() -> None:
+    observation = Observation()
+    opened(observation, "a")
+    watched(opened(observation, "b"), "new", "jetstream", "PAYMENTS/validation")
+    found = headline(told(observation))
+    assert (found.verdict, found.title, found.advice) == ("OK", "All is well on 2 routes", "")
+    assert findings(observation.snapshot()) == []
+
+
+def test_a_route_that_cannot_open_says_what_to_do() -> None:
+    observation = Observation()
+    opened(observation, "fine")
+    missing = NotUsable(
+        "queue payments-bridge does not exist", hint="aws sqs create-queue --queue-name payments-bridge"
+    )
+    observation.route("in").not_open(missing, 1.0)
+    status = told(observation)
+    found = headline(status)
+    assert (found.verdict, found.title) == ("STOPPED", "in is STOPPED")
+    assert found.reason == "queue payments-bridge does not exist"
+    assert found.advice == "aws sqs create-queue --queue-name payments-bridge"
+    assert worst_first(status) == ["in", "fine"]
+    assert [well(status["routes"][name]) for name in ("in", "fine")] == [False, True]
+
+
+def test_routes_that_stand_before_the_same_obstacle_are_told_as_one() -> None:
+    observation = Observation()
+    for name in ("a", "b", "c"):
+        observation.route(name).not_open(Unavailable("NATS is not connected: connection refused"), 1.0)
+    opened(observation, "d")
+    found = headline(told(observation))
+    assert found.title == "3 of 4 routes are STOPPED: a, b, c"
+    assert found.reason == "NATS is not connected: connection refused"
+    assert "Nothing is lost" in found.advice
+
+
+def test_a_trouble_that_stands_names_its_hint_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.observe.route.GRACE_SECONDS", -1.0)
+    observation = Observation()
+    route = opened(observation, "a", pending=3)
+    route.receive_failed(Unavailable("AWS throttles ReceiveMessage", hint="raise the quota"), 1.0)
+    time.sleep(0)
+    status = told(observation)
+    assert status["routes"]["a"]["hint"] == "raise the quota"
+    assert "(raise the quota)" in status["routes"]["a"]["reason"]
+    found = findings(status)[0]
+    assert (found.advice, "raise the quota" in found.reason) == ("raise the quota", False)
+
+
+def test_new_consumers_that_stop_are_not_the_bridges_fault() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    abandoned(watched(route, "new", "jetstream", "PAYMENTS/validation"))
+    status = told(observation)
+    found = headline(status)
+    assert (found.verdict, found.title) == ("STALLED", "The new consumer PAYMENTS/validation finishes nothing")
+    assert "nobody reads" in found.reason
+    assert found.advice.startswith("The bridge carries on.")
+    assert found.command == "nats consumer info PAYMENTS validation"
+    assert well(status["routes"]["in"])
+
+
+def test_a_failing_route_comes_before_failing_consumers_and_those_before_unknown_ones() -> None:
+    observation = Observation()
+    route = opened(observation, "a")
+    watched(route, "legacy", "sqs", "hidden", NotUsable("access denied"))
+    abandoned(watched(route, "new", "jetstream", "S/c"))
+    observation.route("down").not_open(NotUsable("no such queue"), 1.0)
+    titles = [each.title for each in findings(told(observation))]
+    assert titles == ["down is STOPPED", "The new consumer S/c finishes nothing", "The lag of hidden is unknown"]
+
+
+def test_dead_letters_and_parked_messages_are_notes_and_raise_no_alarm() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    watched(route, "dead_letter", "sqs", "payments-dlq", Backlog(4))
+    route.parked(delivery(1), Unmappable("subject", "the attribute eventType is missing"), Receipt("PARKED:1"))
+    status = told(observation)
+    assert headline(status).verdict == "OK"
+    notes = findings(status)
+    assert {each.rank for each in notes} == {NOTE}
+    assert any("4 messages in the dead-letter queue payments-dlq" in each.title for each in notes)
+    parked = next(each for each in notes if "parked" in each.title)
+    assert "the attribute eventType is missing" in parked.reason
+    assert parked.command == "nats-sqs-bridge parked list --route in"
+
+
+def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
+    observation = Observation()
+    route = opened(observation, "in", pending=5)
+    route.paused()
+    status = told(observation)
+    assert status["routes"]["in"]["verdict"] == "STOPPED"
+    assert well(status["routes"]["in"])
+    assert headline(status).verdict == "OK"
+    assert [each.title for each in findings(status)] == ["in is paused"]
+
+
+def test_a_blocked_group_is_told() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    route.blocked(delivery(1), Unmappable("body", "it is too large"), 5.0)
+    found = headline(told(observation))
+    assert found.title == "in: 1 group blocked by a message"
+    assert "too large" in found.reason
+
+
+def test_a_bridge_that_drains_says_so() -> None:
+    observation = Observation()
+    carried(opened(observation, "in"), 3)
+    observation.drain_began(30.0)
+    assert headline(told(observation)).title == "The bridge is stopping"
