@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test quick check format endurance bench matrix lock clean
+.PHONY: help demo test quick check format endurance bench drill matrix lock clean
 
 help:                ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ endurance: $(READY)  ## 20,000 messages through ten SIGKILLs; 10,000 in order th
 
 bench: $(READY)      ## the real daemon beside the floor: pace, CPU, latency, memory (some minutes)
 	$(BIN)/python -m benchmarks.run
+
+drill: $(READY)      ## stop either side in turn: how soon page, status, metrics and alerts tell (needs prometheus)
+	$(BIN)/python -m tests.endurance.drill
 
 matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few minutes)
 	$(BIN)/python -m tests.endurance.matrix

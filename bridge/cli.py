@@ -119,6 +119,7 @@ def status(
 @app.command(epilog="Example: nats-sqs-bridge schema > bridge.schema.json")
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference as Markdown instead.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Print the metrics, as Markdown, instead.")] = False,
 ) -> None:
     """Print the JSON Schema of the configuration, for editors.
 
@@ -126,7 +127,7 @@ def schema(
     """
     from bridge.verbs.schema import schema as verb
 
-    raise typer.Exit(verb(markdown=markdown))
+    raise typer.Exit(verb(markdown=markdown, metrics=metrics))
 
 
 Route = Annotated[str, typer.Argument(help="The route's name.", show_default=False)]

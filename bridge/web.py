@@ -7,6 +7,7 @@ Loopback unless the configuration says otherwise; actions need a token, in a hea
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -20,10 +21,11 @@ from bridge.core.control import ACTIONS, Action, Answer, Kind
 from bridge.core.errors import ConfigError
 from bridge.core.lag import POINT_SECONDS
 from bridge.observe import Observation
-from bridge.page import ASSETS, CONTENT_SECURITY_POLICY, page
+from bridge.page import ASSETS, CONTENT_SECURITY_POLICY, page, shown_whole
 
 STATUS: dict[Kind, int] = {"done": 200, "denied": 401, "closed": 403, "unknown": 404, "refused": 409, "invalid": 422}
 LONGEST_BODY = 4096
+KEPT_SECONDS = 1.0
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -41,6 +43,31 @@ class Control(Protocol):
     def admits(self, authorization: str, by: str) -> Answer | None: ...
     def act(self, route: str, action: Action, by: str) -> Answer: ...
     async def reload(self, by: str) -> Answer: ...
+
+
+class Rendered:
+    """The page, made at most once a second however many look at it, and in a thread: no message waits for it."""
+
+    def __init__(self, observation: Observation) -> None:
+        self._observation = observation
+        self._lock = asyncio.Lock()
+        self._made: dict[str, tuple[float, str]] = {}
+
+    async def of(self, only: str) -> str | None:
+        """The page of all, or of the one route `only`; None when there is no such route."""
+        async with self._lock:
+            at, text = self._made.get(only, (0.0, ""))
+            if text and time.monotonic() - at < KEPT_SECONDS:
+                return text
+            status = self._observation.snapshot()
+            routes = status["routes"]
+            if only and only not in routes:
+                return None
+            histories = {name: self._observation.history(name) for name in shown_whole(status, only)}
+            text = await asyncio.to_thread(page, status, histories, now=time.time(), only=only)
+            self._made = {name: made for name, made in self._made.items() if name in routes or not name}
+            self._made[only] = (time.monotonic(), text)
+            return text
 
 
 def application(observation: Observation, control: Control) -> web.Application:
@@ -62,9 +89,9 @@ def application(observation: Observation, control: Control) -> web.Application:
 
     async def shown(request: web.Request) -> web.Response:
         only = request.query.get("route", "")
-        if only and only not in observation.routes:
+        text = await rendered.of(only)
+        if text is None:
             raise web.HTTPNotFound(text=f"there is no route {only[:100]}\n")
-        text = page(observation.snapshot(), observation.history, now=time.time(), only=only)
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
     async def asset(request: web.Request) -> web.Response:
@@ -98,6 +125,7 @@ def application(observation: Observation, control: Control) -> web.Application:
 
     room = resources.files("bridge.page")
     assets = {name: room.joinpath(name).read_bytes() for name in ASSETS}
+    rendered = Rendered(observation)
     app = web.Application(client_max_size=LONGEST_BODY)
     app.on_response_prepare.append(with_headers)
     app.router.add_get("/", shown)

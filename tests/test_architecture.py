@@ -121,6 +121,8 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
             "docs/comparison.md",
             "docs/performance.md",
             "docs/operations.md",
+            "docs/metrics.md",
+            "docs/runbook.md",
         ),
     ],
 )

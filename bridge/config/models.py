@@ -259,7 +259,7 @@ class SamplingConfig(Section):
     """How often lag is looked at, and where. One look costs one AWS call for each queue of a route."""
 
     every: float = Field(
-        5.0, ge=1, le=300, description="Seconds between two looks at a queue: at 5, 720 AWS calls an hour and queue."
+        4.0, ge=1, le=300, description="Seconds between two looks at a queue: at 4, 900 AWS calls an hour and queue."
     )
     cloudwatch: bool = Field(
         False,

@@ -206,8 +206,8 @@ class Track:
 
 def _busy(backlog: Backlog) -> bool:
     """Whether there is something to finish for whoever reads there. What is only in flight is being worked on, unless
-    it was delivered before."""
-    return backlog.pending > 0 or backlog.redelivered > 0
+    it was delivered before, or we are the ones who work on it."""
+    return backlog.pending > 0 or backlog.redelivered > 0 or backlog.held > 0
 
 
 def _waiting(backlog: Backlog) -> int:

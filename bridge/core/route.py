@@ -71,8 +71,8 @@ class Backlog:
 
     The rest is None where the place does not tell. `oldest` is when the oldest message that waits or is in flight was
     sent, and `active_at` when one was last finished, in seconds since the epoch; `done` grows with each one finished;
-    `redelivered` are in flight for the second time or more; `readers` wait for messages; `leases_lost` counts leases
-    the source took back.
+    `redelivered` are in flight for the second time or more; `held`, at a source of our own, are in our hands; `readers`
+    wait for messages; `leases_lost` counts leases the source took back.
     """
 
     pending: int
@@ -82,6 +82,7 @@ class Backlog:
     active_at: float | None = None
     done: int | None = None
     redelivered: int = 0
+    held: int = 0
     readers: int | None = None
     leases_lost: int = 0
 

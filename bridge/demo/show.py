@@ -27,7 +27,7 @@ def picture(
 ) -> Group:
     """One frame. `status` is what the daemon's /status said last, empty before it answered."""
     head = Text(f" {phase}   {sent:,} payments sent   {max(0.0, left):.0f} s left", style="bold")
-    links = Text(f" {url}/status  /metrics  /readyz", style="dim")
+    links = Text(f" {url}/  /status  /metrics  /readyz", style="dim")
     return Group(
         Panel(Text(FLOW), title="nats-sqs-bridge demo", border_style="cyan"),
         head,
@@ -41,7 +41,7 @@ def line(*, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url
     """The same as one line, for an output that is no terminal."""
     carried = sum(route["messages"]["carried"] for route in status.get("routes", {}).values())
     missing = sum(consumer.missing(sent) for consumer in consumers)
-    return f"{phase}: {sent:,} sent, {carried:,} carried, {missing:,} still to be seen, {left:.0f} s left; {url}/status"
+    return f"{phase}: {sent:,} sent, {carried:,} carried, {missing:,} still to be seen, {left:.0f} s left; {url}/"
 
 
 def routes(status: Mapping[str, Any]) -> Table:

@@ -59,6 +59,7 @@ class RouteObservation(RouteLife):
         self._pending = metrics.pending.labels(name)
         self.waiting = Waiting(name, self.log, metrics)
         self._blocked = metrics.blocked.labels(name)
+        self._at_rest = metrics.at_rest.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
@@ -89,7 +90,8 @@ class RouteObservation(RouteLife):
         # What was finished is known better here than there, and so is whether anything was.
         # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
         readers = None if self.on_loan else backlog.readers
-        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers))
+        held = 0 if self.blocking else self.on_loan  # a blocked group is told apart, and stops no other
+        self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers, held=held))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
 
@@ -255,6 +257,7 @@ class RouteObservation(RouteLife):
 
     def judge(self) -> None:
         """Judges every place anew."""
+        self._at_rest.set(self.state in ("pausing", "paused", "drained"))
         self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
 
     @property

@@ -7,7 +7,7 @@ May not: ask, wait, read a clock, or show what was not escaped (html.py writes e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bridge.core.lag import spelled
@@ -24,15 +24,20 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-Histories = Callable[[str], Mapping[tuple[str, str, str], History]]
-"""Of one route, by (side, system, name) of the place."""
+Histories = Mapping[str, Mapping[tuple[str, str, str], History]]
+"""By route, and by side, system and name of the place."""
+
+
+def shown_whole(status: Mapping[str, Any], only: str = "") -> list[str]:
+    """The routes whose histories the page needs: the worst few, or the one it was asked for."""
+    return [only] if only else story.worst_first(status)[:MOST_SECTIONS]
 
 
 def page(status: Mapping[str, Any], histories: Histories, *, now: float, only: str = "") -> Markup:
     """`only` is the route to show alone; it must be one of `status`."""
     routes = status["routes"]
     names = story.worst_first(status)
-    shown = [only] if only else names[:MOST_SECTIONS]
+    shown = shown_whole(status, only)
     found = story.headline(status)
     title = f"{found.verdict} · {found.title}" if found.verdict != "OK" else f"OK · {len(routes)} routes"
     body = el(
@@ -44,7 +49,7 @@ def page(status: Mapping[str, Any], histories: Histories, *, now: float, only: s
         el(
             "main",
             _overview(names, routes) if len(routes) > 1 and not only else None,
-            [section(name, routes[name], histories(name), now) for name in shown],
+            [section(name, routes[name], histories.get(name, {}), now) for name in shown],
             el("p", f"The {len(names) - len(shown)} others are in the table above.", class_="quiet")
             if len(shown) < len(names) and not only
             else None,
@@ -185,4 +190,4 @@ def _bottom() -> Markup:
     return el("footer", el("p", "The same for machines: ", [[el("a", f"/{each}", href=each), " "] for each in links]))
 
 
-__all__ = ["ASSETS", "CONTENT_SECURITY_POLICY", "page"]
+__all__ = ["ASSETS", "CONTENT_SECURITY_POLICY", "page", "shown_whole"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from html import escape
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ VOID = frozenset({"br", "hr", "img", "link", "meta"})
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
 # What no XML and no HTML document may hold, however it is escaped.
 FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+REMARKABLE = re.compile(r"[&<>\"']|" + FORBIDDEN.pattern)
 SHOWN = "\ufffd"
 
 
@@ -36,12 +38,17 @@ def el(tag: str, *children: Child, **attributes: Value) -> Markup:
 
     `class_` is class, and `data_label` data-label."""
     written = "".join(_attributes(attributes))
-    if not NAME.fullmatch(tag):
-        raise ValueError(f"no name of an element: {tag!r}")
+    _check(tag)
     if tag in VOID:
         assert not children
         return Markup(f"<{tag}{written}>")
     return Markup(f"<{tag}{written}>{''.join(_texts(children))}</{tag}>")
+
+
+@cache
+def _check(tag: str) -> None:
+    if not NAME.fullmatch(tag):
+        raise ValueError(f"no name of an element: {tag!r}")
 
 
 def join(*children: Child) -> Markup:
@@ -56,12 +63,18 @@ def document(root: Markup) -> Markup:
 
 def _attributes(attributes: dict[str, Value]) -> Iterator[str]:
     for given, value in attributes.items():
-        name = given.rstrip("_").replace("_", "-")
-        if not NAME.fullmatch(name) or name.startswith("on") or name == "style":
-            raise ValueError(f"no attribute of ours: {given!r}")  # scripts and styles stand in files of their own
+        name = _attribute(given)
         if value is None or value is False:
             continue
-        yield f" {name}" if value is True else f' {name}="{_escaped(str(value))}"'
+        yield f" {name}" if value is True else f' {name}="{_escaped(value) if isinstance(value, str) else value}"'
+
+
+@cache
+def _attribute(given: str) -> str:
+    name = given.rstrip("_").replace("_", "-")
+    if not NAME.fullmatch(name) or name.startswith("on") or name == "style":
+        raise ValueError(f"no attribute of ours: {given!r}")  # scripts and styles stand in files of their own
+    return name
 
 
 def _texts(children: Iterable[Child]) -> Iterator[str]:
@@ -70,11 +83,13 @@ def _texts(children: Iterable[Child]) -> Iterator[str]:
             continue
         if isinstance(child, Markup):
             yield child
-        elif isinstance(child, str | int | float):
-            yield _escaped(str(child))
+        elif isinstance(child, str):
+            yield _escaped(child)
+        elif isinstance(child, int | float):
+            yield str(child)
         else:
             yield from _texts(child)
 
 
 def _escaped(text: str) -> str:
-    return escape(FORBIDDEN.sub(SHOWN, text), quote=True)
+    return escape(FORBIDDEN.sub(SHOWN, text), quote=True) if REMARKABLE.search(text) else text

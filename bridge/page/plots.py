@@ -16,8 +16,8 @@ Series = Sequence[tuple[float, float | None]]
 """(when, value), in order of time; None is unknown."""
 
 SPANS = (300.0, 900.0, 3600.0)  # what the axis may show: the shortest that holds what is remembered
-WIDTH, HEIGHT = 260, 74
-LEFT, RIGHT, TOP, BOTTOM = 42, 254, 8, 56
+WIDTH, HEIGHT = 200, 74
+LEFT, RIGHT, TOP, BOTTOM = 40, 195, 8, 56
 MOST_POINTS = 120
 ROUND_SECONDS = (1.0, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 
@@ -80,7 +80,7 @@ def thinned(series: Series) -> Series:
         return series
     each = ceil(len(series) / MOST_POINTS)
     parts = [series[start : start + each] for start in range(0, len(series), each)]
-    return [(part[0][0], max((value for _, value in part if value is not None), default=None)) for part in parts]
+    return [(part[0][0], max([value for _, value in part if value is not None], default=None)) for part in parts]
 
 
 def runs(series: Series) -> list[list[tuple[float, float]]]:

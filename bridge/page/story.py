@@ -108,7 +108,7 @@ def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
         hint, trouble = route.get("hint") or "", [str(each) for each in route["trouble"]]
         reason = trouble[0].removesuffix(f" ({hint})") if trouble else cause(route)
         yield Finding(
-            FAILING, verdict, name, f"{name} is {verdict}", reason, hint or _advice(verdict, trouble), since=since
+            FAILING, verdict, name, f"{name} is {verdict}", reason, hint or _advice(route, trouble), since=since
         )
     elif verdict == "UNKNOWN":
         yield Finding(
@@ -138,11 +138,13 @@ def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _parked(name, route)
 
 
-def _advice(verdict: str, trouble: Sequence[str]) -> str:
+def _advice(route: Mapping[str, Any], trouble: Sequence[str]) -> str:
     if trouble:
         return "Nothing is lost: messages wait at their source. Mend what it names, and the route goes on by itself."
-    if verdict == "STOPPED":
+    if route["verdict"] == "STOPPED":
         return "The log of the bridge says more."
+    if route["in_flight_messages"]:
+        return f"Look at the destination, {route['destination']}: what was sent there is not answered. Nothing is lost."
     return "The bridge listens anew by itself. If it stays so, restart it: what it holds comes again."
 
 

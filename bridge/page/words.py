@@ -46,7 +46,7 @@ def age(place: Mapping[str, Any]) -> str:
     seconds = place.get("lag_seconds")
     if seconds is None:
         return UNKNOWN
-    if not seconds:
+    if not seconds or waiting(place) == 0:  # the count is newer than the age
         return "0 s"
     return ("at most " if place.get("lag_is_bound") else "") + spelled(seconds)
 
@@ -56,7 +56,8 @@ def lag(place: Mapping[str, Any]) -> str:
     messages = waiting(place)
     if messages is None:
         return UNKNOWN
-    return f"{messages:,}, {age(place)}" if messages else "none"
+    old = age(place)
+    return f"{messages:,}, {'age unknown' if old == UNKNOWN else old}" if messages else "none"
 
 
 def rate(value: float | None) -> str:

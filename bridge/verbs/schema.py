@@ -1,4 +1,7 @@
-"""`schema`: the configuration for editors (JSON Schema) and for people (Markdown). May not: read a file."""
+"""`schema`: the configuration for editors (JSON Schema) and for people (Markdown), and the metrics (Markdown).
+
+May not: read a file.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,14 @@ import json
 
 import typer
 
-from bridge.config import json_schema, reference
+from bridge.config import SamplingConfig, json_schema, reference
+from bridge.observe import metrics_reference
 
 
-def schema(*, markdown: bool) -> int:
+def schema(*, markdown: bool, metrics: bool) -> int:
     """Prints; returns 0."""
-    typer.echo(reference() if markdown else json.dumps(json_schema(), indent=2), nl=not markdown)
+    if metrics:
+        typer.echo(metrics_reference(SamplingConfig().every), nl=False)
+    else:
+        typer.echo(reference() if markdown else json.dumps(json_schema(), indent=2), nl=not markdown)
     return 0

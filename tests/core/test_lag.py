@@ -22,6 +22,7 @@ backlogs = st.builds(
     active_at=st.none() | st.floats(START - 100, START + 1000),
     done=st.none() | counts,
     redelivered=st.integers(0, 100),
+    held=st.integers(0, 100),
     readers=st.none() | st.integers(0, 5),
 )
 histories = st.lists(st.tuples(st.floats(0.5, 30), st.none() | backlogs), max_size=30)
@@ -164,6 +165,17 @@ def test_nobody_reads_is_said() -> None:
     assert again.judge(at).reason == (
         "pending 0, 2 in flight, nothing acknowledged for 10 s: 2 delivered again and again"
     )
+
+
+def test_what_we_hold_and_do_not_finish_stalls_though_nothing_is_pending() -> None:
+    """As when the destination takes a batch and never answers."""
+    track = Track(every=2, finishing="carried")
+    at = steady(track, 12, lambda passed: Backlog(0, 204, done=7, held=204))
+    judged = track.judge(at)
+    assert (judged.verdict, judged.reason) == ("STALLED", "pending 0, 204 in flight, nothing carried for 12 s")
+    others = Track(every=2)
+    at = steady(others, 12, lambda passed: Backlog(0, 204, done=7))
+    assert others.judge(at).verdict == "OK"  # somebody works on them, for all we know
 
 
 def test_an_age_nobody_tells_is_bounded_by_when_nothing_was_there() -> None:

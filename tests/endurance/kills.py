@@ -18,6 +18,7 @@ from pathlib import Path
 from bridge.embedded import NatsServer
 from tests.conftest import MinistackServer
 from tests.legs.aws_world import world
+from tests.system import process
 from tests.system.process import Bridge, until
 from tests.system.world import Aws, Nats
 
@@ -37,6 +38,7 @@ async def send(aws: Aws, url: str, count: int) -> None:
 
 
 def run(messages: int, kills: int, seed: int) -> int:
+    process.PATIENCE = 900.0  # the machine may have other things to do
     chance = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="endurance-"))
     with NatsServer(folder / "nats") as nats_server, MinistackServer(folder / "aws") as aws_server:

@@ -13,7 +13,7 @@ import pytest
 from bridge.core.errors import Unavailable, Unmappable
 from bridge.core.route import Backlog, Receipt
 from bridge.observe import Observation
-from bridge.page import MOST_SECTIONS, page
+from bridge.page import MOST_SECTIONS, page, shown_whole
 from bridge.page.html import VOID
 from tests.page.documents import abandoned, carried, delivery, opened, watched
 from tests.page.test_html import HOSTILE, Heard
@@ -21,7 +21,9 @@ from tests.page.test_html import HOSTILE, Heard
 
 def rendered(observation: Observation, only: str = "") -> str:
     observation.judge()
-    return page(observation.snapshot(), observation.history, now=time.time(), only=only)
+    status = observation.snapshot()
+    histories = {name: observation.history(name) for name in shown_whole(status, only)}
+    return page(status, histories, now=time.time(), only=only)
 
 
 def busy() -> Observation:

@@ -117,6 +117,19 @@ def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
     assert [each.title for each in findings(status)] == ["in is paused"]
 
 
+def test_a_destination_that_never_answers_is_named() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    route.in_flight(204)
+    now = time.time()
+    assert route.waiting.own is not None
+    for second in range(20, -1, -2):
+        route.waiting.own.track.looked(now - second, Backlog(0, 204, done=7, held=204))
+    found = headline(told(observation))
+    assert found.reason.startswith("pending 0, 204 in flight, nothing carried for")
+    assert found.advice.startswith("Look at the destination, jetstream payments.{attributes.eventType}")
+
+
 def test_a_blocked_group_is_told() -> None:
     observation = Observation()
     route = opened(observation, "in")

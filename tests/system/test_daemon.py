@@ -13,6 +13,7 @@ from bridge.embedded import MotoServer, NatsServer
 from tests.conftest import MinistackServer
 from tests.system.hold import Gate
 from tests.system.process import Bridge, until
+from tests.system.test_verbs import call
 from tests.system.world import Aws, Nats
 
 pytestmark = pytest.mark.server
@@ -306,12 +307,29 @@ def test_status_is_json_with_everything_an_operator_asks_for(tmp_path: Path, aws
     aws.queue(name)
     nats.stream(name, f"{name}.>")
     with Bridge(tmp_path, [inward(name)], nats=nats.url, aws=aws.url) as bridge:
-        until(lambda: bridge.status(name).get("source_pending_messages") == 0, "sampled")
+        until(lambda: bridge.status(name).get("verdict") == "OK", "judged")
         document = json.loads(bridge.get("/status")[1])
+        shown = bridge.get("/")
+        told = call("status", "--config", str(bridge.config))
+    assert shown[0] == 200
+    assert f"sqs {name}" in document["routes"][name]["source"]
+    for text in ("All is well on 1 route", name):
+        assert text in shown[1]
+        assert text in told.stdout
+    assert told.returncode == 0
     assert document["connections"] == {"default": "connected"}
     assert set(document["routes"][name]) >= {
         *("state", "verdict", "reason", "verdict_since", "source", "destination", "trouble", "failures", "messages"),
         *("lag_messages", "lag_seconds", "pace_per_second", "growth_per_second", "drain_seconds"),
-        *("retention_headroom_seconds", "last_carried", "in_flight_messages", "blocked", "drain", "places"),
+        *(
+            "retention_headroom_seconds",
+            "last_carried",
+            "in_flight_messages",
+            "blocked",
+            "drain",
+            "places",
+            "hint",
+            "heartbeat",
+        ),
         *("source_pending_messages", "source_in_flight_messages", "source_delayed_messages"),
     }

@@ -15,7 +15,7 @@ from tests.system.process import Bridge, until
 from tests.system.test_verbs import call
 from tests.system.world import Aws, Nats
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]  # a process for each command
 
 
 @pytest.fixture
