@@ -98,7 +98,7 @@ def _top(status: Mapping[str, Any], now: float) -> Markup:
         el(
             "p",
             el("span", "As of ", el("time", words.clock(now), datetime=words.moment(now)), id="asof", data_live=True),
-            el("button", "Pause", type="button", id="pause", hidden=True),
+            el("button", "Stop refreshing", type="button", id="refreshing", hidden=True),
             el("noscript", f", reloads every {RELOAD_SECONDS} s; ", el("a", "reload now", href="")),
             class_="live",
         ),
