@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.core.lag import spelled
 from bridge.page import story, words
+from bridge.page.flow import tone
 from bridge.page.html import Child, Markup, document, el
 from bridge.page.section import History, badge, moment, section
 
@@ -120,7 +121,7 @@ def _headline(found: story.Finding, findings: list[story.Finding], now: float, *
             el("p", el("b", "What to do: "), found.advice, class_="advice") if found.advice else None,
             el("p", el("code", found.command)) if found.command else None,
             el("p", "Since ", moment(found.since, now), class_="quiet") if found.since else None,
-            class_=f"headline v-{found.verdict.lower()}",
+            class_=f"headline {tone(found.verdict)}",
         ),
         el("ul", [_also(each) for each in others[:12]], class_="also", aria_label="What else there is")
         if others and whole
@@ -170,7 +171,7 @@ def _row(name: str, route: Mapping[str, Any]) -> Markup:
     return el(
         "tr",
         el("th", el("a", name, href=f"?route={name}"), scope="row"),
-        el("td", badge(route["verdict"])),
+        el("td", badge(route["verdict"], calm=story.on_purpose(route))),
         [el("td", cell) for cell in cells],
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.core.lag import spelled
 from bridge.page import story, words
-from bridge.page.flow import SIGNS, flow
+from bridge.page.flow import SIGNS, flow, tone
 from bridge.page.html import Markup, el, join
 from bridge.page.plots import plot
 
@@ -21,10 +21,10 @@ FAILURES_OPEN = 5  # the rest is folded
 LOUD = frozenset({"parked", "rejected", "heartbeat_failed"})  # outcomes nobody wants
 
 
-def badge(verdict: str) -> Markup:
-    """The verdict as a word and a sign; the colour says it once more."""
-    tone = verdict.lower() if verdict in SIGNS else "none"
-    return el("span", el("span", SIGNS.get(verdict, ""), aria_hidden="true"), f" {verdict}", class_=f"badge v-{tone}")
+def badge(verdict: str, *, calm: bool = False) -> Markup:
+    """The verdict as a word and a sign; the colour says it once more, `calm` that nobody need run."""
+    colour = "v-none" if calm else tone(verdict)
+    return el("span", el("span", SIGNS.get(verdict, ""), aria_hidden="true"), f" {verdict}", class_=f"badge {colour}")
 
 
 def moment(at: float | None, now: float) -> Markup:
@@ -41,7 +41,7 @@ def section(
         "section",
         el(
             "h2",
-            badge(route["verdict"]),
+            badge(route["verdict"], calm=story.on_purpose(route)),
             " ",
             el("a", name, href=f"?route={name}"),
             el("span", route["state"], class_="state") if route["state"] != "running" else None,
@@ -59,7 +59,7 @@ def section(
         _outcomes(route),
         _blocked(name, route),
         _failures(name, route, now),
-        class_=f"route v-{route['verdict'].lower()}",
+        class_=f"route {'v-none' if story.on_purpose(route) else tone(route['verdict'])}",
         id=f"route-{name}",
         aria_labelledby=f"h-{name}",
     )

@@ -26,6 +26,8 @@ ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
 
 FAILING, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(5)
 FINE = frozenset({"OK", "SLOW"})
+AT_REST = "AT REST"
+"""Stands where a verdict stands when all is well and a route rests on purpose; no place has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def headline(status: Status) -> Finding:
         return Finding(FAILING, "STOPPED", "", "The bridge is stopping", reason, "Nothing: what it holds is finished.")
     found = findings(status)
     if not found or found[0].rank == NOTE:
+        if resting := {name: route for name, route in routes.items() if on_purpose(route)}:
+            return _resting(resting)
         counted = words.counted(len(routes), "route")
         reason = "Nothing is in the way; there are notes." if found else "Every message is carried as it comes."
         return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
@@ -66,6 +70,34 @@ def headline(status: Status) -> Finding:
     since = min((each.since for each in failing if each.since), default=None)
     title = f"{len(failing)} of {len(routes)} routes {what}: {names}"
     return Finding(first.rank, first.verdict, "", title, first.reason, first.advice, first.command, since)
+
+
+def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """Nothing fails, and yet not everything runs: neither good news nor bad."""
+    parts = []
+    for state in dict.fromkeys(route["state"] for route in routes.values()):
+        of_it = [route for route in routes.values() if route["state"] == state]
+        since = [route["verdict_since"] for route in of_it if route.get("verdict_since")]
+        verb = "is" if len(of_it) == 1 else "are"
+        parts.append(
+            f"{words.counted(len(of_it), 'route')} {verb} {state}"
+            + (f" since {words.hour(min(since))}" if since else "")
+        )
+    own = [place for route in routes.values() for place in route["places"] if place["side"] == "bridge"]
+    waits = [words.waiting(place) for place in own]
+    known = [each for each in waits if each is not None]
+    unknown = len(known) < len(routes)
+    many = f"{'at least ' if unknown and known else ''}{sum(known):,} wait" if known else "how many wait is unknown"
+    paused = [name for name, route in routes.items() if route["state"] in ("pausing", "paused", "drained")]
+    return Finding(
+        NOTE,
+        AT_REST,
+        "",
+        f"{', '.join(parts)}; {many}",
+        f"Somebody wants it so: {', '.join(routes)}. Nothing fails.",
+        "What waits stays at its source, until its retention ends or the route is resumed." if paused else "",
+        f"nats-sqs-bridge resume {paused[0]}" if paused else "",
+    )
 
 
 def findings(status: Status) -> list[Finding]:

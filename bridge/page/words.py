@@ -96,6 +96,10 @@ def clock(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
 
 
+def hour(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M UTC")
+
+
 def moment(at: float) -> str:
     """For machines."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

@@ -25,6 +25,7 @@ from bridge.verbs.control import Running
 
 EVERY_SECONDS = 2.0
 STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bold red", "UNKNOWN": "magenta"}
+STYLES[story.AT_REST] = "bold"
 TABLE, MIDDLING, WIDE = 60, 72, 104  # columns from which on more is shown; narrower than the first, lines
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 20  # how many of them are the last hour
@@ -143,7 +144,7 @@ def _about(status: Mapping[str, Any], now: float) -> Text:
 
 
 def _finding(found: story.Finding, now: float, *, loud: bool) -> RenderableType:
-    note = found.rank == story.NOTE and found.verdict == "OK" and not loud
+    note = found.rank == story.NOTE and not loud
     text = Text.assemble((f"{'note' if note else found.verdict}", "dim" if note else STYLES[found.verdict]), "  ")
     text.append(found.title, style="bold" if loud else "")
     if found.since and not note:
@@ -162,7 +163,8 @@ def _route(
     now: float,
     width: int,
 ) -> list[RenderableType]:
-    head = Text.assemble((name, "bold"), "  ", (route["verdict"], STYLES[route["verdict"]]))
+    style = "bold" if story.on_purpose(route) else STYLES[route["verdict"]]
+    head = Text.assemble((name, "bold"), "  ", (route["verdict"], style))
     if route["state"] != "running":
         head.append(f"  {route['state']}")
     head.append(f"  {route['source']} -> {route['destination']}" if route["source"] else "", style="dim")

@@ -56,6 +56,18 @@ def test_it_says_everything_an_operator_asks_for() -> None:
         assert text in said, text
 
 
+def test_a_route_that_rests_on_purpose_alarms_nobody() -> None:
+    observation = Observation()
+    opened(observation, "in", pending=5).paused()
+    text = rendered(observation)
+    assert re.search(
+        r'class="headline v-none".*AT REST.*1 route is paused since \d\d:\d\d UTC; 5 wait', text, re.DOTALL
+    )
+    assert '<section class="route v-none"' in text
+    assert "badge v-stopped" not in text.partition('class="lags"')[0]
+    assert "badge v-ok" not in text
+
+
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:
     text = rendered(busy())
     stack: list[str] = []

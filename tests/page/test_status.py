@@ -51,7 +51,10 @@ def broken() -> Iterator[Served]:
 def test_all_is_well_is_zero_and_what_rests_on_purpose_is_well(calm: Served) -> None:
     done = call("status", "--url", calm.url)
     assert done.returncode == 0, done.stderr
-    assert "All is well on 2 routes" in done.stdout
+    first = done.stdout.splitlines()[1]
+    assert re.fullmatch(r"AT REST  1 route is paused since \d\d:\d\d UTC; 0 wait", first), first
+    assert "$ nats-sqs-bridge resume settlements-back" in done.stdout
+    assert "All is well" not in done.stdout
     assert "settlements-back is paused" in done.stdout
     assert "12 carried" in done.stdout
 
@@ -129,7 +132,7 @@ def test_the_daemon_is_found_through_configuration_and_environment(calm: Served,
     }
     config.write_text(json.dumps({"nats": {"servers": ["nats://x"]}, "http": {"host": "0.0.0.0"}, "routes": [route]}))
     done = call("status", "-c", str(config), BRIDGE_HTTP__PORT=calm.url.rpartition(":")[2])
-    assert "All is well" in done.stdout, done.stderr
+    assert "1 route is paused" in done.stdout, done.stderr
     missing = call("status", "-c", str(tmp_path / "none.yaml"))
     assert missing.returncode == 2
     assert "there is no configuration file" in missing.stderr
@@ -146,7 +149,7 @@ def test_watching_into_a_file_goes_on_through_a_silence(calm: Served, tmp_path: 
     with log.open("wb") as file:
         process = watching(calm, out=file.fileno())
         try:
-            until(lambda: log.read_text().count("All is well") >= 2, "two frames")
+            until(lambda: log.read_text().count("1 route is paused") >= 2, "two frames")
             carried(calm.observation.route("payments-in"), 4_000)
             until(lambda: "4,012 carried" in log.read_text(), "the new count")
             calm.stop()
@@ -181,7 +184,7 @@ def test_watching_in_a_terminal_draws_in_place_and_leaves_it_as_it_was(calm: Ser
     os.close(theirs)
     seen = b""
     try:
-        while seen.count(b"All is well") < 2:
+        while seen.count(b"1 route is paused") < 2:
             seen += os.read(ours, 65536)
         process.send_signal(signal.SIGINT)
         while b"\x1b[?1049l" not in seen:

@@ -113,8 +113,26 @@ def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
     status = told(observation)
     assert status["routes"]["in"]["verdict"] == "STOPPED"
     assert well(status["routes"]["in"])
-    assert headline(status).verdict == "OK"
+    found = headline(status)
+    assert found.verdict == "AT REST"
+    since = time.strftime("%H:%M", time.gmtime(status["routes"]["in"]["verdict_since"]))
+    assert found.title == f"1 route is paused since {since} UTC; 5 wait"
+    assert found.command == "nats-sqs-bridge resume in"
     assert [each.title for each in findings(status)] == ["in is paused"]
+
+
+def test_routes_at_rest_are_counted_by_how_they_came_to_rest_and_a_failure_comes_first() -> None:
+    observation = Observation()
+    for name, pending in (("a", 3), ("b", 4)):
+        opened(observation, name, pending=pending).paused()
+    opened(observation, "c").drained()
+    observation.route("never-looked-at").paused()
+    title = headline(told(observation)).title
+    assert title.startswith("3 routes are paused since ")
+    assert ", 1 route is drained since " in title
+    assert title.endswith("; at least 7 wait")
+    observation.route("down").not_open(NotUsable("no such queue"), 1.0)
+    assert headline(told(observation)).title == "down is STOPPED"
 
 
 def test_a_destination_that_never_answers_is_named() -> None:
