@@ -25,6 +25,7 @@ class Observation:
         self.draining = False
         self.routes: dict[str, RouteObservation] = {}
         self.connections: dict[str, str] = {}
+        self.failed_reload: dict[str, Any] | None = None  # the last one, until one succeeds
         self._repeats = Repeats()
 
     def route(self, name: str) -> RouteObservation:
@@ -66,6 +67,7 @@ class Observation:
         self.log.info("starting", version=__version__, routes=routes, http=url)
 
     def _loaded(self) -> None:
+        self.failed_reload = None
         self.metrics.reload_successful.set(1)
         self.metrics.reload_timestamp.set(time.time())
 
@@ -83,6 +85,7 @@ class Observation:
         self.log.info("reloaded", by=by, **facts)
 
     def reload_failed(self, by: str, complaints: Sequence[str]) -> None:
+        self.failed_reload = {"failed_at": time.time(), "complaints": list(complaints)}
         self.metrics.reload_successful.set(0)
         self.log.error(
             "reload_failed", by=by, complaints=list(complaints), meaning="nothing has changed; the old one goes on"
@@ -147,6 +150,7 @@ class Observation:
             "uptime_seconds": round(time.time() - self.started, 1),
             "draining": self.draining,
             "connections": dict(self.connections),
+            "reload": self.failed_reload and dict(self.failed_reload),
             "routes": {name: route.snapshot() for name, route in self.routes.items()},
         }
 

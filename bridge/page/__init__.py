@@ -135,8 +135,9 @@ def _also(found: story.Finding) -> Markup:
         "li",
         sign,
         " ",
-        el("a", found.title, href=f"#route-{found.route}"),
+        el("a", found.title, href=f"#route-{found.route}") if found.route else found.title,
         el("span", f" {found.reason}", class_="quiet") if found.reason else None,
+        [" ", el("code", found.command)] if found.command else None,
     )
 
 

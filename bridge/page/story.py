@@ -6,7 +6,7 @@ It reads the document of /status and nothing else. Everything an operator should
     consumers of others that finish nothing              the bridge works, somebody else does not
     a route nobody can look at, or that grows; blocked groups
     places of others that grow, or nobody can look at
-    notes: what was parked, dead letters, what somebody stopped on purpose
+    notes: what was parked, dead letters, what somebody stopped on purpose, a reload that was refused
 
 May not: judge (core/lag.py does), read a clock, or know how it is shown.
 """
@@ -103,7 +103,26 @@ def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
 def findings(status: Status) -> list[Finding]:
     """The worst first."""
     found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route)]
+    found += _of_reload(status.get("reload"))
     return sorted(found, key=lambda each: each.rank)
+
+
+def _of_reload(failed: Mapping[str, Any] | None) -> Iterator[Finding]:
+    if failed:
+        complaints = [str(each) for each in failed["complaints"]]
+        more = f" ({len(complaints) - 1} more)" if len(complaints) > 1 else ""
+        yield Finding(
+            NOTE,
+            "OK",
+            "",
+            "The configuration on disk is wrong; the next start would fail",
+            f"The last reload was refused, and the routes go on as they were: {complaints[0]}{more}"
+            if complaints
+            else "The last reload was refused, and the routes go on as they were.",
+            "Mend the file, then reload.",
+            "nats-sqs-bridge check",
+            failed["failed_at"],
+        )
 
 
 def worst_first(status: Status) -> list[str]:

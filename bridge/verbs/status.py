@@ -149,9 +149,9 @@ def _finding(found: story.Finding, now: float, *, loud: bool) -> RenderableType:
     text.append(found.title, style="bold" if loud else "")
     if found.since and not note:
         text.append(f", since {words.ago(found.since, now)}".replace(" ago", ""), style="dim")
-    details = [line for line in (found.reason, found.advice, found.command and f"$ {found.command}") if line]
-    if not loud:
-        details = details[:1]
+    details = [
+        line for line in (found.reason, found.advice if loud else "", found.command and f"$ {found.command}") if line
+    ]
     return Group(text, *(Padding(Text(line, style="" if loud else "dim"), (0, 0, 0, 2)) for line in details))
 
 

@@ -68,6 +68,19 @@ def test_a_route_that_rests_on_purpose_alarms_nobody() -> None:
     assert "badge v-ok" not in text
 
 
+def test_a_refused_reload_is_seen_until_one_succeeds() -> None:
+    observation = Observation()
+    opened(observation, "in")
+    observation.reload_failed("alice", ["bridge.yaml:3: routes[0].colour: <b>unknown key</b>", "another"])
+    said = Heard(rendered(observation)).said
+    assert "The configuration on disk is wrong; the next start would fail" in said
+    assert "bridge.yaml:3: routes[0].colour: <b>unknown key</b> (1 more)" in said
+    assert "nats-sqs-bridge check" in said
+    assert 'href="#route-"' not in rendered(observation)
+    observation.reloaded("alice")
+    assert "The configuration on disk" not in Heard(rendered(observation)).said
+
+
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:
     text = rendered(busy())
     stack: list[str] = []

@@ -83,6 +83,15 @@ def test_a_consumer_of_others_that_stalls_is_shown_and_changes_no_exit_code() ->
     assert "$ nats consumer info S c" in done.stdout
 
 
+def test_a_refused_reload_is_a_note_and_changes_no_exit_code(calm: Served) -> None:
+    calm.observation.reload_failed("alice", ["bridge.yaml:3: routes[0].colour: unknown key"])
+    done = call("status", "--url", calm.url)
+    assert done.returncode == 0
+    assert "note  The configuration on disk is wrong; the next start would fail" in done.stdout
+    assert "routes[0].colour: unknown key" in done.stdout
+    assert "$ nats-sqs-bridge check" in done.stdout
+
+
 def test_one_route_alone_decides_when_it_is_named(broken: Served) -> None:
     assert call("status", "--url", broken.url, "settlements-back").returncode == 0
     assert "payments-in" not in call("status", "--url", broken.url, "settlements-back").stdout
