@@ -142,7 +142,15 @@ def _also(found: story.Finding) -> Markup:
 
 
 def _overview(names: list[str], routes: Mapping[str, Any]) -> Markup:
-    heads = ("Route", "Verdict", "Lag of the bridge", "of old consumers", "of new consumers", "Pace", "Parked")
+    heads = (
+        "Route",
+        "Verdict",
+        "Lag of the bridge",
+        "of old consumers",
+        "of new consumers",
+        "Pace",
+        "Parked since the start",
+    )
     return el(
         "div",
         el("h2", "Routes", id="h-routes"),

@@ -167,7 +167,7 @@ def _outcomes(route: Mapping[str, Any]) -> Markup:
         [
             el(
                 "div",
-                el("dt", outcome.replace("_", " ")),
+                el("dt", words.outcome(outcome)),
                 el("dd", f"{count:,}", class_="loud" if count and outcome in LOUD else None),
             )
             for outcome, count in counts.items()
@@ -196,7 +196,7 @@ def _failures(name: str, route: Mapping[str, Any], now: float) -> Markup | None:
     return el(
         "div",
         el("h3", "Last failures"),
-        el("p", "Parked messages: ", el("code", f"nats-sqs-bridge parked list --route {name}"), class_="quiet")
+        el("p", "What is parked now: ", el("code", f"nats-sqs-bridge parked list --route {name}"), class_="quiet")
         if parked
         else None,
         _failed(failures[:FAILURES_OPEN], now),

@@ -17,6 +17,13 @@ MINUS = "\N{MINUS SIGN}"
 SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead letters"}
 """Whose place it is, in a word."""
 
+OUTCOMES = {"parked": "parked since the start"}
+"""Outcomes that need more than their name: every number of theirs is a count since the start, and no stock."""
+
+
+def outcome(name: str) -> str:
+    return OUTCOMES.get(name, name.replace("_", " "))
+
 
 def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"

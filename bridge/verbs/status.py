@@ -214,7 +214,7 @@ def _lines(places: Sequence[Mapping[str, Any]]) -> Group:
 
 
 def _counts(route: Mapping[str, Any], now: float) -> Text:
-    told = [f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in route["messages"].items() if count]
+    told = [f"{count:,} {words.outcome(outcome)}" for outcome, count in route["messages"].items() if count]
     told.append(f"{route['in_flight_messages']:,} in flight")
     if route["blocked"]:
         told.append(f"{words.counted(len(route['blocked']), 'group')} blocked")

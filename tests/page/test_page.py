@@ -51,7 +51,14 @@ def test_it_says_everything_an_operator_asks_for() -> None:
         *("payments-in", "settlements-back", "third", "connection refused", "paused", "1,204 wait, 3 in flight"),
         *("PAYMENTS/validation", "nobody reads", "What to do: ", "NATS: default connected", "payments-dlq"),
         *("carried", "duplicate", "filtered", "echo", "no attribute 7", "Blocked groups", "it is too large"),
-        *("nats-sqs-bridge parked list --route payments-in", "4.0 days", "unknown", "not read yet", "0.1.0, up for"),
+        *(
+            "Parked since the start",
+            "What is parked now: nats-sqs-bridge parked list --route payments-in",
+            "4.0 days",
+            "unknown",
+            "not read yet",
+            "0.1.0, up for",
+        ),
     ):
         assert text in said, text
 

@@ -65,7 +65,14 @@ def test_a_stopped_route_is_one_and_comes_first(broken: Served) -> None:
     lines = done.stdout.splitlines()
     assert lines[1].startswith("STOPPED  third is STOPPED")
     assert "connection refused" in lines[2]
-    for text in ("PAYMENTS/validation", "nobody reads", "1,207", "unknown", "2 messages in the dead-letter queue"):
+    for text in (
+        "PAYMENTS/validation",
+        "nobody reads",
+        "1,207",
+        "unknown",
+        "2 messages in the dead-letter queue",
+        "8 parked since the start",
+    ):
         assert text in done.stdout, text
     assert (
         done.stdout.index("\nthird ") < done.stdout.index("\npayments-in ") < done.stdout.index("\nsettlements-back ")
