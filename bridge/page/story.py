@@ -281,7 +281,7 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             "OK",
             name,
             f"{words.counted(parked, 'message')} of {name} parked since the start",
-            " ".join(filter(None, (_last(route, "parked"), "`nats-sqs-bridge parked list` tells what is parked now."))),
+            f"`nats-sqs-bridge parked list` tells what is parked now. {_last(route, 'parked')}".rstrip(),
             "Look at them, then redrive or drop them.",
             f"nats-sqs-bridge parked list --route {name}",
         )
