@@ -26,6 +26,7 @@ class Observation:
         self.routes: dict[str, RouteObservation] = {}
         self.connections: dict[str, str] = {}
         self.failed_reload: dict[str, Any] | None = None  # the last one, until one succeeds
+        self._rejected: dict[str, tuple[int, float | None]] = {}  # by route: how many at the last look, when it grew
         self._repeats = Repeats()
 
     def route(self, name: str) -> RouteObservation:
@@ -37,6 +38,7 @@ class Observation:
     def forget(self, name: str) -> None:
         """The route is configured no more: its status and its series go."""
         self.routes.pop(name, None)
+        self._rejected.pop(name, None)
         self.metrics.forget(name)
 
     def forget_connection(self, name: str) -> None:
@@ -136,8 +138,11 @@ class Observation:
 
     def judge(self) -> None:
         """Every place of every route anew. Called every few seconds, so that a verdict is never older than that."""
-        for route in self.routes.values():
+        for name, route in self.routes.items():
             route.judge()
+            known, grew = self._rejected.get(name, (0, None))
+            count = route.counts["rejected"]
+            self._rejected[name] = (count, time.time() if count > known else grew)
 
     def history(self, route: str) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
         """What is remembered of the places of one route."""
@@ -148,10 +153,14 @@ class Observation:
         return {
             "version": __version__,
             "uptime_seconds": round(time.time() - self.started, 1),
+            "at": time.time(),
             "draining": self.draining,
             "connections": dict(self.connections),
             "reload": self.failed_reload and dict(self.failed_reload),
-            "routes": {name: route.snapshot() for name, route in self.routes.items()},
+            "routes": {
+                name: {**route.snapshot(), "last_rejected": self._rejected.get(name, (0, None))[1]}
+                for name, route in self.routes.items()
+            },
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from bridge.page import words
 from bridge.page.html import Markup, el
 
-SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?"}
+SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?", "WARNING": "▲"}
 BOX, ROW = 58, 70  # a box and the way to the next one
 GAP, COLUMN = 60, 232
 TALL, ARROW = 320, 34

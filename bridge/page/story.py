@@ -3,6 +3,7 @@
 It reads the document of /status and nothing else. Everything an operator should hear of is a Finding, ranked so:
 
     a route that does not run, or carries nothing        the bridge fails at its work
+    messages that cannot be carried or parked            they may be lost to the source's retention
     consumers of others that finish nothing              the bridge works, somebody else does not
     a route nobody can look at, or that grows; blocked groups
     places of others that grow, or nobody can look at
@@ -24,10 +25,11 @@ Status = Mapping[str, Any]
 ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
 """States somebody asked for: nothing failed."""
 
-FAILING, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(5)
+FAILING, LEFT, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(6)
 FINE = frozenset({"OK", "SLOW"})
-AT_REST = "AT REST"
-"""Stands where a verdict stands when all is well and a route rests on purpose; no place has it."""
+RECENT_SECONDS = 3600.0  # what was refused longer ago is a note
+AT_REST, WARNING = "AT REST", "WARNING"
+"""Stand where a verdict stands, and no place has them: a route rests on purpose; something is lost unless you act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
 
 def findings(status: Status) -> list[Finding]:
     """The worst first."""
-    found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route)]
+    found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route, status)]
     found += _of_reload(status.get("reload"))
     return sorted(found, key=lambda each: each.rank)
 
@@ -129,7 +131,8 @@ def worst_first(status: Status) -> list[str]:
     """The names of the routes."""
     routes: Mapping[str, Any] = status.get("routes", {})
     ranks = {
-        name: min((each.rank for each in _of_route(name, route)), default=NOTE + 1) for name, route in routes.items()
+        name: min((each.rank for each in _of_route(name, route, status)), default=NOTE + 1)
+        for name, route in routes.items()
     }
     return sorted(routes, key=lambda name: ranks[name])
 
@@ -150,7 +153,7 @@ def cause(route: Mapping[str, Any]) -> str:
     return reason.removesuffix(f" ({hint})") if hint else reason
 
 
-def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[Finding]:
     verdict, since = route["verdict"], route.get("verdict_since")
     if on_purpose(route):
         yield Finding(NOTE, verdict, name, f"{name} is {route['state']}", cause(route), "", since=since)
@@ -187,6 +190,7 @@ def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
         if place["side"] != "bridge":
             yield from _of_place(name, place)
     yield from _parked(name, route)
+    yield from _left(name, route, status.get("at"))
 
 
 def _advice(route: Mapping[str, Any], trouble: Sequence[str]) -> str:
@@ -285,15 +289,23 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             "Look at them, then redrive or drop them.",
             f"nats-sqs-bridge parked list --route {name}",
         )
-    if rejected := counts.get("rejected"):
-        yield Finding(
-            NOTE,
-            "OK",
-            name,
-            f"{words.counted(rejected, 'refusal')} on {name} left to the source's redrive policy",
-            _last(route, "rejected"),
-            "Set `parking` on the route to keep such messages with their reason.",
-        )
+
+
+def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Finding]:
+    """What could be neither carried nor parked: counted each time, since nobody remembers which message it was."""
+    rejected, grew = route["messages"].get("rejected"), route.get("last_rejected")
+    if not rejected:
+        return
+    recent = now is not None and grew is not None and now - grew < RECENT_SECONDS
+    times = "once" if rejected == 1 else f"{rejected:,} times"
+    yield Finding(
+        LEFT if recent else NOTE,
+        WARNING if recent else "OK",
+        name,
+        f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
+        f"They are left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
+        "Set `parking` on the route to keep such messages with their reason.",
+    )
 
 
 def _last(route: Mapping[str, Any], what: str) -> str:

@@ -25,7 +25,7 @@ from bridge.verbs.control import Running
 
 EVERY_SECONDS = 2.0
 STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bold red", "UNKNOWN": "magenta"}
-STYLES[story.AT_REST] = "bold"
+STYLES |= {story.AT_REST: "bold", story.WARNING: "yellow"}
 TABLE, MIDDLING, WIDE = 60, 72, 104  # columns from which on more is shown; narrower than the first, lines
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 20  # how many of them are the last hour

@@ -88,6 +88,14 @@ def test_a_refused_reload_is_seen_until_one_succeeds() -> None:
     assert "The configuration on disk" not in Heard(rendered(observation)).said
 
 
+def test_what_is_left_to_the_source_is_a_warning() -> None:
+    observation = Observation()
+    opened(observation, "in").rejected(delivery(1), Unmappable("subject", "no attribute"), 1.0)
+    assert re.search(
+        r'class="headline v-warning">.*▲.* WARNING.*could not be carried', rendered(observation), re.DOTALL
+    )
+
+
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:
     text = rendered(busy())
     stack: list[str] = []

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.errors import NotUsable
+from bridge.core.errors import NotUsable, Unmappable
 from bridge.embedded import MotoServer, free_port
 from bridge.observe import Observation
 from bridge.verbs.status import BARS, spark
-from tests.page.documents import Served, abandoned, carried, opened, served, watched
+from tests.page.documents import Served, abandoned, carried, delivery, opened, served, watched
 from tests.page.test_page import busy
 from tests.system.process import until
 from tests.system.test_verbs import call
@@ -97,6 +97,18 @@ def test_a_refused_reload_is_a_note_and_changes_no_exit_code(calm: Served) -> No
     assert "note  The configuration on disk is wrong; the next start would fail" in done.stdout
     assert "routes[0].colour: unknown key" in done.stdout
     assert "$ nats-sqs-bridge check" in done.stdout
+
+
+def test_what_is_left_to_the_source_is_a_warning_and_changes_no_exit_code() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    route.rejected(delivery(1), Unmappable("subject", "the attribute eventType is missing"), 1.0)
+    observation.judge()
+    with served(observation) as surface:
+        done = call("status", "--url", surface.url)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].startswith("WARNING  in: once since the start a message could not be carried")
+    assert "the attribute eventType is missing" in done.stdout
 
 
 def test_one_route_alone_decides_when_it_is_named(broken: Served) -> None:

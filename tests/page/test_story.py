@@ -108,6 +108,33 @@ def test_dead_letters_and_parked_messages_are_notes_and_raise_no_alarm() -> None
     assert parked.command == "nats-sqs-bridge parked list --route in"
 
 
+def test_what_is_left_to_the_source_comes_before_what_others_fail_at_for_an_hour() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    abandoned(watched(route, "new", "jetstream", "S/c"))
+    assert headline(told(observation)).verdict == "STALLED"
+    for number in range(3):
+        route.rejected(delivery(number), Unmappable("subject", "the attribute eventType is missing"), 1.0)
+    for number in range(30):  # other failures push it out of the last ones
+        route.handed_back(delivery(number), Unavailable("no answer"), 1.0)
+    status = told(observation)
+    found = headline(status)
+    assert (found.verdict, found.title) == (
+        "WARNING",
+        "in: 3 times since the start a message could not be carried, and no parking place takes it",
+    )
+    assert "redrive policy, or to its retention" in found.reason
+    assert "`parking`" in found.advice
+    assert well(status["routes"]["in"])
+    again = told(observation)  # nothing has grown since
+    assert again["routes"]["in"]["last_rejected"] == status["routes"]["in"]["last_rejected"]
+    late = {**status, "at": status["at"] + 3601}
+    assert headline(late).title == "The new consumer S/c finishes nothing"
+    assert found.title in {each.title for each in findings(late) if each.rank == NOTE}
+    observation.route("down").not_open(NotUsable("no such queue"), 1.0)
+    assert headline(told(observation)).title == "down is STOPPED"
+
+
 def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
     observation = Observation()
     route = opened(observation, "in", pending=5)
