@@ -168,8 +168,13 @@ def _route(
     if route["state"] != "running":
         head.append(f"  {route['state']}")
     head.append(f"  {route['source']} -> {route['destination']}" if route["source"] else "", style="dim")
-    places = _lines(route["places"]) if width < TABLE else _places(route["places"], histories, width=width)
-    return [head, places, Padding(_counts(route, now), (0, 0, 1, 2))]
+    parts: list[RenderableType] = [head]
+    if route["verdict"] != "OK":
+        said = [line for line in (story.cause(route), route.get("hint") and f"Try: {route['hint']}") if line]
+        parts += [Padding(Text(line), (0, 0, 0, 2), expand=False) for line in said]
+    if route["places"]:  # one that has never opened has none
+        parts.append(_lines(route["places"]) if width < TABLE else _places(route["places"], histories, width=width))
+    return [*parts, Padding(_counts(route, now), (0, 0, 1, 2))]
 
 
 def _places(

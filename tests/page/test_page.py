@@ -91,9 +91,8 @@ def test_a_refused_reload_is_seen_until_one_succeeds() -> None:
 def test_what_is_left_to_the_source_is_a_warning() -> None:
     observation = Observation()
     opened(observation, "in").rejected(delivery(1), Unmappable("subject", "no attribute"), 1.0)
-    assert re.search(
-        r'class="headline v-warning">.*▲.* WARNING.*could not be carried', rendered(observation), re.DOTALL
-    )
+    text = rendered(observation)
+    assert re.search(r'class="headline v-warning">.*▲.* WARNING.*could not be carried', text, re.DOTALL)
 
 
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:

@@ -111,6 +111,25 @@ def test_what_is_left_to_the_source_is_a_warning_and_changes_no_exit_code() -> N
     assert "the attribute eventType is missing" in done.stdout
 
 
+def test_of_several_routes_that_are_down_each_says_why_and_what_to_do() -> None:
+    observation = Observation()
+    opened(observation, "fine")
+    for name in ("a", "b"):
+        missing = NotUsable(f"queue {name} does not exist", hint=f"aws sqs create-queue --queue-name {name}")
+        observation.route(name).not_open(missing, 1.0)
+    observation.judge()
+    with served(observation) as surface:
+        done = call("status", "--url", surface.url)
+    assert done.returncode == 1
+    said = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    for name in ("a", "b"):
+        own = said.partition(f"\n{name}  STOPPED")[2].partition("\n\n")[0].splitlines()
+        assert own[1] == f"  queue {name} does not exist"
+        assert own[2] == f"  Try: aws sqs create-queue --queue-name {name}"
+        assert not any("verdict" in line for line in own)  # no table without a row
+    assert said.count("  oldest") == 1
+
+
 def test_one_route_alone_decides_when_it_is_named(broken: Served) -> None:
     assert call("status", "--url", broken.url, "settlements-back").returncode == 0
     assert "payments-in" not in call("status", "--url", broken.url, "settlements-back").stdout
