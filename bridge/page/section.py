@@ -100,7 +100,7 @@ def _lag(
         [el("b", words.count(words.waiting(place))), el("small", _parts(place)), messages],
         [el("b", words.age(place)), seconds],
         words.rate(place.get("pace_per_second")),
-        words.growth(place.get("growth_per_second")),
+        words.trend(place),
         words.drained(place),
         words.headroom(place),
     )

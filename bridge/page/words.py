@@ -71,6 +71,12 @@ def rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{_pace(value)}/s"
 
 
+def trend(place: Mapping[str, Any]) -> str:
+    """How fast more or fewer wait. Where nothing is finished, fewer were only a moment ago, and lead nowhere."""
+    value = place.get("growth_per_second")
+    return "none" if place["verdict"] == "STALLED" and value is not None and value < 0 else growth(value)
+
+
 def growth(value: float | None) -> str:
     if value is None:
         return UNKNOWN
@@ -84,9 +90,13 @@ def drained(place: Mapping[str, Any]) -> str:
     seconds, messages, grows = place.get("drain_seconds"), waiting(place), place.get("growth_per_second")
     if messages == 0:
         return "empty"
+    if place["verdict"] == "STALLED":
+        return "not while STALLED"
     if seconds is not None and (place["verdict"] != "OK" or growth(grows) != STEADY):
         return f"in {spelled(seconds)}"
     if messages is None or grows is None:
+        return UNKNOWN
+    if place["verdict"] == "OK" and place.get("pace_per_second") is None:
         return UNKNOWN
     return "keeps up" if place["verdict"] == "OK" else "not at this pace"
 
