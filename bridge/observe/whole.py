@@ -54,7 +54,8 @@ class Observation:
             if self._repeats.first(f"{name}:{detail}"):
                 self.log.warning("nats_error", connection=name, error=detail)
             return
-        self.connections[name] = event
+        # How it came to be connected is for the log; an outage of last week is no state.
+        self.connections[name] = "connected" if event == "reconnected" else event
         for route in self.routes.values():
             if route.connection == name:
                 if event in ("connected", "reconnected"):

@@ -95,6 +95,14 @@ def test_what_is_left_to_the_source_is_a_warning() -> None:
     assert re.search(r'class="headline v-warning">.*▲.* WARNING.*could not be carried', text, re.DOTALL)
 
 
+def test_a_connection_that_came_back_is_connected() -> None:
+    observation = Observation()
+    for event, said in (("connected", "connected"), ("disconnected", "disconnected"), ("reconnected", "connected")):
+        observation.connection("default", event, "")
+        assert observation.snapshot()["connections"] == {"default": said}
+        assert f"NATS: default {said}" in Heard(rendered(observation)).said
+
+
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:
     text = rendered(busy())
     stack: list[str] = []
