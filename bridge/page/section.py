@@ -167,7 +167,7 @@ def _outcomes(route: Mapping[str, Any]) -> Markup:
         [
             el(
                 "div",
-                el("dt", words.outcome(outcome)),
+                el("dt", words.outcome(outcome), title=words.EXPLAINED.get(outcome)),
                 el("dd", f"{count:,}", class_="loud" if count and outcome in LOUD else None),
             )
             for outcome, count in counts.items()

@@ -17,8 +17,20 @@ MINUS = "\N{MINUS SIGN}"
 SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead letters"}
 """Whose place it is, in a word."""
 
-OUTCOMES = {"parked": "parked since the start"}
+OUTCOMES = {
+    "retried": "attempts repeated",
+    "parked": "parked since the start",
+    "heartbeat": "heartbeats",
+    "heartbeat_failed": "heartbeats failed",
+}
 """Outcomes that need more than their name: every number of theirs is a count since the start, and no stock."""
+
+
+EXPLAINED = {
+    "retried": "Attempts that failed and are made again; the message may have been carried since.",
+    "parked": "What is parked now: nats-sqs-bridge parked list.",
+    "heartbeat": "Marked messages that prove a route is alive: its own, and those of its neighbours, which end here too.",
+}
 
 
 def outcome(name: str) -> str:

@@ -103,6 +103,12 @@ def test_a_connection_that_came_back_is_connected() -> None:
         assert f"NATS: default {said}" in Heard(rendered(observation)).said
 
 
+def test_heartbeats_of_others_are_explained() -> None:
+    text = rendered(busy())
+    assert re.search(r'<dt title="[^"]*those of its neighbours, which end here too.">heartbeats</dt>', text)
+    assert "<dt>carried</dt>" in text
+
+
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:
     text = rendered(busy())
     stack: list[str] = []

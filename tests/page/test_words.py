@@ -25,3 +25,17 @@ def test_a_stalled_place_has_no_time_at_which_it_is_empty() -> None:
 @pytest.mark.parametrize(("pace", "said"), [(None, "unknown"), (0.0, "keeps up"), (2.0, "keeps up")])
 def test_nobody_is_said_to_keep_up_at_an_unknown_pace(pace: float | None, said: str) -> None:
     assert words.drained(place(pace_per_second=pace)) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("carried", "carried"),
+        ("parked", "parked since the start"),
+        ("retried", "attempts repeated"),
+        ("heartbeat", "heartbeats"),
+        ("heartbeat_failed", "heartbeats failed"),
+    ],
+)
+def test_outcomes_have_names_a_newcomer_reads(name: str, said: str) -> None:
+    assert words.outcome(name) == said
