@@ -29,7 +29,7 @@ OUTCOMES = {
 EXPLAINED = {
     "retried": "Attempts that failed and are made again; the message may have been carried since.",
     "parked": "What is parked now: nats-sqs-bridge parked list.",
-    "heartbeat": "Marked messages that prove a route is alive: its own, and those of its neighbours, which end here too.",
+    "heartbeat": "They prove that a route is alive: its own, and those of its neighbours, which end here too.",
 }
 
 
