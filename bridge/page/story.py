@@ -14,6 +14,7 @@ May not: judge (core/lag.py does), read a clock, or know how it is shown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,10 @@ RECENT_SECONDS = 3600.0  # what was refused longer ago is a note
 AT_REST, WARNING = "AT REST", "WARNING"
 """Stand where a verdict stands, and no place has them: a route rests on purpose; something is lost unless you act."""
 
+NAMELESS = "NATS is not connected"
+NATS = re.compile(r"NATS connection \S+ \([^)]*\)")  # as legs/nats.py writes it
+ENDPOINT = re.compile(r"(?:endpoint URL: \"https?://|connect to host )([^\s/\"]+)")  # as botocore and aiohttp do
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -44,6 +49,7 @@ class Finding:
     advice: str
     command: str = ""
     since: float | None = None
+    without: str = ""  # the other side that does not answer, with its address
 
 
 def headline(status: Status) -> Finding:
@@ -70,7 +76,9 @@ def headline(status: Status) -> Finding:
         f" and {len(failing) - 5} more" if len(failing) > 5 else ""
     )
     since = min((each.since for each in failing if each.since), default=None)
-    title = f"{len(failing)} of {len(routes)} routes {what}: {names}"
+    same = len({each.without for each in failing}) == 1
+    lacking = f" without {first.without}" if same and first.without else ""
+    title = f"{len(failing)} of {len(routes)} routes {what}{lacking}: {names}"
     return Finding(first.rank, first.verdict, "", title, first.reason, first.advice, first.command, since)
 
 
@@ -160,9 +168,13 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
     elif verdict in ("STOPPED", "STALLED"):
         # Routes that stand before the same obstacle are told together, so their own numbers stay out of it.
         hint, trouble = route.get("hint") or "", [str(each) for each in route["trouble"]]
-        reason = trouble[0].removesuffix(f" ({hint})") if trouble else cause(route)
+        # A connection tells that it is gone without its address; who tried to use it knows that.
+        named = [each for each in trouble if NATS.match(each)] if trouble and trouble[0].startswith(NAMELESS) else []
+        reason = (named or trouble)[0].removesuffix(f" ({hint})") if trouble else cause(route)
+        without = _without(reason)
+        title = f"{name} is {verdict}{f' without {without}' if without else ''}"
         yield Finding(
-            FAILING, verdict, name, f"{name} is {verdict}", reason, hint or _advice(route, trouble), since=since
+            FAILING, verdict, name, title, reason, hint or _advice(route, trouble), since=since, without=without
         )
     elif verdict == "UNKNOWN":
         yield Finding(
@@ -191,6 +203,13 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
             yield from _of_place(name, place)
     yield from _parked(name, route)
     yield from _left(name, route, status.get("at"))
+
+
+def _without(reason: str) -> str:
+    if found := NATS.match(reason):
+        return found.group()
+    found = ENDPOINT.search(reason)
+    return f"AWS at {found.group(1)}" if found else ""
 
 
 def _advice(route: Mapping[str, Any], trouble: Sequence[str]) -> str:

@@ -55,6 +55,41 @@ def test_routes_that_stand_before_the_same_obstacle_are_told_as_one() -> None:
     assert "Nothing is lost" in found.advice
 
 
+NATS_DOWN = "NATS connection default (127.0.0.1:4222) is down, reconnecting: no server"
+AWS_DOWN = 'sqs get_queue_url q: Could not connect to the endpoint URL: "http://10.0.0.7:4566/"'
+
+
+@pytest.mark.parametrize(
+    ("error", "without"),
+    [
+        (NATS_DOWN, " without NATS connection default (127.0.0.1:4222)"),
+        (AWS_DOWN, " without AWS at 10.0.0.7:4566"),
+        ("sqs receive_message: Cannot connect to host 10.0.0.7:4566 ssl:default", " without AWS at 10.0.0.7:4566"),
+        ("queue payments-bridge does not exist", ""),
+    ],
+)
+def test_an_outage_names_the_side_that_does_not_answer(error: str, without: str) -> None:
+    observation = Observation()
+    observation.route("a").not_open(Unavailable(error), 1.0)
+    assert headline(told(observation)).title == f"a is STOPPED{without}"
+    observation.route("b").not_open(Unavailable(error), 1.0)
+    assert headline(told(observation)).title == f"2 of 2 routes are STOPPED{without}: a, b"
+    observation.route("c").not_open(Unavailable("something else"), 1.0)
+    assert headline(told(observation)).title == "3 of 3 routes are STOPPED: a, b, c"
+
+
+def test_a_connection_that_is_lost_is_named_by_who_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.observe.route.GRACE_SECONDS", -1.0)
+    observation = Observation()
+    route = opened(observation, "a")
+    assert route.waiting.own is not None
+    abandoned(route.waiting.own)
+    observation.connection("default", "disconnected", "")
+    route.held([delivery(1)], Unavailable(NATS_DOWN), 1.0)
+    found = headline(told(observation))
+    assert (found.title, found.reason) == ("a is STALLED without NATS connection default (127.0.0.1:4222)", NATS_DOWN)
+
+
 def test_a_trouble_that_stands_names_its_hint_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.observe.route.GRACE_SECONDS", -1.0)
     observation = Observation()
