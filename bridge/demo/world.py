@@ -43,7 +43,7 @@ routes:
 
 
 def write_config(path: Path, *, nats: str, aws: str, port: int) -> None:
-    """The daemon's configuration for this world; `nats` and `aws` are URLs. A token for its actions stands beside it."""
+    """The daemon's configuration for this world; `nats` and `aws` are URLs. Beside it stands a token."""
     token = path.with_name("token")
     token.write_text(secrets.token_hex(32))
     path.write_text(CONFIG.format(nats=nats, aws=aws, port=port, region=REGION, token=token))
