@@ -15,7 +15,7 @@ from typing import Any
 from bridge.core.errors import BridgeError, Failed, LeaseLost, Refused, Unavailable
 from bridge.core.mapping.sizes import sqs_bytes
 from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
-from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
+from bridge.core.route import Backlog, Delivery, Receipt, Retry, Settlement
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import Answer, Entry, send
 from bridge.legs.backlogs import COUNTS, queue_url
@@ -156,15 +156,17 @@ class SqsSource:
         return Delivery(body, name, attempt, sent_at, at, loan, size=body.size)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-        loans = [_loan(settlement.delivery) for settlement in settled]
-        for loan in loans:
+        loans: list[_Loan] = []
+        acks: list[_Loan] = []
+        backs: list[tuple[_Loan, float]] = []
+        for delivery, outcome in settled:
+            loan = _loan(delivery)
             loan.tended = False  # an extension behind a hand-back would hide the message again
-        acks = [loan for loan, each in zip(loans, settled, strict=True) if isinstance(each.outcome, Ack)]
-        backs = [
-            (loan, each.outcome.after)
-            for loan, each in zip(loans, settled, strict=True)
-            if isinstance(each.outcome, Retry)
-        ]
+            loans.append(loan)
+            if isinstance(outcome, Retry):
+                backs.append((loan, outcome.after))
+            else:
+                acks.append(loan)
         if backs:
             after = {loan.message_id: seconds for loan, seconds in backs}
 
@@ -181,7 +183,7 @@ class SqsSource:
             self._loans.pop(loan.message_id, None)
             self._back.pop(loan.message_id, None)
         self._handed_back(loan for loan, _ in backs)
-        return [failed.get(loan.message_id) for loan in loans]
+        return [failed.get(loan.message_id) for loan in loans] if failed else [None] * len(loans)
 
     async def _until_done(self, loans: Sequence[_Loan], attempt: Any) -> dict[str, BridgeError]:
         """Repeats what failed while its lease lives; then the message will be lent again. Errors by message id."""
