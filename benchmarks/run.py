@@ -58,6 +58,7 @@ def show(results: list[Result], console: Console) -> None:
     table = Table("who", "direction", "ms/call", "rate", "msg/s", "CPU us/msg", "cores", "RSS MiB", "calls/1,000")
     table.add_column("publish p50 p99 p99.9 max ms")
     table.add_column("lent to deleted p50 p99 p99.9 max ms")
+    table.add_column("idle process late p99 p99.9 max ms")
     for each in results:
         memories = (each.rss_start, each.rss_warm, each.rss_peak, each.rss_end)
         table.add_row(
@@ -67,6 +68,7 @@ def show(results: list[Result], console: Console) -> None:
             f"{each.calls_per_1000:.0f}",
             " ".join(f"{value:.1f}" for value in each.publish_ms),
             " ".join(f"{value:.1f}" for value in each.out_ms),
+            " ".join(f"{value:.1f}" for value in each.late_ms),
         )
     console.print(table)
     for line in ratios(results):
