@@ -4,8 +4,8 @@ the bridge.
 It lends `messages` messages and no more, as fast as they are asked for or at a `rate`, in tens as producers send them.
 It accepts sends, and counts: every id lent has to be deleted, once. A latency is added to each call, a share of calls
 may fail with 500. Beside the queue there may be another, `trickle`, with a rate of its own. `GET /report` tells the
-counts as JSON, and how long messages were out: from lent to deleted, both seen from here, so it holds the latency of two
-calls besides the work; at a rate the first tenth of the messages does not count, for connections are opened meanwhile.
+counts as JSON, and how long messages were out: from lent to deleted, both seen from here, so it holds two calls'
+latency besides the work; at a rate without the first tenth of the messages, for connections are opened meanwhile.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ ENVIRONMENT = {**os.environ, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KE
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be carried. `latency` in milliseconds a call, `rate` in messages a second (0: as fast as can be)."""
+    """What is to be carried. `latency` in milliseconds a call, `rate` in messages a second (0: as fast as can be), into
+    the stream `burst` at a time."""
 
     nats: str
     direction: Direction
@@ -40,6 +41,7 @@ class Work:
     size: int = 512
     failing: float = 0.0
     rate: float = 0.0
+    burst: int = 10
 
 
 @dataclass
@@ -201,10 +203,10 @@ async def _stream(work: Work, *, fill: bool) -> None:
 
 
 async def _feed(work: Work) -> None:
-    """Publishes in tens, at the rate."""
+    """Publishes a burst at a time, at the rate."""
     async with NatsConnection(NatsOptions((work.nats,))) as connection, asyncio.TaskGroup() as group:
         began = time.monotonic()
-        for start in range(0, work.messages, 10):
+        for start in range(0, work.messages, work.burst):
             if (ahead := began + start / work.rate - time.monotonic()) > 0.001:
                 await asyncio.sleep(ahead)
-            group.create_task(connection.replies.ask([("bench.x", b"x" * work.size, BLOCK)] * 10, 30))
+            group.create_task(connection.replies.ask([("bench.x", b"x" * work.size, BLOCK)] * work.burst, 30))

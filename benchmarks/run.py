@@ -30,7 +30,7 @@ def measure(options: argparse.Namespace, nats: str) -> Iterator[Result]:
     directions: list[Direction] = ["in", "back"] if options.direction == "both" else [options.direction]
     settings: dict[str, Any] = json.loads(options.route)
     works = [
-        Work(nats, direction, options.messages, latency, options.size, options.failing, options.rate)
+        Work(nats, direction, options.messages, latency, options.size, options.failing, options.rate, options.burst)
         for latency in options.latency
         for direction in directions
     ]
@@ -107,6 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, nargs="*", default=[0.0, 10.0], help="milliseconds of each AWS call")
     parser.add_argument("--failing", type=float, default=0.0, help="the share of AWS calls that fail")
     parser.add_argument("--rate", type=float, default=0.0, help="messages produced a second; 0: all are there at once")
+    parser.add_argument("--burst", type=int, default=10, help="messages that come into the stream together, at a rate")
     parser.add_argument("--half", action="store_true", help="afterwards the bridge at half of the pace it reached")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--direction", choices=["in", "back", "both"], default="both")
