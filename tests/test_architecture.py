@@ -121,6 +121,7 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
             "docs/comparison.md",
             "docs/performance.md",
             "docs/operations.md",
+            "docs/lag.md",
             "docs/metrics.md",
             "docs/runbook.md",
         ),

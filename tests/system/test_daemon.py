@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.embedded import MotoServer, NatsServer
+from bridge.embedded import NatsServer
 from tests.conftest import MinistackServer
 from tests.system.hold import Gate
 from tests.system.process import Bridge, until
@@ -17,16 +17,6 @@ from tests.system.test_verbs import call
 from tests.system.world import Aws, Nats
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def aws(moto_server: MotoServer) -> Aws:
-    return Aws(moto_server.url)
-
-
-@pytest.fixture
-def nats(nats_server: NatsServer) -> Nats:
-    return Nats(nats_server.url)
 
 
 def inward(name: str, queue: str = "", subject: str = "", **more: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from bridge.embedded import MotoServer, NatsServer
 from tests.conftest import MinistackServer
 from tests.legs.aws_world import World
 from tests.system.hold import Gate
@@ -20,16 +19,6 @@ from tests.system.process import Bridge, until
 from tests.system.world import Aws, Nats
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def aws(moto_server: MotoServer) -> Aws:
-    return Aws(moto_server.url)
-
-
-@pytest.fixture
-def nats(nats_server: NatsServer) -> Nats:
-    return Nats(nats_server.url)
 
 
 def inward(name: str, **more: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.nats import NatsConnection, NatsOptions
 from tests.system.process import Bridge, until
 from tests.system.test_verbs import Checked
@@ -19,16 +18,6 @@ pytestmark = pytest.mark.server
 
 MARK = "Bridge-Heartbeat"
 BEAT = {"every": 1}
-
-
-@pytest.fixture
-def aws(moto_server: MotoServer) -> Aws:
-    return Aws(moto_server.url)
-
-
-@pytest.fixture
-def nats(nats_server: NatsServer) -> Nats:
-    return Nats(nats_server.url)
 
 
 def inward(queue: str, subject: str, **more: Any) -> dict[str, Any]:

@@ -10,22 +10,11 @@ from typing import Any
 
 import pytest
 
-from bridge.embedded import MotoServer, NatsServer
 from tests.system.process import Bridge, until
 from tests.system.test_verbs import call
 from tests.system.world import Aws, Nats
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]  # a process for each command
-
-
-@pytest.fixture
-def aws(moto_server: MotoServer) -> Aws:
-    return Aws(moto_server.url)
-
-
-@pytest.fixture
-def nats(nats_server: NatsServer) -> Nats:
-    return Nats(nats_server.url)
 
 
 def mended(config: Path, **destination: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import pytest
 
-from bridge.embedded import MotoServer, NatsServer
+from bridge.embedded import NatsServer
 from tests.system.hold import Gate
 from tests.system.process import Bridge, until
 from tests.system.world import Aws, Nats
@@ -19,16 +19,6 @@ from tests.system.world import Aws, Nats
 pytestmark = pytest.mark.server
 
 TOKEN = "a-token-nobody-guesses-4711"
-
-
-@pytest.fixture
-def aws(moto_server: MotoServer) -> Aws:
-    return Aws(moto_server.url)
-
-
-@pytest.fixture
-def nats(nats_server: NatsServer) -> Nats:
-    return Nats(nats_server.url)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bridge.core.mapping.trace import TraceContext, from_w3c
-from bridge.embedded import MotoServer, NatsServer
 from tests.legs.aws_world import World
 from tests.system.collector import Collector, facts
 from tests.system.process import Bridge, until
@@ -24,16 +23,6 @@ pytestmark = pytest.mark.server
 
 OURS = TraceContext("1" * 32, "2" * 16, sampled=True)
 THEIRS = TraceContext("5759e988bd862e3fe1be46a994272793", "53995c3f42cd8ad8", sampled=True)
-
-
-@pytest.fixture
-def aws(moto_server: MotoServer) -> Aws:
-    return Aws(moto_server.url)
-
-
-@pytest.fixture
-def nats(nats_server: NatsServer) -> Nats:
-    return Nats(nats_server.url)
 
 
 def routes(name: str) -> list[dict[str, Any]]:
