@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bridge.core.advice import add_subjects, filters
 from bridge.core.emptiness import SQS_SETTLES_SECONDS
 from bridge.core.errors import BridgeError
 from bridge.core.mapping.heartbeat import NO_SUBJECT
@@ -233,7 +234,7 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 f"stream {stream.name}",
                 f"it captures {', '.join(stream.subjects)}, which is only a part of {pattern}: "
                 "a message with another subject would be parked",
-                f'nats stream edit {stream.name} --subjects "{pattern}"',
+                add_subjects(stream.name, stream.subjects, pattern),
             )
         if stream.discard == "old" and stream.limited:
             yield Finding(
@@ -250,7 +251,7 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 f"stream {stream.name}",
                 f"it has interest retention, and no consumer of it asks for all of {pattern}: the server says yes to a "
                 "message nobody asks for, and drops it",
-                f"nats consumer add {stream.name} … for {pattern}, or use limits retention",
+                f"nats consumer add {stream.name} NAME --pull{filters((pattern,))} --defaults, or use limits retention",
             )
         if stream.retention == "workqueue" and len(stream.consumers) > 1:
             yield _shared_work_queue(route, stream, stream.consumers)
@@ -323,13 +324,13 @@ def _heartbeats(route: RouteFacts) -> Iterator[Finding]:
         )
     to = route.heartbeat_to
     if to is not None and route.destinations and not any(stream.captures(to) for stream in route.destinations):
-        name = route.destinations[0].name
+        stream = route.destinations[0]
         yield Finding(
             "warning",
             route.name,
             "heartbeat",
-            f"heartbeats come out on {to}, which stream {name} does not capture: none would arrive",
-            f"nats stream edit {name} --subjects …, with {to} among them",
+            f"heartbeats come out on {to}, which stream {stream.name} does not capture: none would arrive",
+            add_subjects(stream.name, stream.subjects, to),
         )
 
 

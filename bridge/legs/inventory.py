@@ -14,7 +14,7 @@ from bridge.core.errors import BridgeError, NotUsable
 from bridge.core.findings import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
 from bridge.core.subjects import permitted
 from bridge.legs.aws import AwsConnection
-from bridge.legs.nats import NatsConnection
+from bridge.legs.nats import NatsConnection, stream_info
 from bridge.legs.sns import open_topic, subscribers
 from bridge.legs.sqs import Queue, open_queue
 
@@ -80,7 +80,7 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
 
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
     """Raises NotUsable or Unavailable."""
-    info = await nats.api(f"STREAM.INFO.{name}", missing=f"nats stream add {name}")
+    info = await stream_info(nats, name)
     config = info["config"]
     consumers = []
     offset = 0

@@ -20,11 +20,12 @@ from typing import Any, Self
 from nats import errors
 from nkeys import NkeysError
 
+from bridge.core.advice import those_here
 from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
 from bridge.legs.keys import KeyedClient, NoKey
 from bridge.legs.wire import Headers, Reply, WireClient, status_of
 
-__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of"]
+__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of", "stream_info"]
 
 API_SECONDS = 5.0
 
@@ -288,6 +289,17 @@ class Replies:
         asked.missing -= 1
         if not asked.missing and not asked.done.done():
             asked.done.set_result(None)
+
+
+async def stream_info(nats: NatsConnection, stream: str) -> dict[str, Any]:
+    """About a stream others make. Raises NotUsable that says which streams there are instead."""
+    try:
+        return await nats.api(f"STREAM.INFO.{stream}")
+    except NotUsable as error:
+        if error.hint:
+            raise
+        names = [str(name) for name in (await nats.api("STREAM.NAMES")).get("streams") or ()]
+        raise NotUsable(str(error.args[0]), hint=those_here("streams", names)) from error
 
 
 def place_of(info: Mapping[str, Any]) -> str:

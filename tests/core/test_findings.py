@@ -112,7 +112,8 @@ def test_a_max_msg_size_that_is_too_small() -> None:
 
 
 def test_a_stream_that_captures_only_a_part() -> None:
-    only("warning", "only a part", replace(IN, destinations=(replace(STREAM, subjects=("orders.a",)),)))
+    part = only("warning", "only a part", replace(IN, destinations=(replace(STREAM, subjects=("orders.a", "x.>")),)))
+    assert part.advice == 'nats stream edit ORDERS --subjects "x.>,orders.*"'
 
 
 def test_a_limited_stream_that_discards_old_messages() -> None:
