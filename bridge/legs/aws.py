@@ -50,6 +50,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
         | {"invalidaddress", "unsupportedoperation", "endpointdisabled", "regiondisabled", "optedout", "verification"}
         | {"idprejectedclaim", "invalididentitytoken", "invalidauthorizationmessage", "malformedpolicydocument"}
         | {"packedpolicytoolarge", "sessiondurationescalation", "platformapplicationdisabled", "invalidclientid"}
+        | {"403", "404"}  # the answer to a HEAD has no body, and its status is all there is
         | {"nosuchbucket", "allaccessdisabled", "accountproblem", "permanentredirect", "invalidbucketname"}
         | {"jwtpayloadsizeexceeded", "outboundwebidentityfederationdisabled", "invalidaction", "notauthorized"}
     ),
@@ -235,7 +236,7 @@ def coded_error(names: tuple[str, ...], text: str, *, status: int = 0, missing: 
 def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if kind is not NotUsable:
         return ""
-    if "exist" in code or "notfound" in code or code == "nosuchbucket":
+    if "exist" in code or "notfound" in code or code in ("nosuchbucket", "404"):
         return missing
     if code.startswith("kms"):
         return "allow this role kms:GenerateDataKey and kms:Decrypt on the queue's key"
