@@ -332,7 +332,9 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
         return NotUsable(f"{where}: {text}", hint="check the user, token, credentials or nkey under nats")
     if "tls" in lowered or "ssl" in lowered or "certificate" in lowered:
         return NotUsable(f"{where}: {text}", hint="check nats.tls and the scheme of nats.servers")
-    return Unavailable(f"{where}: {text or 'no server answered in time'}")
+    key = "nats.servers" if connection.name == "default" else f"connections.{connection.name}.servers"
+    hint = f"start nats-server, or mend {key}"
+    return Unavailable(f"{where}: {text or 'no server answered in time'}", hint=hint)
 
 
 def _files(options: NatsOptions) -> str:

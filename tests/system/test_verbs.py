@@ -174,10 +174,18 @@ def test_check_tells_what_the_nats_user_may_not_do(tmp_path: Path, moto_server: 
 
 @pytest.mark.server
 def test_check_without_a_server_says_so(tmp_path: Path) -> None:
-    route = inward("in", "q", "a.b")
-    checked = Checked(tmp_path / "b.yaml", [route], "nats://127.0.0.1:1", "http://127.0.0.1:1")
+    routes = [inward(name, name, "a.b", parking=PARKED, ledger={"bucket": "b"}) for name in ("one", "two")]
+    checked = Checked(tmp_path / "b.yaml", routes, "nats://127.0.0.1:1", "http://127.0.0.1:1")
     assert checked.done.returncode == 1
-    assert len(checked.said("error")) == 2
+    said = [(each["route"], each["what"], each["advice"]) for each in checked.findings if each["level"] == "error"]
+    assert sorted(said) == [
+        (route, *about)
+        for route in ("one", "two")
+        for about in (
+            ("AWS default", "is aws.endpoint_url right, is the network open?"),
+            ("NATS default", "start nats-server, or mend nats.servers"),
+        )
+    ]
 
 
 @pytest.mark.server
