@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from bridge.core.errors import BridgeError, NotUsable
-from bridge.core.findings import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
+from bridge.core.facts import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
 from bridge.core.subjects import permitted
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection, stream_info

@@ -32,7 +32,8 @@ from bridge.config import (
     load,
 )
 from bridge.core.errors import BridgeError
-from bridge.core.findings import Finding, RouteFacts, World, findings
+from bridge.core.facts import RouteFacts, World
+from bridge.core.findings import Finding, findings
 from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory

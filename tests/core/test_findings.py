@@ -7,16 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.errors import NotUsable
-from bridge.core.findings import (
-    ConsumerFacts,
-    Finding,
-    QueueFacts,
-    RouteFacts,
-    StreamFacts,
-    TopicFacts,
-    World,
-    findings,
-)
+from bridge.core.facts import ConsumerFacts, QueueFacts, RouteFacts, StreamFacts, TopicFacts, World
+from bridge.core.findings import Finding, findings
 
 QUEUE = QueueFacts("orders", "arn:orders", False, 30.0, 1_048_576, True)
 CONSUMER = ConsumerFacts("c", ("back.>",), 60.0, -1)
