@@ -63,8 +63,8 @@ def _windows(route: RouteFacts) -> Iterator[Finding]:
                 "warning",
                 route.name,
                 f"stream {stream.name}",
-                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the route needs ({needed:g} s): "
-                "a message lent again after an outage is stored twice",
+                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the route needs "
+                f"({_sum(route)}): a message lent again after an outage is stored twice",
                 f"nats stream edit {stream.name} --dupe-window {needed:.0f}s, lower longest_outage, or set `ledger`",
             )
         elif stream.retention != "limits":
@@ -85,13 +85,22 @@ def window_needed(route: RouteFacts) -> float:
     return lease + route.longest_outage + SETTLE_SECONDS
 
 
+def _sum(route: RouteFacts) -> str:
+    lease = route.queue.visibility_timeout if route.queue is not None else 0.0
+    parts = (
+        f"longest_outage {route.longest_outage:g} s + visibility timeout {lease:g} s + {SETTLE_SECONDS:g} s to settle"
+    )
+    return f"{window_needed(route):g} s: {parts}"
+
+
 def _told(route: RouteFacts) -> Iterator[Finding]:
     """What is worth knowing though nothing is wrong."""
     if route.queue is not None and route.destinations:
-        needed = window_needed(route)
         windows = ", ".join(f"{stream.name} has {stream.duplicate_window:g} s" for stream in route.destinations)
-        text = f"it needs a duplicate window of {needed:g} s ({route.longest_outage:g} s longest_outage); {windows}"
-        yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
+        text = f"it needs a duplicate window of {_sum(route)}; {windows}"
+        # Where one is too short, the warning says all of it.
+        if route.ledger or all(stream.duplicate_window >= window_needed(route) for stream in route.destinations):
+            yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
     if route.heartbeat is not None:
         where = ", ".join(each for each in (route.heartbeat_from, route.heartbeat_to) if each)
         yield Finding(

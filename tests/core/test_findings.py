@@ -67,7 +67,9 @@ def test_a_short_duplicate_window() -> None:
 
 def test_the_window_a_route_needs_is_told_and_compared() -> None:
     away = replace(IN, longest_outage=1800.0)
-    assert "the route needs (1840 s)" in only("warning", "duplicate window (600 s)", away).text
+    parts = "(1840 s: longest_outage 1800 s + visibility timeout 30 s + 10 s to settle)"
+    assert f"the route needs {parts}" in only("warning", "duplicate window (600 s)", away).text
+    assert not [each for each in found(away) if each.what == "window"]
     (told,) = [each for each in found(replace(away, ledger=True)) if each.what == "window"]
     assert told.text.endswith("ORDERS has 600 s; a ledger covers more")
     assert all(each.level == "ok" for each in found(replace(away, ledger=True)))

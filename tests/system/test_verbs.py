@@ -123,7 +123,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     ):
         assert words in errors, words
     for words in (
-        "its duplicate window (20 s) is shorter than the route needs (1855 s)",
+        "its duplicate window (20 s) is shorter than the route needs (1855 s: longest_outage 1800 s",
         "it is a work queue that others consume too (theirs)",
         "its ack wait is 5 s; a batch of 200 can take",
         "it has no redrive policy and the route no parking",
