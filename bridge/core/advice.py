@@ -40,6 +40,6 @@ def filters(subjects: Iterable[str] | None) -> str:
 def those_here(what: str, names: Sequence[str]) -> str:
     """What there is instead of a name that is not there."""
     if not names:
-        return f"there are no {what} here: is it the right server, account and domain?"
+        return f"there are no {what} here; is it the right server, account and domain?"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"{what} here are {', '.join(names[:MOST_NAMED])}{more}"

@@ -90,6 +90,8 @@ class RouteFacts:
     `heartbeat_to` (a subject, to JetStream)."""
     heartbeat_from: str | None = None
     heartbeat_to: str | None = None
+    unwatched: tuple[tuple[str, BridgeError], ...] = ()
+    """What `watch` names and cannot be looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def findings(world: World) -> list[Finding]:
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
-        mine += _heartbeats(route)
+        mine += [*_heartbeats(route), *_watches(route)]
         found += _told(route)
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
@@ -256,6 +256,11 @@ def _heartbeats(route: RouteFacts) -> Iterator[Finding]:
             f"heartbeats come out on {to}, which stream {stream.name} does not capture: none would arrive",
             add_subjects(stream.name, stream.subjects, to),
         )
+
+
+def _watches(route: RouteFacts) -> Iterator[Finding]:
+    for what, error in route.unwatched:
+        yield Finding("warning", route.name, what, f"{error.args[0]}; its lag will be unknown", error.hint)
 
 
 def _redrive(route: RouteFacts) -> Iterator[Finding]:

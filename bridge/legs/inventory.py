@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bridge.core.advice import those_here
 from bridge.core.errors import BridgeError, NotUsable
 from bridge.core.facts import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
 from bridge.core.subjects import permitted
@@ -100,6 +101,20 @@ async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
         max_msg_size=int(config.get("max_msg_size", -1)),
         consumers=tuple(consumers),
     )
+
+
+async def see_watched(nats: NatsConnection, stream: str, consumer: str | None) -> None:
+    """Raises NotUsable if there is no such stream, or no such consumer in it; with what there is instead."""
+    await stream_info(nats, stream)
+    if consumer is None:
+        return
+    try:
+        await nats.api(f"CONSUMER.INFO.{stream}.{consumer}")
+    except NotUsable as error:
+        if error.hint:
+            raise
+        names = [str(name) for name in (await nats.api(f"CONSUMER.NAMES.{stream}")).get("consumers") or ()]
+        raise NotUsable(str(error.args[0]), hint=those_here(f"consumers of {stream}", names)) from error
 
 
 def _consumer(info: Any) -> ConsumerFacts:

@@ -29,6 +29,8 @@ from bridge.config import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
     load,
 )
 from bridge.core.errors import BridgeError
@@ -151,6 +153,7 @@ class _Look:
     of_nats: _Side
     of_aws: _Side
     errors: list[tuple[str, BridgeError]] = field(default_factory=list)
+    unwatched: list[tuple[str, BridgeError]] = field(default_factory=list)
     told: set[_Side] = field(default_factory=set)
     """Connections that are down and were said to be: once is enough."""
 
@@ -167,7 +170,8 @@ class _Look:
         facts = await self._destination(await self._source(facts))
         await self._parking()
         await self._stores()
-        return replace(facts, errors=tuple(self.errors))
+        await self._watched()
+        return replace(facts, errors=tuple(self.errors), unwatched=tuple(self.unwatched))
 
     async def _source(self, facts: RouteFacts) -> RouteFacts:
         match self.route.source:
@@ -293,6 +297,18 @@ class _Look:
             case _:
                 assert_never(self.route.claim_check)
 
+    async def _watched(self) -> None:
+        for at, place in enumerate(self.route.watch or ()):
+            what = f"watch[{at}]"
+            match place:
+                case WatchedQueueConfig(queue=queue):
+                    await self._try(self.of_aws, what, inventory.queue_facts(self.aws, queue), self.unwatched)
+                case WatchedConsumersConfig(stream=stream, consumer=consumer):
+                    look = inventory.see_watched(self.nats, stream, consumer)
+                    await self._try(self.of_nats, what, look, self.unwatched)
+                case _:
+                    assert_never(place)
+
     async def _permitted(self, *, publish: list[str]) -> None:
         inbox = f"{self.nats.options.inbox_prefix}.>"
         for error in await inventory.not_permitted(self.nats, publish=publish, subscribe=[inbox]):
@@ -301,12 +317,18 @@ class _Look:
     async def _denied(self, what: str, look: Coroutine[Any, Any, list[BridgeError]]) -> None:
         self.errors += [(what, error) for error in await self._try(self.of_aws, what, look) or ()]
 
-    async def _try(self, side: _Side, what: str, look: Coroutine[Any, Any, T]) -> T | None:
+    async def _try(
+        self,
+        side: _Side,
+        what: str,
+        look: Coroutine[Any, Any, T],
+        into: list[tuple[str, BridgeError]] | None = None,
+    ) -> T | None:
         try:
             return await side.ask(look)
         except BridgeError as error:
             if side.down is None:
-                self.errors.append((what, error))
+                (self.errors if into is None else into).append((what, error))
             elif side not in self.told:
                 self.told.add(side)
                 self.errors.append((side.name, side.down))

@@ -137,6 +137,12 @@ def test_no_parking_and_no_redrive() -> None:
     only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
 
 
+def test_a_watched_place_that_is_not_there_leaves_its_lag_unknown() -> None:
+    missing = (("watch[1]", NotUsable("there is no queue", hint="is the name right")),)
+    told = only("warning", "there is no queue; its lag will be unknown", replace(IN, unwatched=missing))
+    assert (told.what, told.advice) == ("watch[1]", "is the name right")
+
+
 def test_heartbeats_that_find_no_way() -> None:
     nowhere = replace(OUT, heartbeat=30.0)
     only("warning", "no heartbeat can be sent", nowhere)

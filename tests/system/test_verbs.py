@@ -103,8 +103,15 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     nats.consumer(f"{name}B", "ours", ack_wait=5 * 10**9, filter_subject=f"{name}.back.a")
     nats.consumer(f"{name}B", "theirs", filter_subject=f"{name}.back.b")
     nats.consumer(name, "echo")
+    watch = [
+        {"kind": "sqs", "queue": name},
+        {"kind": "sqs", "queue": f"{name}-old"},
+        {"kind": "jetstream", "stream": f"{name}B"},
+        {"kind": "jetstream", "stream": f"{name}B", "consumer": "nobody"},
+        {"kind": "jetstream", "stream": f"{name}C", "consumer": "c"},
+    ]
     routes = [
-        inward("in", name, f"{name}.in.x"),
+        inward("in", name, f"{name}.in.x", watch=watch),
         inward("lost", name + "-missing", f"{name}.nowhere"),
         outward("back", f"{name}B", "ours", kind="sns", topic=f"{name}-missing"),
         {**outward("echo", name, "echo", kind="sqs", queue=name), "echo": "carry"},
@@ -122,6 +129,11 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
         "messages would go round for ever: in -> echo -> in",
     ):
         assert words in errors, words
+    unseen = {each["what"]: each for each in checked.findings if each["what"].startswith("watch")}
+    assert set(unseen) == {"watch[1]", "watch[3]", "watch[4]"}
+    assert all(each["text"].endswith("; its lag will be unknown") for each in unseen.values())
+    assert unseen["watch[3]"]["advice"] == f"consumers of {name}B here are ours, theirs"
+    assert unseen["watch[4]"]["advice"].startswith("streams here are ")
     for words in (
         "its duplicate window (20 s) is shorter than the route needs (1855 s: longest_outage 1800 s",
         "it is a work queue that others consume too (theirs)",
