@@ -22,16 +22,19 @@ class QueueFacts:
     visibility_timeout: float
     max_message_size: int
     redrives: bool
+    retention: float = 345_600.0
 
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """`feeds` are the ARNs of the queues subscribed to it, None where we may not look."""
+    """`feeds` are the ARNs of the queues subscribed to it, `subscriptions` how many there are of any kind; None where
+    we may not look."""
 
     name: str
     arn: str
     fifo: bool
     feeds: tuple[str, ...] | None
+    subscriptions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

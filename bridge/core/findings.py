@@ -38,7 +38,7 @@ def findings(world: World) -> list[Finding]:
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
-        mine += [*_heartbeats(route), *_watches(route)]
+        mine += [*_keeps(route), *_heartbeats(route), *_watches(route)]
         found += _told(route)
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
@@ -255,6 +255,28 @@ def _heartbeats(route: RouteFacts) -> Iterator[Finding]:
             "heartbeat",
             f"heartbeats come out on {to}, which stream {stream.name} does not capture: none would arrive",
             add_subjects(stream.name, stream.subjects, to),
+        )
+
+
+def _keeps(route: RouteFacts) -> Iterator[Finding]:
+    """Whether what is not yet carried, and what was, stays until somebody has it."""
+    queue, topic = route.queue, route.to_topic
+    if queue is not None and queue.retention < route.longest_outage:
+        yield Finding(
+            "warning",
+            route.name,
+            f"queue {queue.name}",
+            f"it keeps a message for {queue.retention:g} s, and longest_outage is {route.longest_outage:g} s: in an "
+            "outage that long SQS deletes messages nobody has carried",
+            "set its MessageRetentionPeriod to more (at most 1209600, 14 days), or lower longest_outage",
+        )
+    if topic is not None and topic.subscriptions == 0:
+        yield Finding(
+            "warning",
+            route.name,
+            f"topic {topic.name}",
+            "it has no subscription: SNS says yes to what is published, and nobody gets it",
+            f"aws sns subscribe --topic-arn {topic.arn} --protocol sqs --notification-endpoint QUEUE_ARN",
         )
 
 

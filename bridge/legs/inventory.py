@@ -16,7 +16,7 @@ from bridge.core.facts import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
 from bridge.core.subjects import permitted
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection, stream_info
-from bridge.legs.sns import open_topic, subscribers
+from bridge.legs.sns import open_topic, queues_among, subscriptions
 from bridge.legs.sqs import Queue, open_queue
 
 NO_HANDLE = "nats-sqs-bridge-check"
@@ -32,6 +32,7 @@ async def queue_facts(aws: AwsConnection, name: str) -> QueueFacts:
         visibility_timeout=queue.visibility_timeout,
         max_message_size=queue.max_message_size,
         redrives=queue.redrives,
+        retention=queue.retention,
     )
 
 
@@ -76,7 +77,9 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
     except BridgeError as error:
         if isinstance(error, NotUsable):
             denied.append(error)
-    return TopicFacts(topic.name, topic.arn, topic.fifo, await subscribers(aws, topic.arn)), denied
+    found = await subscriptions(aws, topic.arn)
+    count = None if found is None else len(found)
+    return TopicFacts(topic.name, topic.arn, topic.fifo, queues_among(found), count), denied
 
 
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:

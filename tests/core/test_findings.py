@@ -137,6 +137,21 @@ def test_no_parking_and_no_redrive() -> None:
     only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
 
 
+def test_a_queue_that_forgets_before_an_outage_ends() -> None:
+    away = replace(IN, longest_outage=1800.0, ledger=True)
+    only("warning", "keeps a message for 60 s", replace(away, queue=replace(QUEUE, retention=60.0)))
+    assert all(each.level == "ok" for each in found(replace(away, queue=replace(QUEUE, retention=1800.0))))
+
+
+def test_a_topic_nobody_is_subscribed_to() -> None:
+    topic = TopicFacts("t", "arn:t", False, (), 0)
+    told = only("warning", "it has no subscription", replace(OUT, to_queue=None, to_topic=topic))
+    assert "aws sns subscribe --topic-arn arn:t " in told.advice
+    for subscribed in (1, None):
+        route = replace(OUT, to_queue=None, to_topic=replace(topic, subscriptions=subscribed))
+        assert all(each.level == "ok" for each in found(route))
+
+
 def test_a_watched_place_that_is_not_there_leaves_its_lag_unknown() -> None:
     missing = (("watch[1]", NotUsable("there is no queue", hint="is the name right")),)
     told = only("warning", "there is no queue; its lag will be unknown", replace(IN, unwatched=missing))
