@@ -82,6 +82,7 @@ class RouteFacts:
     to_queue: QueueFacts | None = None
     to_topic: TopicFacts | None = None
     parked_elsewhere: bool = False
+    parking_subject: str | None = None
     sns_ids: bool = False
     """Whether messages may be deduplicated by SNS message id (envelope: auto)."""
     longest_outage: float = 0.0

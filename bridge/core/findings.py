@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.core.advice import add_subjects, filters
+from bridge.core.advice import add_stream, add_subjects, filters
 from bridge.core.emptiness import SQS_SETTLES_SECONDS
 from bridge.core.facts import ConsumerFacts, RouteFacts, StreamFacts, World
 from bridge.core.mapping.heartbeat import NO_SUBJECT
@@ -38,7 +38,7 @@ def findings(world: World) -> list[Finding]:
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
-        mine += [*_keeps(route), *_heartbeats(route), *_watches(route)]
+        mine += [*_keeps(route), *_parking(route), *_heartbeats(route), *_watches(route)]
         found += _told(route)
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
@@ -278,6 +278,30 @@ def _keeps(route: RouteFacts) -> Iterator[Finding]:
             "it has no subscription: SNS says yes to what is published, and nobody gets it",
             f"aws sns subscribe --topic-arn {topic.arn} --protocol sqs --notification-endpoint QUEUE_ARN",
         )
+
+
+def _parking(route: RouteFacts) -> Iterator[Finding]:
+    """Parked messages in a stream of the route's are read as if they were its messages."""
+    subject = route.parking_subject
+    if subject is None:
+        return
+    for stream in {stream.name: stream for stream in (*route.destinations, route.stream) if stream}.values():
+        readers = [each.name for each in stream.consumers if _reads(each, subject)]
+        if not stream.captures(subject) or (stream.consumers and not readers):
+            continue
+        who = f"its consumers ({', '.join(readers)}) are" if readers else "a consumer without a filter would be"
+        yield Finding(
+            "warning",
+            route.name,
+            f"parking {subject}",
+            f"it lies inside stream {stream.name}: {who} given what is parked as if it were a message like any other",
+            f"park outside of {', '.join(stream.subjects)}, in a stream of its own: "
+            f"{add_stream('PARKED', 'parked.>')}, and parking.subject: parked.{route.name}",
+        )
+
+
+def _reads(consumer: ConsumerFacts, subject: str) -> bool:
+    return not consumer.filters or any(overlap(each, subject) for each in consumer.filters)
 
 
 def _watches(route: RouteFacts) -> Iterator[Finding]:

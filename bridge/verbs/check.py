@@ -158,9 +158,11 @@ class _Look:
     """Connections that are down and were said to be: once is enough."""
 
     async def facts(self) -> RouteFacts:
+        parking = self.route.parking
         facts = RouteFacts(
             self.route.name,
-            parked_elsewhere=self.route.parking is not None,
+            parked_elsewhere=parking is not None,
+            parking_subject=parking.subject if isinstance(parking, JetStreamParkingConfig) else None,
             longest_outage=self.route.longest_outage,
             ledger=self.route.ledger is not None,
             carries_echo=self.route.echo == "carry",

@@ -152,6 +152,25 @@ def test_a_topic_nobody_is_subscribed_to() -> None:
         assert all(each.level == "ok" for each in found(route))
 
 
+def test_a_parking_place_among_the_messages() -> None:
+    inside = replace(IN, parking_subject="orders.parked")
+    reading = replace(
+        STREAM, consumers=(replace(CONSUMER, filters=()), replace(CONSUMER, name="d", filters=("orders.a",)))
+    )
+    told = only("warning", "its consumers (c) are given what is parked", replace(inside, destinations=(reading,)))
+    assert '--subjects "parked.>"' in told.advice
+    only(
+        "warning",
+        "a consumer without a filter would be",
+        replace(inside, destinations=(replace(STREAM, consumers=()),)),
+    )
+    own = replace(OUT, parking_subject="back.parked")
+    only("warning", "inside stream BACK: its consumers (c)", own)
+    filtered = replace(STREAM, consumers=(replace(CONSUMER, filters=("orders.a",)),))
+    for route in (replace(inside, destinations=(filtered,)), replace(IN, parking_subject="parked.in")):
+        assert all(each.level == "ok" for each in found(route))
+
+
 def test_a_watched_place_that_is_not_there_leaves_its_lag_unknown() -> None:
     missing = (("watch[1]", NotUsable("there is no queue", hint="is the name right")),)
     told = only("warning", "there is no queue; its lag will be unknown", replace(IN, unwatched=missing))

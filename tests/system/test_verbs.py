@@ -97,6 +97,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
 ) -> None:
     aws, nats = Aws(moto_server.url), Nats(nats_server.url)
     url = aws.queue(name, VisibilityTimeout="45")
+    aws.queue(f"{name}-in", MessageRetentionPeriod="60")
     aws.send(url, ["untouched"])
     nats.stream(name, f"{name}.in.>", duplicate_window=20 * 10**9)
     nats.stream(f"{name}B", f"{name}.back.>", retention="workqueue")
@@ -112,6 +113,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     ]
     routes = [
         inward("in", name, f"{name}.in.x", watch=watch),
+        inward("inside", f"{name}-in", f"{name}.in.x", parking={"kind": "jetstream", "subject": f"{name}.in.parked"}),
         inward("lost", name + "-missing", f"{name}.nowhere"),
         outward("back", f"{name}B", "ours", kind="sns", topic=f"{name}-missing"),
         {**outward("echo", name, "echo", kind="sqs", queue=name), "echo": "carry"},
@@ -136,6 +138,8 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     assert unseen["watch[4]"]["advice"].startswith("streams here are ")
     for words in (
         "its duplicate window (20 s) is shorter than the route needs (1855 s: longest_outage 1800 s",
+        f"it lies inside stream {name}: its consumers (echo) are given what is parked",
+        "it keeps a message for 60 s, and longest_outage is 1800 s",
         "it is a work queue that others consume too (theirs)",
         "its ack wait is 5 s; a batch of 200 can take",
         "it has no redrive policy and the route no parking",
