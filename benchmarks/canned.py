@@ -3,8 +3,9 @@ the bridge.
 
 It lends `messages` messages and no more, as fast as they are asked for or at a `rate`, in tens as producers send them.
 It accepts sends, and counts: every id lent has to be deleted, once. A latency is added to each call, a share of calls
-may fail with 500. `GET /report` tells the counts as JSON, and how long messages were out: from lent to deleted, both
-seen from here, so it holds two calls' latency besides the work.
+may fail with 500. Beside the queue there may be another, `trickle`, with a rate of its own. `GET /report` tells the
+counts as JSON, and how long messages were out: from lent to deleted, both seen from here, so it holds two calls'
+latency besides the work; at a rate without the first tenth of the messages, for connections are opened meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ FACTS = {
 class Queue:
     """What is lent, deleted and sent."""
 
-    def __init__(self, messages: int, size: int, latency: float, failing: float, rate: float) -> None:
+    def __init__(
+        self, messages: int, size: int, latency: float, failing: float, rate: float, name: str = "bench"
+    ) -> None:
+        self.name = name
         self.messages = messages
         self.latency = latency
         self.failing = failing
@@ -80,9 +84,10 @@ class Queue:
                 entries = json.loads(request)["Entries"]
                 return json.dumps({"Successful": [{"Id": each["Id"]} for each in entries]}).encode()
             case "GetQueueUrl":
-                return b'{"QueueUrl":"http://127.0.0.1/123456789012/bench"}'
+                return b'{"QueueUrl":"http://127.0.0.1/123456789012/%s"}' % self.name.encode()
             case "GetQueueAttributes":
-                facts = {**FACTS, "ApproximateNumberOfMessages": str(self.messages - self.lent)}
+                facts = {**FACTS, "QueueArn": f"arn:aws:sqs:eu-west-1:123456789012:{self.name}"}
+                facts |= {"ApproximateNumberOfMessages": str(self.messages - self.lent)}
                 return json.dumps({"Attributes": facts}).encode()
             case _:
                 return b"{}"
@@ -119,7 +124,8 @@ class Queue:
         return max(0.0, self.began + self.lent / self.rate - time.time()) if self.rate else 0.0
 
     def report(self) -> dict[str, Any]:
-        times = sorted(self.times) if self.deleted >= self.messages else []
+        counted = self.times[len(self.times) // 10 :] if self.rate else self.times
+        times = sorted(counted) if self.deleted >= self.messages else []
         return {
             "out_ms": [1000 * times[int(share * (len(times) - 1))] for share in (0.5, 0.99, 0.999, 1)] if times else [],
             "lent": self.lent,
@@ -135,8 +141,9 @@ class Queue:
 class Connection(asyncio.Protocol):
     """HTTP/1.1, one request at a time on a connection, which is all that clients do."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, trickle: Queue) -> None:
         self.queue = queue
+        self.trickle = trickle
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -154,26 +161,28 @@ class Connection(asyncio.Protocol):
 
     def asked(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"get /report"):
-            return self.reply(json.dumps(self.queue.report()).encode())
+            return self.reply(json.dumps({**self.queue.report(), "trickle": self.trickle.report()}).encode())
         target = _header(head, b"x-amz-target").decode()
         operation = next((name for name in NAMES if name.lower() == target.rpartition(".")[2]), target)
         if self.queue.failing and self.queue.chance.random() < self.queue.failing:
             return self.later(self.queue.latency, b'{"__type":"InternalError"}', 500)
-        answer = self.queue.answer(operation, body)
+        queue = self.trickle if b'trickle"' in body[:200] else self.queue  # the queue's name or URL comes first
+        answer = queue.answer(operation, body)
         if answer is None:
-            return self.polling(asyncio.get_running_loop().time() + float(json.loads(body).get("WaitTimeSeconds", 0)))
+            wait = float(json.loads(body).get("WaitTimeSeconds", 0))
+            return self.polling(queue, asyncio.get_running_loop().time() + wait)
         return self.later(self.queue.latency, answer)
 
-    def polling(self, until: float) -> None:
+    def polling(self, queue: Queue, until: float) -> None:
         """A long poll: waits for what will be there, or for its end."""
         if self.transport.is_closing():
             return
-        answer = self.queue.lend()
+        answer = queue.lend()
         left = until - asyncio.get_running_loop().time()
         if answer is not None or left <= 0:
             self.later(self.queue.latency, answer or b"{}")
         else:
-            asyncio.get_running_loop().call_later(min(left, self.queue.patience() + 0.0005), self.polling, until)
+            asyncio.get_running_loop().call_later(min(left, queue.patience() + 0.0005), self.polling, queue, until)
 
     def later(self, seconds: float, body: bytes, status: int = 200) -> None:
         if seconds:
@@ -202,8 +211,8 @@ def _header(head: bytes, name: bytes) -> bytes:
     return head[start : end if end >= 0 else len(head)].strip()
 
 
-async def serve(port: int, queue: Queue) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(queue), "127.0.0.1", port)
+async def serve(port: int, queue: Queue, trickle: Queue) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(queue, trickle), "127.0.0.1", port)
     await server.serve_forever()
 
 
@@ -215,7 +224,10 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds added to each call")
     parser.add_argument("--failing", type=float, default=0.0, help="the share of calls that fail with 500")
+    parser.add_argument("--trickle", type=int, default=0, help="messages of the other queue")
+    parser.add_argument("--trickle-rate", type=float, default=50.0, help="of the other queue, a second")
     options = parser.parse_args()
     what = Queue(options.messages, options.size, options.latency / 1000, options.failing, options.rate)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(options.port, what))
+        other = Queue(options.trickle, options.size, options.latency / 1000, 0.0, options.trickle_rate, "trickle")
+        runner.run(serve(options.port, what, other))

@@ -29,7 +29,7 @@ class Canned:
 
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        flags = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
         command = [sys.executable, "-m", "benchmarks.canned", "--port", str(self.port), *flags]
         self.process = subprocess.Popen(command)
 
@@ -83,17 +83,35 @@ def memory(pid: int, name: str) -> float:
     return int(found[1]) / 1024
 
 
-def quantile(metrics: str, share: float) -> float | None:
-    """Milliseconds, interpolated in the bucket it falls into; a share of 1 gives the upper edge of the last bucket."""
-    pairs = re.findall(r'publish_seconds_bucket\{le="([^"]+)",route="bench"\} (\S+)', metrics)
-    buckets = [(float(le), float(count)) for le, count in pairs]
+class Idle:
+    """benchmarks/idle.py, from here to `late`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.idle"], stdout=subprocess.PIPE)
+
+    def late(self) -> list[float]:
+        self._process.terminate()
+        found: list[float] = json.loads(self._process.communicate(timeout=10)[0] or "[]")
+        return found
+
+
+def quantile(metrics: str, share: float, before: str = "") -> float | None:
+    """Milliseconds, interpolated in the bucket it falls into; a share of 1 gives the upper edge of the last bucket.
+    What the metrics had `before` does not count."""
+    earlier = _buckets(before)
+    buckets = [(le, count - earlier.get(le, 0.0)) for le, count in _buckets(metrics).items()]
     if not buckets or not buckets[-1][1]:
         return None
-    goal, before, low = share * buckets[-1][1], 0.0, 0.0
+    goal, under, low = share * buckets[-1][1], 0.0, 0.0
     for le, count in buckets:
         if count >= goal:
             if le == float("inf"):
                 return 1000 * low
-            return 1000 * (low + (le - low) * (goal - before) / max(1.0, count - before))
-        before, low = count, le
+            return 1000 * (low + (le - low) * (goal - under) / max(1.0, count - under))
+        under, low = count, le
     return None
+
+
+def _buckets(metrics: str) -> dict[float, float]:
+    pairs = re.findall(r'publish_seconds_bucket\{le="([^"]+)",route="bench"\} (\S+)', metrics)
+    return {float(le): float(count) for le, count in pairs}

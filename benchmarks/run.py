@@ -30,7 +30,7 @@ def measure(options: argparse.Namespace, nats: str) -> Iterator[Result]:
     directions: list[Direction] = ["in", "back"] if options.direction == "both" else [options.direction]
     settings: dict[str, Any] = json.loads(options.route)
     works = [
-        Work(nats, direction, options.messages, latency, options.size, options.failing, options.rate)
+        Work(nats, direction, options.messages, latency, options.size, options.failing, options.rate, options.burst)
         for latency in options.latency
         for direction in directions
     ]
@@ -58,6 +58,7 @@ def show(results: list[Result], console: Console) -> None:
     table = Table("who", "direction", "ms/call", "rate", "msg/s", "CPU us/msg", "cores", "RSS MiB", "calls/1,000")
     table.add_column("publish p50 p99 p99.9 max ms")
     table.add_column("lent to deleted p50 p99 p99.9 max ms")
+    table.add_column("idle process late p99 p99.9 max ms")
     for each in results:
         memories = (each.rss_start, each.rss_warm, each.rss_peak, each.rss_end)
         table.add_row(
@@ -67,6 +68,7 @@ def show(results: list[Result], console: Console) -> None:
             f"{each.calls_per_1000:.0f}",
             " ".join(f"{value:.1f}" for value in each.publish_ms),
             " ".join(f"{value:.1f}" for value in each.out_ms),
+            " ".join(f"{value:.1f}" for value in each.late_ms),
         )
     console.print(table)
     for line in ratios(results):
@@ -105,6 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, nargs="*", default=[0.0, 10.0], help="milliseconds of each AWS call")
     parser.add_argument("--failing", type=float, default=0.0, help="the share of AWS calls that fail")
     parser.add_argument("--rate", type=float, default=0.0, help="messages produced a second; 0: all are there at once")
+    parser.add_argument("--burst", type=int, default=10, help="messages that come into the stream together, at a rate")
     parser.add_argument("--half", action="store_true", help="afterwards the bridge at half of the pace it reached")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--direction", choices=["in", "back", "both"], default="both")

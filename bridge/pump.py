@@ -256,6 +256,8 @@ class Pump:
             elif self._blocks(item):
                 item.reason = None if item.out is not None else item.reason  # it may be taken by now
         await self._publish([item for item in items if item.out is not None and item.reason is None], outcome)
+        if len(outcome.settled) == len(items):
+            return outcome
         hopeless = [item for item in items if item.reason is not None]
         for item in hopeless:
             if item.reason is not None and item.delivery.canary is not None:

@@ -176,7 +176,8 @@ async def serve(observation: Observation, control: Control, host: str, port: int
             await site.start()
         except OSError as error:
             raise ConfigError(
-                f"http: cannot listen on {host}:{port}: {error.strerror or error}", hint="set http.port to a free port"
+                f"http: cannot listen on {host}:{port}: {error.strerror or error}",
+                hint="is another bridge running, or still stopping? else set http.port to a free port",
             ) from error
         name = f"[{host}]" if ":" in host else host
         yield f"http://{name}:{runner.addresses[0][1]}"

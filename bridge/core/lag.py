@@ -92,6 +92,10 @@ class Track:
 
     def looked(self, at: float, backlog: Backlog) -> None:
         """Somebody looked, and saw `backlog`."""
+        if self._failure:
+            # Nobody could look, so nobody knows what happened meanwhile; it may be another place by the same name.
+            self._looks.clear()
+            self._gaps.clear()
         before = self._looks[-1] if self._looks else None
         if _busy(backlog) and before is not None and _busy(before.backlog):
             if _moved(before.backlog, backlog):

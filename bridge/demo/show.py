@@ -23,10 +23,10 @@ audit  ◀─ SQS ◀─ SNS settlements ◀═ bridge ═╝"""
 
 
 def picture(
-    *, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float, phase: str
+    *, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float | None, phase: str
 ) -> Group:
     """One frame. `status` is what the daemon's /status said last, empty before it answered."""
-    head = Text(f" {phase}   {sent:,} payments sent   {max(0.0, left):.0f} s left", style="bold")
+    head = Text(f" {phase}   {sent:,} payments sent   {_left(left)}", style="bold")
     links = Text(f" {url}/  /status  /metrics  /readyz", style="dim")
     return Group(
         Panel(Text(FLOW), title="nats-sqs-bridge demo", border_style="cyan"),
@@ -37,11 +37,18 @@ def picture(
     )
 
 
-def line(*, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float, phase: str) -> str:
+def line(
+    *, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float | None, phase: str
+) -> str:
     """The same as one line, for an output that is no terminal."""
     carried = sum(route["messages"]["carried"] for route in status.get("routes", {}).values())
     missing = sum(consumer.missing(sent) for consumer in consumers)
-    return f"{phase}: {sent:,} sent, {carried:,} carried, {missing:,} still to be seen, {left:.0f} s left; {url}/"
+    counts = f"{phase}: {sent:,} sent, {carried:,} carried, {missing:,} still to be seen"
+    return f"{counts}{', ' if left is not None else ''}{_left(left)}; {url}/"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"{max(0.0, seconds):.0f} s left"
 
 
 def routes(status: Mapping[str, Any]) -> Table:

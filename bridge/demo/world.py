@@ -11,6 +11,7 @@ The way back uses streams and queues of its own, so that what each consumer has 
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ REGION = "eu-west-1"
 CONFIG = """\
 nats: {{servers: ["{nats}"]}}
 aws: {{region: {region}, endpoint_url: "{aws}"}}
-http: {{host: 127.0.0.1, port: {port}}}
+http: {{host: 127.0.0.1, port: {port}, token_file: "{token}"}}
 shutdown_timeout: 10
 routes:
   - name: payments-in
@@ -42,8 +43,10 @@ routes:
 
 
 def write_config(path: Path, *, nats: str, aws: str, port: int) -> None:
-    """The daemon's configuration for this world; `nats` and `aws` are URLs."""
-    path.write_text(CONFIG.format(nats=nats, aws=aws, port=port, region=REGION))
+    """The daemon's configuration for this world; `nats` and `aws` are URLs. Beside it stands a token."""
+    token = path.with_name("token")
+    token.write_text(secrets.token_hex(32))
+    path.write_text(CONFIG.format(nats=nats, aws=aws, port=port, region=REGION, token=token))
 
 
 async def create_aws(sqs: Any, sns: Any) -> dict[str, str]:

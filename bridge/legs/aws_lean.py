@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -67,7 +67,8 @@ class LeanError(Exception):
 
 
 class Signer:
-    """Signature Version 4 for POSTs to one endpoint. The key depends on day and secret only, and is kept."""
+    """Signature Version 4 for POSTs to one endpoint. The key depends on day and secret only, and is kept; so is all
+    that the requests of one second share."""
 
     def __init__(self, host: str, region: str, service: str = "sqs", path: str = "/") -> None:
         self._host = host
@@ -75,47 +76,83 @@ class Signer:
         self._region = region
         self._service = service
         self._kept: tuple[str, str] = ("", "")
-        self._key = b""
-        self._second = (-1, "")
+        self._key = Keyed(b"")
+        self._second = -1
+        self._whose = ("", "", "")
+        self._parts: dict[str, _Second] = {}
 
     def headers(self, target: str, body: bytes, credentials: Credentials, at: float) -> dict[str, str]:
         """All headers of the request, at `at` seconds since the epoch."""
-        if self._second[0] != int(at):
-            self._second = (int(at), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)))
-        stamp = self._second[1]
+        whose = (credentials.access_key, credentials.secret_key, credentials.token or "")
+        if self._second != int(at) or self._whose != whose:
+            self._second, self._whose = int(at), whose
+            self._parts = {}
+        parts = self._parts.get(target)
+        if parts is None:
+            parts = self._parts[target] = self._of_second(target, whose)
+        canonical = f"{parts.request}{hashlib.sha256(body).hexdigest()}"
+        text = f"{parts.text}{hashlib.sha256(canonical.encode()).hexdigest()}"
+        return {**parts.headers, "Authorization": f"{parts.authorization}{self._key.sign(text.encode())}"}
+
+    def _of_second(self, target: str, whose: tuple[str, str, str]) -> _Second:
+        access, secret, token = whose
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._second))
         day = stamp[:8]
-        if self._kept != (day, credentials.secret_key):
-            self._key = self._derived(day, credentials.secret_key)
-            self._kept = (day, credentials.secret_key)
-        signed = "content-type;host;x-amz-date;x-amz-target;x-amzn-query-mode"
-        token = ""
-        if credentials.token:
-            signed = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target;x-amzn-query-mode"
-            token = f"x-amz-security-token:{credentials.token}\n"
-        canonical = (
-            f"POST\n{self._path}\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{stamp}\n{token}"
-            f"x-amz-target:{target}\nx-amzn-query-mode:true\n\n{signed}\n{hashlib.sha256(body).hexdigest()}"
-        )
-        scope = f"{day}/{self._region}/{self._service}/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
+        if self._kept != (day, secret):
+            self._key = Keyed(self._derived(day, secret))
+            self._kept = (day, secret)
         headers = {
             "Content-Type": CONTENT_TYPE,
             "X-Amz-Date": stamp,
             "X-Amz-Target": target,
             "x-amzn-query-mode": "true",
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={signed}, Signature={signature}",
         }
-        if credentials.token:
-            headers["X-Amz-Security-Token"] = credentials.token
-        return headers
+        signed = "content-type;host;x-amz-date;x-amz-target;x-amzn-query-mode"
+        also = ""
+        if token:
+            headers["X-Amz-Security-Token"] = token
+            signed = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target;x-amzn-query-mode"
+            also = f"x-amz-security-token:{token}\n"
+        scope = f"{day}/{self._region}/{self._service}/aws4_request"
+        return _Second(
+            headers,
+            request=f"POST\n{self._path}\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{stamp}\n{also}"
+            f"x-amz-target:{target}\nx-amzn-query-mode:true\n\n{signed}\n",
+            text=f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n",
+            authorization=f"AWS4-HMAC-SHA256 Credential={access}/{scope}, SignedHeaders={signed}, Signature=",
+        )
 
     def _derived(self, day: str, secret: str) -> bytes:
         key = f"AWS4{secret}".encode()
         for part in (day, self._region, self._service, "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
         return key
+
+
+class _Second(NamedTuple):
+    """What the requests of one second with one target share. To `request`, the canonical one, comes the hash of the
+    body; to `text`, what is signed, the hash of that; to `authorization` the signature."""
+
+    headers: Mapping[str, str]
+    request: str
+    text: str
+    authorization: str
+
+
+class Keyed:
+    """HMAC-SHA256 with one key, both of whose blocks are hashed once: half the time of hmac.digest. Source: RFC 2104.
+    `key` has at most 64 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes([byte ^ 0x36 for byte in padded]))
+        self._outer = hashlib.sha256(bytes([byte ^ 0x5C for byte in padded]))
+
+    def sign(self, text: bytes) -> str:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 class Road(Protocol):
@@ -234,7 +271,7 @@ def _base64(value: object) -> str:
 
 def _parsed(name: str, text: bytes) -> dict[str, Any]:
     answer: dict[str, Any] = orjson.loads(text) if text else {}
-    if name == "ReceiveMessage":
+    if name == "ReceiveMessage" and b'"BinaryValue"' in text:
         for message in answer.get("Messages") or ():
             for each in (message.get("MessageAttributes") or {}).values():
                 if "BinaryValue" in each:

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 from bridge.core.errors import BridgeError, Unavailable
 
+LINGER = 0.01  # seconds a few deletes or sends wait for others while another such call is under way
+
 T = TypeVar("T")
 A = TypeVar("A")
 

@@ -169,11 +169,12 @@ class JetStreamSource:
 
     async def _new_pull(self, client: WireClient) -> _Pull:
         pull = _Pull(client.new_inbox(), self._nats.generation)
+        clock = asyncio.get_running_loop().time
 
         def arrived(subject: str, reply: str, block: bytes, payload: bytes) -> None:
             if not reply:
                 pull.told(subject, *status_of(block))
-            elif delivery := self._lend(subject, reply, block, payload):
+            elif delivery := self._lend(subject, reply, block, payload, clock()):
                 pull.brought(delivery)
 
         await client.listen(f"{pull.inbox}.*", arrived)
@@ -235,14 +236,13 @@ class JetStreamSource:
             with suppress(BridgeError):
                 await self.release(kept)
 
-    def _lend(self, subject: str, reply: str, block: bytes, payload: bytes) -> Delivery | None:
+    def _lend(self, subject: str, reply: str, block: bytes, payload: bytes, now: float) -> Delivery | None:
         """A delivery for a new message; None for one we still hold: its new ack subject is kept."""
         meta = parse_ack_subject(reply)
         if meta is None:
             return None
         if self._handover is not None:
             self._handover.numbered(meta.consumer_sequence)
-        now = asyncio.get_running_loop().time()
         until = now + self.consumer.ack_wait
         if loan := self._loans.get(meta.sequence):
             loan.reply, loan.until, loan.lapsed = reply, until, False

@@ -14,7 +14,8 @@ from bridge.core.mapping.sizes import sns_bytes
 from bridge.core.models import Out, SnsOut
 from bridge.core.route import Receipt
 from bridge.legs.aws import AwsConnection
-from bridge.legs.aws_batch import Entry, send
+from bridge.legs.aws_batch import ENTRIES, Answer, Entry, send
+from bridge.legs.gather import LINGER, Gather
 from bridge.legs.sqs import attribute_entries
 
 
@@ -98,6 +99,7 @@ class SnsDestination:
     def __init__(self, aws: AwsConnection, topic: Topic) -> None:
         self.topic = topic
         self._aws = aws
+        self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
@@ -113,9 +115,12 @@ class SnsDestination:
             else:
                 entries.append(Entry(self._entry(out), size, out.group if self.topic.fifo else None))
                 places.append(place)
-        for place, answer in zip(places, await send(entries, self._call, limit=limit), strict=True):
+        for place, answer in zip(places, await self._sends.ask(entries), strict=True):
             answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
         return answers
+
+    async def _send(self, entries: Sequence[Entry]) -> list[Answer]:
+        return await send(entries, self._call, limit=self.topic.max_message_size)
 
     def fits(self, out: Out) -> bool:
         """Whether the topic takes a message of this size."""

@@ -15,16 +15,15 @@ from typing import Any
 from bridge.core.errors import BridgeError, Failed, LeaseLost, Refused, Unavailable
 from bridge.core.mapping.sizes import sqs_bytes
 from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
-from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
+from bridge.core.route import Backlog, Delivery, Receipt, Retry, Settlement
 from bridge.legs.aws import AwsConnection
-from bridge.legs.aws_batch import Answer, Entry, send
+from bridge.legs.aws_batch import ENTRIES, Answer, Entry, send
 from bridge.legs.backlogs import COUNTS, queue_url
-from bridge.legs.gather import Gather
+from bridge.legs.gather import LINGER, Gather
 
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
 SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
 LEASE = 30
-LINGER = 0.01  # how long a few deletes wait for others while another delete call is under way
 STUCK = (
     5.0  # seconds on loan from which on a redelivery counts for its age: one that was carried before is gone by then
 )
@@ -161,15 +160,17 @@ class SqsSource:
         return Delivery(body, name, attempt, sent_at, at, loan, size=body.size)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-        loans = [_loan(settlement.delivery) for settlement in settled]
-        for loan in loans:
+        loans: list[_Loan] = []
+        acks: list[_Loan] = []
+        backs: list[tuple[_Loan, float]] = []
+        for delivery, outcome in settled:
+            loan = _loan(delivery)
             loan.tended = False  # an extension behind a hand-back would hide the message again
-        acks = [loan for loan, each in zip(loans, settled, strict=True) if isinstance(each.outcome, Ack)]
-        backs = [
-            (loan, each.outcome.after)
-            for loan, each in zip(loans, settled, strict=True)
-            if isinstance(each.outcome, Retry)
-        ]
+            loans.append(loan)
+            if isinstance(outcome, Retry):
+                backs.append((loan, outcome.after))
+            else:
+                acks.append(loan)
         if backs:
             after = {loan.message_id: seconds for loan, seconds in backs}
 
@@ -186,7 +187,7 @@ class SqsSource:
             self._loans.pop(loan.message_id, None)
             self._back.pop(loan.message_id, None)
         self._handed_back(loan for loan, _ in backs)
-        return [failed.get(loan.message_id) for loan in loans]
+        return [failed.get(loan.message_id) for loan in loans] if failed else [None] * len(loans)
 
     async def _until_done(self, loans: Sequence[_Loan], attempt: Any) -> dict[str, BridgeError]:
         """Repeats what failed while its lease lives; then the message will be lent again. Errors by message id."""
@@ -306,6 +307,7 @@ class SqsDestination:
     def __init__(self, aws: AwsConnection, queue: Queue) -> None:
         self.queue = queue
         self._aws = aws
+        self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
@@ -319,9 +321,12 @@ class SqsDestination:
             else:
                 entries.append(Entry(self._entry(out), size, out.group if self.queue.fifo else None))
                 places.append(place)
-        for place, answer in zip(places, await send(entries, self._call), strict=True):
+        for place, answer in zip(places, await self._sends.ask(entries), strict=True):
             answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
         return answers
+
+    async def _send(self, entries: Sequence[Entry]) -> list[Answer]:
+        return await send(entries, self._call)
 
     def fits(self, out: Out) -> bool:
         """Whether the queue takes a message of this size."""

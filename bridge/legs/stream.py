@@ -14,7 +14,7 @@ import orjson
 
 from bridge.core.advice import add_stream, add_subjects, in_words
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
-from bridge.core.mapping.sizes import header_block, header_pairs
+from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
@@ -122,7 +122,7 @@ class JetStreamDestination:
         limit = self._nats.max_payload
         if not limit or len(out.payload) + HEADER_LIMIT <= limit:
             return True
-        block = header_block([*header_pairs(out), *self._expected, *_life(out)])
+        block = publish_block(out, self._more(out))
         return _too_large(out, block, limit) is None
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -134,7 +134,7 @@ class JetStreamDestination:
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
             out = self._scheduled(out)
-            block = header_block([*header_pairs(out), *self._expected, *_life(out)])
+            block = publish_block(out, self._more(out))
             if (error := _too_large(out, block, max_payload)) is not None:
                 answers[place] = error
             else:
@@ -146,6 +146,10 @@ class JetStreamDestination:
         if any(isinstance(answer, NotUsable) for answer in answers):
             answers = await self._whose_fault(messages, answers)
         return answers
+
+    def _more(self, out: JetStreamOut) -> list[tuple[str, str]]:
+        """The headers that are not the message's own."""
+        return self._expected if out.expires_at is None else [*self._expected, *_life(out)]
 
     def _scheduled(self, out: JetStreamOut) -> JetStreamOut:
         """A message due later goes to a subject of its own, from which the server delivers it. Source: ADR-51."""

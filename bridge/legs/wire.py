@@ -7,7 +7,7 @@ is pinned for it. May not: know JetStream, or wait in a sink.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 Sink = Callable[[str, str, bytes, bytes], None]
 """Takes subject, reply subject, header block (empty for none) and payload."""
 
+Request = tuple[str, str, bytes, bytes]
+"""Subject, reply subject, header block or nothing, payload."""
+
+_ROOM = 1_048_576  # bytes not written yet, half of what nats-py keeps before a write waits
 _STATUS_LINE = len("NATS/1.0")
 _PIECE = 262_144  # bytes handed to the client at a time: it pushes back at 2 MiB
 
@@ -108,7 +112,10 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
             block, payload = data[start : start + header], data[start + header : start + size]
             at = start + size + 2
             if sink := sinks.get(sid):
-                await self.nc.sunk(sink, words[1], reply, block, payload)
+                try:
+                    sink(words[1].decode(), reply.decode(), block, payload)
+                except Exception as error:  # noqa: BLE001 - as with a callback, what fails must not stop the reading
+                    await self.nc.failed(error)
             else:
                 self.buf = bytearray(data[at:])
                 mine = self.buf
@@ -133,9 +140,14 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
         found = await self.subscribe(subject)
         self.sinks[found._id] = sink  # noqa: SLF001 - it has no public name
 
-    async def send(self, requests: Iterable[tuple[str, str, bytes, bytes]]) -> None:
-        """Publishes (subject, reply, header block or nothing, payload) each, in as few writes as can be. nats-py's own
-        `publish` takes one value for a header name, and changes values."""
+    def has_room(self, requests: Sequence[Request]) -> bool:
+        """Whether `send` would hand these to the operating system without waiting for anything."""
+        size = sum([len(subject) + len(block) + len(payload) for subject, _, block, payload in requests])
+        return int(self.pending_data_size) + 2 * size < _ROOM
+
+    async def send(self, requests: Iterable[Request]) -> None:
+        """Publishes them in as few writes as can be. nats-py's own `publish` takes one value for a header name, and
+        changes values."""
         if self.is_closed:
             raise errors.ConnectionClosedError
         parts: list[bytes] = []
@@ -157,15 +169,16 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
-    async def sunk(self, sink: Sink, subject: bytes, reply: bytes, block: bytes, payload: bytes) -> None:
-        try:
-            sink(subject.decode(), reply.decode(), block, payload)
-        except Exception as error:  # noqa: BLE001 - as with a callback, what fails must not stop the reading
-            await self._error_cb(error)
+    async def failed(self, error: Exception) -> None:
+        """A sink failed."""
+        await self._error_cb(error)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if sink := self.sinks.get(sid):
-            await self.sunk(sink, subject, reply, headers or b"", data)
+            try:
+                sink(subject.decode(), reply.decode(), headers or b"", data)
+            except Exception as error:  # noqa: BLE001
+                await self.failed(error)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
 

@@ -250,6 +250,8 @@ class RouteObservation(RouteLife):
         """Why the route is neither moving nor idle, or None. A route at rest is so because somebody wants it."""
         if self.state in AT_REST:
             return None
+        if self.state == "starting":
+            return "not opened yet"
         if trouble := self._standing():
             return trouble
         judged = self.judged
@@ -266,7 +268,7 @@ class RouteObservation(RouteLife):
         if self.waiting.own is not None:
             return self.waiting.own.judged
         stopped = self._stopped()
-        return Judgement("STOPPED" if stopped else "UNKNOWN", stopped or "not opened yet")
+        return Judgement("UNKNOWN" if self.state == "starting" else "STOPPED", stopped or "not opened yet")
 
     @property
     def finished(self) -> int:
@@ -279,6 +281,8 @@ class RouteObservation(RouteLife):
         return trouble.error if trouble else ""
 
     def _in_the_way(self) -> Trouble | None:
+        if self.state == "starting":
+            return None  # it is only being opened; if it cannot be, it is down
         for side, trouble in self._trouble.items():
             if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
                 return trouble
@@ -287,6 +291,8 @@ class RouteObservation(RouteLife):
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
         match self.state:
+            case "starting":
+                return "it is being opened"
             case "down":
                 return self._trouble["open"].error if "open" in self._trouble else "down"
             case "pausing" | "paused":

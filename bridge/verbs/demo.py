@@ -29,8 +29,13 @@ from bridge.demo.world import REGION, create_aws, create_nats, write_config
 from bridge.embedded import MotoServer, NatsServer, free_port
 from bridge.verbs import loop_factory
 
-Frame = Callable[[Any, Mapping[str, Any], float, str], Any]
-"""Draws one frame: how, what /status said, seconds left, phase."""
+Frame = Callable[[Any, Mapping[str, Any], float | None, str], Any]
+"""Draws one frame: how, what /status said, seconds left if it ends by itself, phase."""
+
+PLAY = """Play with it from another terminal:
+  nats-sqs-bridge status --watch --config {config}
+  nats-sqs-bridge pause payments-in --config {config}
+  nats-sqs-bridge drain payments-in --wait --config {config}"""
 
 SETTLE_SECONDS = 45.0  # how long consumers may take to see what was sent before the demo calls it missing
 
@@ -103,7 +108,7 @@ class Stage:
             producer = Producer(sns, places["topic payments"], self.rate)
             async with self._daemon() as daemon, asyncio.TaskGroup() as group:
 
-                def frame(draw: Any, status: Mapping[str, Any], left: float, phase: str) -> Any:
+                def frame(draw: Any, status: Mapping[str, Any], left: float | None, phase: str) -> Any:
                     return draw(
                         sent=producer.sent, status=status, consumers=consumers, url=self.url, left=left, phase=phase
                     )
@@ -123,7 +128,8 @@ class Stage:
                 with suppress(aiohttp.ClientError):
                     await self._look()
                 if self.keep:
-                    self.phase = "kept, Ctrl-C ends it"
+                    self.phase, self.ends = "kept, Ctrl-C ends it", 0.0
+                    self.console.print(PLAY.format(config=self.folder / "bridge.yaml"), soft_wrap=True, highlight=False)
                     await asyncio.Event().wait()
                 for task in background:
                     task.cancel()
@@ -210,7 +216,7 @@ class Stage:
             while daemon.returncode is None:
                 with suppress(aiohttp.ClientError, TimeoutError):
                     await self._look()
-                left = max(0.0, self.ends - time.monotonic()) if self.ends else self.seconds
+                left = max(0.0, self.ends - time.monotonic()) if self.ends else None
                 if live is not None:
                     live.update(frame(picture, self.status, left, self.phase))
                 else:

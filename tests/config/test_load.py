@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,15 @@ def test_secrets_come_from_files_and_are_masked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_loads(path: Path) -> None:
     assert load(path, {}).routes
+
+
+def test_the_example_shows_every_key() -> None:
+    """As README says. Commented keys count: they are shown."""
+    text = (ROOT / "deploy" / "bridge.example.yaml").read_text()
+    schema = json_schema()
+    keys = {key for section in (schema, *schema["$defs"].values()) for key in section.get("properties", {})}
+    missing = {key for key in keys if not re.search(rf"\b{key}\b", text)}
+    assert not missing
 
 
 def test_the_reference_is_what_the_code_says() -> None:

@@ -211,3 +211,15 @@ def test_times_are_spelled_as_people_say_them() -> None:
         *("0.4 s", "90 s", "12 min", "3.5 h", "4.0 days"),
         "for ever",
     ]
+
+
+def test_what_was_before_nobody_could_look_does_not_count_afterwards() -> None:
+    """A queue that was deleted and made anew is judged by what is seen of it, not by the pauses of its namesake."""
+    track = Track(every=4, exact=False)
+    at = START
+    for number in range(20):
+        at = START + 40 * number
+        track.looked(at, Backlog(3, 1 + number % 2))
+    track.not_looked(at + 4, "gone")
+    left = steady(track, 12, lambda passed: Backlog(2 + int(passed), 0), at + 8)
+    assert track.judge(left).verdict == "STALLED"

@@ -17,7 +17,7 @@ from bridge.core.mapping.note import ENCODING, MESSAGE, Note, read
 from bridge.core.mapping.packing import MARK, ROOM, unfitted
 from bridge.core.mapping.parked import Parked, park_to_jetstream, park_to_sqs, parked_in_jetstream, parked_in_sqs
 from bridge.core.mapping.provenance import HOPS, Passage
-from bridge.core.mapping.sizes import header_block, header_pairs, jetstream_bytes
+from bridge.core.mapping.sizes import header_block, header_pairs, jetstream_bytes, publish_block
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, SnsOut, SqsMessage, SqsOut
@@ -44,7 +44,7 @@ def forward(message: SqsMessage, mapping: Mapping = FORWARD) -> JetStreamMessage
     """Into JetStream, as a consumer gets it: over the real header block and the real parser."""
     out = out_of(mapping, message)
     assert isinstance(out, JetStreamOut)
-    pairs = Headers.parse(header_block(header_pairs(out))).pairs
+    pairs = Headers.parse(publish_block(out)).pairs
     return JetStreamMessage(out.subject, out.payload, "ORDERS", 7, 1700000000.0, 1, pairs)
 
 
@@ -148,6 +148,17 @@ def test_attributes_of_any_size_fit_and_come_back(sizes: list[int], kind: str) -
     assert {**over, **{k: v for k, v in returned.attributes.items() if k != MESSAGE}} == attributes
 
 
+HEADERS = st.dictionaries(st.text("aB-%s(", min_size=1, max_size=6), st.text("%s(d)ä\udc80 ", max_size=8), max_size=5)
+
+
+@given(headers=HEADERS, more=HEADERS, repeated=st.sampled_from([(), (("r", "1"), ("r", "2"))]))
+def test_a_block_out_of_a_frame_is_the_block_line_by_line(
+    headers: dict[str, str], more: dict[str, str], repeated: tuple[tuple[str, str], ...]
+) -> None:
+    out = JetStreamOut("s", b"", "an id", headers, repeated)
+    assert publish_block(out, [*more.items()]) == header_block([*header_pairs(out), *more.items()])
+
+
 def test_the_smallest_attributes_stay_headers() -> None:
     attributes = {"large": Attribute("String", "x" * ROOM), "eventType": Attribute("String", "paid")}
     again = forward(SqsMessage("id", "b", "orders", QUEUE, attributes))
@@ -206,7 +217,7 @@ def test_a_parked_message_is_the_original_when_it_is_taken_up_again(
     expected = Parked(message, "an id", "r", "it did not work", attempt)
     out = park_to_jetstream(route="r", source="s", subject="parked.r")(delivery, reason)
     assert isinstance(out, JetStreamOut)
-    pairs = Headers.parse(header_block(header_pairs(out))).pairs
+    pairs = Headers.parse(publish_block(out)).pairs
     assert parked_in_jetstream(JetStreamMessage(out.subject, out.payload, "P", 1, 0.0, 1, pairs)) == expected
     sent = park_to_sqs(route="r", source="s", fifo=fifo)(delivery, reason)
     assert isinstance(sent, SqsOut)

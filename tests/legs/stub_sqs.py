@@ -11,11 +11,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any
 
 from aiohttp import web
 
 Reply = Callable[[dict[str, Any]], Any]
+"""The answer to a body, or an awaitable of it."""
 
 
 class Fault(Exception):
@@ -51,6 +53,8 @@ async def stub_sqs(tls: ssl.SSLContext | None = None) -> AsyncIterator[Stub]:
         stub.headers.append(dict(request.headers))
         try:
             reply = stub.replies[operation](body)
+            if isawaitable(reply):
+                reply = await reply
         except Fault as fault:
             headers = {"x-amzn-query-error": f"{fault.legacy or fault.name};Sender"}
             error = json.dumps({"__type": f"com.amazonaws.sqs#{fault.name}", "message": "as the test says"})

@@ -238,3 +238,28 @@ async def test_extending_survives_an_outage(stub: Stub, aws: AwsConnection, monk
         tending = group.create_task(source.tend())
         await until(lambda: len(stub.named("ChangeMessageVisibilityBatch")) >= 4)
         tending.cancel()
+
+
+async def test_what_is_sent_while_a_send_is_under_way_goes_together(stub: Stub, aws: AwsConnection) -> None:
+    gate, first = asyncio.Event(), asyncio.Event()
+
+    async def send(body: dict[str, Any]) -> dict[str, Any]:
+        first.set()
+        await gate.wait()
+        return all_good(body)
+
+    stub.replies["SendMessageBatch"] = send
+    destination = SqsDestination(aws, queue(stub, fifo=True))
+
+    async def publish(name: str) -> Any:
+        return await destination.publish([SqsOut(name, group=name, dedup_id=name)])
+
+    alone = asyncio.create_task(publish("a"))
+    async with asyncio.timeout(10):
+        await first.wait()  # with nothing under way it waits for nobody
+    others = [asyncio.create_task(publish(name)) for name in "bcd"]
+    await asyncio.sleep(0)
+    gate.set()
+    assert all(isinstance(answer, Receipt) for (answer,) in await asyncio.gather(alone, *others))
+    sent = [[entry["MessageBody"] for entry in call["Entries"]] for call in stub.named("SendMessageBatch")]
+    assert sent == [["a"], ["b", "c", "d"]]

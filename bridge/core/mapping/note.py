@@ -24,6 +24,8 @@ MESSAGE = "nats.message"
 ENCODING = "nats.encoding"
 EMPTY = "{}"  # SQS takes no empty body
 
+NOT_XML = bytes(set(range(32)) - {9, 10, 13})  # of ASCII, what SQS does not take
+
 Pairs = tuple[tuple[str, str], ...]
 
 _ascii = json.JSONEncoder(separators=(",", ":")).encode
@@ -85,6 +87,8 @@ def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:
     """The payload as a body SQS takes, and the marker attribute that says how to read it back, if it needs one."""
     if not payload:
         return EMPTY, {ENCODING: Attribute("String", "empty")}
+    if payload.isascii() and len(payload.translate(None, NOT_XML)) == len(payload):
+        return payload.decode("ascii"), {}  # most there is, and the quickest to see
     try:
         text = payload.decode()
     except UnicodeDecodeError:

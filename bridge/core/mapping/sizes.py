@@ -6,7 +6,8 @@ May not: judge. The legs know the limits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from bridge.core.models import Attribute, JetStreamOut, SnsOut, SqsOut
 
@@ -26,6 +27,22 @@ def pair_bytes(pairs: Iterable[tuple[str, str]]) -> int:
 def header_pairs(out: JetStreamOut) -> list[tuple[str, str]]:
     """Every header of `out` as it goes on the wire, Nats-Msg-Id last."""
     return [*out.headers.items(), *out.repeated, ("Nats-Msg-Id", out.msg_id)]
+
+
+def publish_block(out: JetStreamOut, more: Sequence[tuple[str, str]] = ()) -> bytes:
+    """The header block of `out` on the wire, with `more` at its end."""
+    if out.repeated:
+        return header_block([*header_pairs(out), *more])
+    # Most messages of a route have the same names: what stands between the values is put together once.
+    frame = _frame((*out.headers, "Nats-Msg-Id", *[name for name, _ in more]))
+    values = (*out.headers.values(), out.msg_id, *[value for _, value in more])
+    return (frame % values).encode("utf-8", "surrogateescape")
+
+
+@lru_cache(maxsize=256)
+def _frame(names: tuple[str, ...]) -> str:
+    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names])
+    return f"NATS/1.0\r\n{lines}\r\n"
 
 
 def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:
@@ -52,7 +69,10 @@ def sns_bytes(out: SnsOut) -> int:
 
 
 def attribute_bytes(attributes: Mapping[str, Attribute]) -> int:
-    return sum([_bytes(name) + _bytes(kind) + _bytes(value) for name, (kind, value) in attributes.items()])
+    total = 0
+    for name, (kind, value) in attributes.items():
+        total += _bytes(f"{name}{kind}{value}") if isinstance(value, str) else _bytes(f"{name}{kind}") + len(value)
+    return total
 
 
 def _bytes(value: str | bytes) -> int:
