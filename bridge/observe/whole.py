@@ -25,6 +25,8 @@ class Observation:
         self.draining = False
         self.routes: dict[str, RouteObservation] = {}
         self.connections: dict[str, str] = {}
+        self.failed_reload: dict[str, Any] | None = None  # the last one, until one succeeds
+        self._rejected: dict[str, tuple[int, float | None]] = {}  # by route: how many at the last look, when it grew
         self._repeats = Repeats()
 
     def route(self, name: str) -> RouteObservation:
@@ -36,6 +38,7 @@ class Observation:
     def forget(self, name: str) -> None:
         """The route is configured no more: its status and its series go."""
         self.routes.pop(name, None)
+        self._rejected.pop(name, None)
         self.metrics.forget(name)
 
     def forget_connection(self, name: str) -> None:
@@ -51,7 +54,8 @@ class Observation:
             if self._repeats.first(f"{name}:{detail}"):
                 self.log.warning("nats_error", connection=name, error=detail)
             return
-        self.connections[name] = event
+        # How it came to be connected is for the log; an outage of last week is no state.
+        self.connections[name] = "connected" if event == "reconnected" else event
         for route in self.routes.values():
             if route.connection == name:
                 if event in ("connected", "reconnected"):
@@ -66,6 +70,7 @@ class Observation:
         self.log.info("starting", version=__version__, routes=routes, http=url)
 
     def _loaded(self) -> None:
+        self.failed_reload = None
         self.metrics.reload_successful.set(1)
         self.metrics.reload_timestamp.set(time.time())
 
@@ -83,6 +88,7 @@ class Observation:
         self.log.info("reloaded", by=by, **facts)
 
     def reload_failed(self, by: str, complaints: Sequence[str]) -> None:
+        self.failed_reload = {"failed_at": time.time(), "complaints": list(complaints)}
         self.metrics.reload_successful.set(0)
         self.log.error(
             "reload_failed", by=by, complaints=list(complaints), meaning="nothing has changed; the old one goes on"
@@ -133,8 +139,11 @@ class Observation:
 
     def judge(self) -> None:
         """Every place of every route anew. Called every few seconds, so that a verdict is never older than that."""
-        for route in self.routes.values():
+        for name, route in self.routes.items():
             route.judge()
+            known, grew = self._rejected.get(name, (0, None))
+            count = route.counts["rejected"]
+            self._rejected[name] = (count, time.time() if count > known else grew)
 
     def history(self, route: str) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
         """What is remembered of the places of one route."""
@@ -145,9 +154,14 @@ class Observation:
         return {
             "version": __version__,
             "uptime_seconds": round(time.time() - self.started, 1),
+            "at": time.time(),
             "draining": self.draining,
             "connections": dict(self.connections),
-            "routes": {name: route.snapshot() for name, route in self.routes.items()},
+            "reload": self.failed_reload and dict(self.failed_reload),
+            "routes": {
+                name: {**route.snapshot(), "last_rejected": self._rejected.get(name, (0, None))[1]}
+                for name, route in self.routes.items()
+            },
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.core.lag import spelled
 from bridge.page import story, words
+from bridge.page.flow import tone
 from bridge.page.html import Child, Markup, document, el
 from bridge.page.section import History, badge, moment, section
 
@@ -98,7 +99,7 @@ def _top(status: Mapping[str, Any], now: float) -> Markup:
         el(
             "p",
             el("span", "As of ", el("time", words.clock(now), datetime=words.moment(now)), id="asof", data_live=True),
-            el("button", "Pause", type="button", id="pause", hidden=True),
+            el("button", "Stop refreshing", type="button", id="refreshing", hidden=True),
             el("noscript", f", reloads every {RELOAD_SECONDS} s; ", el("a", "reload now", href="")),
             class_="live",
         ),
@@ -120,7 +121,7 @@ def _headline(found: story.Finding, findings: list[story.Finding], now: float, *
             el("p", el("b", "What to do: "), found.advice, class_="advice") if found.advice else None,
             el("p", el("code", found.command)) if found.command else None,
             el("p", "Since ", moment(found.since, now), class_="quiet") if found.since else None,
-            class_=f"headline v-{found.verdict.lower()}",
+            class_=f"headline {tone(found.verdict)}",
         ),
         el("ul", [_also(each) for each in others[:12]], class_="also", aria_label="What else there is")
         if others and whole
@@ -134,13 +135,22 @@ def _also(found: story.Finding) -> Markup:
         "li",
         sign,
         " ",
-        el("a", found.title, href=f"#route-{found.route}"),
+        el("a", found.title, href=f"#route-{found.route}") if found.route else found.title,
         el("span", f" {found.reason}", class_="quiet") if found.reason else None,
+        [" ", el("code", found.command)] if found.command else None,
     )
 
 
 def _overview(names: list[str], routes: Mapping[str, Any]) -> Markup:
-    heads = ("Route", "Verdict", "Lag of the bridge", "of old consumers", "of new consumers", "Pace", "Parked")
+    heads = (
+        "Route",
+        "Verdict",
+        "Lag of the bridge",
+        "of old consumers",
+        "of new consumers",
+        "Pace",
+        "Parked since the start",
+    )
     return el(
         "div",
         el("h2", "Routes", id="h-routes"),
@@ -170,7 +180,7 @@ def _row(name: str, route: Mapping[str, Any]) -> Markup:
     return el(
         "tr",
         el("th", el("a", name, href=f"?route={name}"), scope="row"),
-        el("td", badge(route["verdict"])),
+        el("td", badge(route["verdict"], calm=story.on_purpose(route))),
         [el("td", cell) for cell in cells],
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 from bridge.page import words
 from bridge.page.html import Markup, el
 
-SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?"}
+SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?", "WARNING": "▲"}
 BOX, ROW = 58, 70  # a box and the way to the next one
 GAP, COLUMN = 60, 232
 TALL, ARROW = 320, 34
@@ -147,7 +147,7 @@ def _svg(kind: str, width: int, height: int, drawn: Sequence[Any]) -> Markup:
     return el("svg", *drawn, class_=kind, viewBox=f"-1 -1 {width + 2} {height + 2}", aria_hidden="true")
 
 
-def _tone(verdict: str) -> str:
+def tone(verdict: str) -> str:
     return f"v-{verdict.lower()}" if verdict in SIGNS else "v-none"
 
 
@@ -161,7 +161,7 @@ def _box(box: Box, x: float, y: float, width: float) -> Markup:
         el("text", _cut(box.role.upper(), (width - 22) / 7.2), x=x + 15, y=y + 17, class_="role"),
         el("text", _cut(box.name, (width - 22) / 8.4), x=x + 15, y=y + 33, class_="name"),
         el("text", _cut(sign + box.says, (width - 22) / 7), x=x + 15, y=y + 49, class_="says"),
-        class_=_tone(box.verdict),
+        class_=tone(box.verdict),
     )
 
 
@@ -186,14 +186,14 @@ def _arrow(x1: float, y1: float, x2: float, y2: float, verdict: str, pace: str) 
         line,
         el("polygon", class_="head", points=head),
         label,
-        class_=f"{_tone(verdict)}{' down' if down else ''}{stops}",
+        class_=f"{tone(verdict)}{' down' if down else ''}{stops}",
     )
 
 
 def _branch(x1: float, y1: float, x2: float, y2: float, verdict: str, *, down: bool = False) -> Markup:
     """From the destination to one of its readers."""
     path = f"M{x1:g} {y1:g} V{y2:g} H{x2:g}" if down else f"M{x1:g} {y1:g} H{x1 + GAP / 2:g} V{y2:g} H{x2:g}"
-    return el("path", class_=f"branch {_tone(verdict)}{' stops' if verdict in ('STALLED', 'STOPPED') else ''}", d=path)
+    return el("path", class_=f"branch {tone(verdict)}{' stops' if verdict in ('STALLED', 'STOPPED') else ''}", d=path)
 
 
 def _cut(text: str, fits: float) -> str:

@@ -3,10 +3,10 @@
 (() => {
   const EVERY = 2000;
   const stale = document.getElementById("stale");
-  const pause = document.getElementById("pause");
+  const button = document.getElementById("refreshing");
   const version = (page) => page.querySelector("meta[name=version]").content;
   let heard = new Date();
-  let paused = false;
+  let stopped = false;
   let busy = false;
 
   const selecting = () => {
@@ -51,7 +51,7 @@
   };
 
   const refresh = async () => {
-    if (busy || paused || document.hidden || selecting()) return;
+    if (busy || stopped || document.hidden || selecting()) return;
     busy = true;
     try {
       const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(5000) });
@@ -73,10 +73,10 @@
     }
   };
 
-  pause.hidden = false;
-  pause.addEventListener("click", () => {
-    paused = !paused;
-    pause.textContent = paused ? "Go on" : "Pause";
+  button.hidden = false; // it stops no route: that is what `nats-sqs-bridge pause` does
+  button.addEventListener("click", () => {
+    stopped = !stopped;
+    button.textContent = stopped ? "Refresh again" : "Stop refreshing";
     refresh();
   });
   document.addEventListener("visibilitychange", refresh);

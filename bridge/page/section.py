@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.core.lag import spelled
 from bridge.page import story, words
-from bridge.page.flow import SIGNS, flow
+from bridge.page.flow import SIGNS, flow, tone
 from bridge.page.html import Markup, el, join
 from bridge.page.plots import plot
 
@@ -21,10 +21,10 @@ FAILURES_OPEN = 5  # the rest is folded
 LOUD = frozenset({"parked", "rejected", "heartbeat_failed"})  # outcomes nobody wants
 
 
-def badge(verdict: str) -> Markup:
-    """The verdict as a word and a sign; the colour says it once more."""
-    tone = verdict.lower() if verdict in SIGNS else "none"
-    return el("span", el("span", SIGNS.get(verdict, ""), aria_hidden="true"), f" {verdict}", class_=f"badge v-{tone}")
+def badge(verdict: str, *, calm: bool = False) -> Markup:
+    """The verdict as a word and a sign; the colour says it once more, `calm` that nobody need run."""
+    colour = "v-none" if calm else tone(verdict)
+    return el("span", el("span", SIGNS.get(verdict, ""), aria_hidden="true"), f" {verdict}", class_=f"badge {colour}")
 
 
 def moment(at: float | None, now: float) -> Markup:
@@ -41,7 +41,7 @@ def section(
         "section",
         el(
             "h2",
-            badge(route["verdict"]),
+            badge(route["verdict"], calm=story.on_purpose(route)),
             " ",
             el("a", name, href=f"?route={name}"),
             el("span", route["state"], class_="state") if route["state"] != "running" else None,
@@ -59,7 +59,7 @@ def section(
         _outcomes(route),
         _blocked(name, route),
         _failures(name, route, now),
-        class_=f"route v-{route['verdict'].lower()}",
+        class_=f"route {'v-none' if story.on_purpose(route) else tone(route['verdict'])}",
         id=f"route-{name}",
         aria_labelledby=f"h-{name}",
     )
@@ -100,7 +100,7 @@ def _lag(
         [el("b", words.count(words.waiting(place))), el("small", _parts(place)), messages],
         [el("b", words.age(place)), seconds],
         words.rate(place.get("pace_per_second")),
-        words.growth(place.get("growth_per_second")),
+        words.trend(place),
         words.drained(place),
         words.headroom(place),
     )
@@ -167,7 +167,7 @@ def _outcomes(route: Mapping[str, Any]) -> Markup:
         [
             el(
                 "div",
-                el("dt", outcome.replace("_", " ")),
+                el("dt", words.outcome(outcome), title=words.EXPLAINED.get(outcome)),
                 el("dd", f"{count:,}", class_="loud" if count and outcome in LOUD else None),
             )
             for outcome, count in counts.items()
@@ -196,7 +196,7 @@ def _failures(name: str, route: Mapping[str, Any], now: float) -> Markup | None:
     return el(
         "div",
         el("h3", "Last failures"),
-        el("p", "Parked messages: ", el("code", f"nats-sqs-bridge parked list --route {name}"), class_="quiet")
+        el("p", "What is parked now: ", el("code", f"nats-sqs-bridge parked list --route {name}"), class_="quiet")
         if parked
         else None,
         _failed(failures[:FAILURES_OPEN], now),

@@ -3,16 +3,18 @@
 It reads the document of /status and nothing else. Everything an operator should hear of is a Finding, ranked so:
 
     a route that does not run, or carries nothing        the bridge fails at its work
+    messages that cannot be carried or parked            they may be lost to the source's retention
     consumers of others that finish nothing              the bridge works, somebody else does not
     a route nobody can look at, or that grows; blocked groups
     places of others that grow, or nobody can look at
-    notes: what was parked, dead letters, what somebody stopped on purpose
+    notes: what was parked, dead letters, what somebody stopped on purpose, a reload that was refused
 
 May not: judge (core/lag.py does), read a clock, or know how it is shown.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +26,15 @@ Status = Mapping[str, Any]
 ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
 """States somebody asked for: nothing failed."""
 
-FAILING, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(5)
+FAILING, LEFT, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(6)
 FINE = frozenset({"OK", "SLOW"})
+RECENT_SECONDS = 3600.0  # what was refused longer ago is a note
+AT_REST, WARNING = "AT REST", "WARNING"
+"""Stand where a verdict stands, and no place has them: a route rests on purpose; something is lost unless you act."""
+
+NAMELESS = "NATS is not connected"
+NATS = re.compile(r"NATS connection \S+ \([^)]*\)")  # as legs/nats.py writes it
+ENDPOINT = re.compile(r"(?:endpoint URL: \"https?://|connect to host )([^\s/\"]+)")  # as botocore and aiohttp do
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,7 @@ class Finding:
     advice: str
     command: str = ""
     since: float | None = None
+    without: str = ""  # the other side that does not answer, with its address
 
 
 def headline(status: Status) -> Finding:
@@ -51,6 +61,8 @@ def headline(status: Status) -> Finding:
         return Finding(FAILING, "STOPPED", "", "The bridge is stopping", reason, "Nothing: what it holds is finished.")
     found = findings(status)
     if not found or found[0].rank == NOTE:
+        if resting := {name: route for name, route in routes.items() if on_purpose(route)}:
+            return _resting(resting)
         counted = words.counted(len(routes), "route")
         reason = "Nothing is in the way; there are notes." if found else "Every message is carried as it comes."
         return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
@@ -64,21 +76,71 @@ def headline(status: Status) -> Finding:
         f" and {len(failing) - 5} more" if len(failing) > 5 else ""
     )
     since = min((each.since for each in failing if each.since), default=None)
-    title = f"{len(failing)} of {len(routes)} routes {what}: {names}"
+    same = len({each.without for each in failing}) == 1
+    lacking = f" without {first.without}" if same and first.without else ""
+    title = f"{len(failing)} of {len(routes)} routes {what}{lacking}: {names}"
     return Finding(first.rank, first.verdict, "", title, first.reason, first.advice, first.command, since)
+
+
+def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """Nothing fails, and yet not everything runs: neither good news nor bad."""
+    parts = []
+    for state in dict.fromkeys(route["state"] for route in routes.values()):
+        of_it = [route for route in routes.values() if route["state"] == state]
+        since = [route["verdict_since"] for route in of_it if route.get("verdict_since")]
+        verb = "is" if len(of_it) == 1 else "are"
+        parts.append(
+            f"{words.counted(len(of_it), 'route')} {verb} {state}"
+            + (f" since {words.hour(min(since))}" if since else "")
+        )
+    own = [place for route in routes.values() for place in route["places"] if place["side"] == "bridge"]
+    waits = [words.waiting(place) for place in own]
+    known = [each for each in waits if each is not None]
+    unknown = len(known) < len(routes)
+    many = f"{'at least ' if unknown and known else ''}{sum(known):,} wait" if known else "how many wait is unknown"
+    paused = [name for name, route in routes.items() if route["state"] in ("pausing", "paused", "drained")]
+    return Finding(
+        NOTE,
+        AT_REST,
+        "",
+        f"{', '.join(parts)}; {many}",
+        f"Somebody wants it so: {', '.join(routes)}. Nothing fails.",
+        "What waits stays at its source, until its retention ends or the route is resumed." if paused else "",
+        f"nats-sqs-bridge resume {paused[0]}" if paused else "",
+    )
 
 
 def findings(status: Status) -> list[Finding]:
     """The worst first."""
-    found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route)]
+    found = [each for name, route in status.get("routes", {}).items() for each in _of_route(name, route, status)]
+    found += _of_reload(status.get("reload"))
     return sorted(found, key=lambda each: each.rank)
+
+
+def _of_reload(failed: Mapping[str, Any] | None) -> Iterator[Finding]:
+    if failed:
+        complaints = [str(each) for each in failed["complaints"]]
+        more = f" ({len(complaints) - 1} more)" if len(complaints) > 1 else ""
+        yield Finding(
+            NOTE,
+            "OK",
+            "",
+            "The configuration on disk is wrong; the next start would fail",
+            f"The last reload was refused, and the routes go on as they were: {complaints[0]}{more}"
+            if complaints
+            else "The last reload was refused, and the routes go on as they were.",
+            "Mend the file, then reload.",
+            "nats-sqs-bridge check",
+            failed["failed_at"],
+        )
 
 
 def worst_first(status: Status) -> list[str]:
     """The names of the routes."""
     routes: Mapping[str, Any] = status.get("routes", {})
     ranks = {
-        name: min((each.rank for each in _of_route(name, route)), default=NOTE + 1) for name, route in routes.items()
+        name: min((each.rank for each in _of_route(name, route, status)), default=NOTE + 1)
+        for name, route in routes.items()
     }
     return sorted(routes, key=lambda name: ranks[name])
 
@@ -99,16 +161,20 @@ def cause(route: Mapping[str, Any]) -> str:
     return reason.removesuffix(f" ({hint})") if hint else reason
 
 
-def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[Finding]:
     verdict, since = route["verdict"], route.get("verdict_since")
     if on_purpose(route):
         yield Finding(NOTE, verdict, name, f"{name} is {route['state']}", cause(route), "", since=since)
     elif verdict in ("STOPPED", "STALLED"):
         # Routes that stand before the same obstacle are told together, so their own numbers stay out of it.
         hint, trouble = route.get("hint") or "", [str(each) for each in route["trouble"]]
-        reason = trouble[0].removesuffix(f" ({hint})") if trouble else cause(route)
+        # A connection tells that it is gone without its address; who tried to use it knows that.
+        named = [each for each in trouble if NATS.match(each)] if trouble and trouble[0].startswith(NAMELESS) else []
+        reason = (named or trouble)[0].removesuffix(f" ({hint})") if trouble else cause(route)
+        without = _without(reason)
+        title = f"{name} is {verdict}{f' without {without}' if without else ''}"
         yield Finding(
-            FAILING, verdict, name, f"{name} is {verdict}", reason, hint or _advice(route, trouble), since=since
+            FAILING, verdict, name, title, reason, hint or _advice(route, trouble), since=since, without=without
         )
     elif verdict == "UNKNOWN":
         yield Finding(
@@ -136,6 +202,14 @@ def _of_route(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
         if place["side"] != "bridge":
             yield from _of_place(name, place)
     yield from _parked(name, route)
+    yield from _left(name, route, status.get("at"))
+
+
+def _without(reason: str) -> str:
+    if found := NATS.match(reason):
+        return found.group()
+    found = ENDPOINT.search(reason)
+    return f"AWS at {found.group(1)}" if found else ""
 
 
 def _advice(route: Mapping[str, Any], trouble: Sequence[str]) -> str:
@@ -230,19 +304,27 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             "OK",
             name,
             f"{words.counted(parked, 'message')} of {name} parked since the start",
-            _last(route, "parked"),
+            f"`nats-sqs-bridge parked list` tells what is parked now. {_last(route, 'parked')}".rstrip(),
             "Look at them, then redrive or drop them.",
             f"nats-sqs-bridge parked list --route {name}",
         )
-    if rejected := counts.get("rejected"):
-        yield Finding(
-            NOTE,
-            "OK",
-            name,
-            f"{words.counted(rejected, 'refusal')} on {name} left to the source's redrive policy",
-            _last(route, "rejected"),
-            "Set `parking` on the route to keep such messages with their reason.",
-        )
+
+
+def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Finding]:
+    """What could be neither carried nor parked: counted each time, since nobody remembers which message it was."""
+    rejected, grew = route["messages"].get("rejected"), route.get("last_rejected")
+    if not rejected:
+        return
+    recent = now is not None and grew is not None and now - grew < RECENT_SECONDS
+    times = "once" if rejected == 1 else f"{rejected:,} times"
+    yield Finding(
+        LEFT if recent else NOTE,
+        WARNING if recent else "OK",
+        name,
+        f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
+        f"They are left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
+        "Set `parking` on the route to keep such messages with their reason.",
+    )
 
 
 def _last(route: Mapping[str, Any], what: str) -> str:

@@ -17,6 +17,25 @@ MINUS = "\N{MINUS SIGN}"
 SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead letters"}
 """Whose place it is, in a word."""
 
+OUTCOMES = {
+    "retried": "attempts repeated",
+    "parked": "parked since the start",
+    "heartbeat": "heartbeats",
+    "heartbeat_failed": "heartbeats failed",
+}
+"""Outcomes that need more than their name: every number of theirs is a count since the start, and no stock."""
+
+
+EXPLAINED = {
+    "retried": "Attempts that failed and are made again; the message may have been carried since.",
+    "parked": "What is parked now: nats-sqs-bridge parked list.",
+    "heartbeat": "They prove that a route is alive: its own, and those of its neighbours, which end here too.",
+}
+
+
+def outcome(name: str) -> str:
+    return OUTCOMES.get(name, name.replace("_", " "))
+
 
 def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
@@ -64,6 +83,12 @@ def rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{_pace(value)}/s"
 
 
+def trend(place: Mapping[str, Any]) -> str:
+    """How fast more or fewer wait. Where nothing is finished, fewer were only a moment ago, and lead nowhere."""
+    value = place.get("growth_per_second")
+    return "none" if place["verdict"] == "STALLED" and value is not None and value < 0 else growth(value)
+
+
 def growth(value: float | None) -> str:
     if value is None:
         return UNKNOWN
@@ -77,9 +102,13 @@ def drained(place: Mapping[str, Any]) -> str:
     seconds, messages, grows = place.get("drain_seconds"), waiting(place), place.get("growth_per_second")
     if messages == 0:
         return "empty"
+    if place["verdict"] == "STALLED":
+        return "not while STALLED"
     if seconds is not None and (place["verdict"] != "OK" or growth(grows) != STEADY):
         return f"in {spelled(seconds)}"
     if messages is None or grows is None:
+        return UNKNOWN
+    if place["verdict"] == "OK" and place.get("pace_per_second") is None:
         return UNKNOWN
     return "keeps up" if place["verdict"] == "OK" else "not at this pace"
 
@@ -94,6 +123,10 @@ def headroom(place: Mapping[str, Any]) -> str:
 
 def clock(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
+
+
+def hour(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M UTC")
 
 
 def moment(at: float) -> str:

@@ -25,6 +25,7 @@ from bridge.core.errors import BridgeError, ConfigError, Failed, Unavailable
 ASKING_SECONDS = 10.0
 RELOAD_SECONDS = 3900.0  # a route that restarts may take its whole shutdown_timeout, at most an hour
 POLL_SECONDS = 1.0
+SOMEWHERE = "http://127.0.0.1:9108"  # where a daemon listens unless told otherwise
 MISSED = 10  # looks in a row that may fail before a drain counts as unobservable
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a daemon that listens everywhere is found
 
@@ -106,7 +107,8 @@ def _who() -> str:
 def find(path: Path | None, environ: Mapping[str, str], url: str, token_file: Path | None) -> Running:
     """The daemon the configuration describes; `url` and `token_file` win, and given both no configuration is read.
     Raises ConfigError."""
-    config = load(path, environ) if not (url and token_file) else None
+    without = f"--url {url or SOMEWHERE} with --token-file FILE needs no file"
+    config = _config(path, environ, without) if not (url and token_file) else None
     if url and not _is_url(url):
         raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
     file = token_file or (config.http.token_file if config is not None else None)
@@ -117,7 +119,15 @@ def locate(path: Path | None, environ: Mapping[str, str], url: str) -> Running:
     """The same for who only looks: no token is read, and with `url` no configuration. Raises ConfigError."""
     if url and not _is_url(url):
         raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
-    return Running(url.rstrip("/") or _url(load(path, environ)))
+    return Running(url.rstrip("/") or _url(_config(path, environ, f"--url {SOMEWHERE} needs no file")))
+
+
+def _config(path: Path | None, environ: Mapping[str, str], without: str) -> Config:
+    """The daemon runs on though its file is broken, so whoever asks is told how to go without one: `without`."""
+    try:
+        return load(path, environ)
+    except ConfigError as error:
+        raise ConfigError(str(error.args[0]), hint="; ".join(filter(None, (error.hint, without)))) from error
 
 
 def _is_url(text: str) -> bool:

@@ -25,6 +25,7 @@ from bridge.verbs.control import Running
 
 EVERY_SECONDS = 2.0
 STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bold red", "UNKNOWN": "magenta"}
+STYLES |= {story.AT_REST: "bold", story.WARNING: "yellow"}
 TABLE, MIDDLING, WIDE = 60, 72, 104  # columns from which on more is shown; narrower than the first, lines
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 20  # how many of them are the last hour
@@ -143,14 +144,14 @@ def _about(status: Mapping[str, Any], now: float) -> Text:
 
 
 def _finding(found: story.Finding, now: float, *, loud: bool) -> RenderableType:
-    note = found.rank == story.NOTE and found.verdict == "OK" and not loud
+    note = found.rank == story.NOTE and not loud
     text = Text.assemble((f"{'note' if note else found.verdict}", "dim" if note else STYLES[found.verdict]), "  ")
     text.append(found.title, style="bold" if loud else "")
     if found.since and not note:
         text.append(f", since {words.ago(found.since, now)}".replace(" ago", ""), style="dim")
-    details = [line for line in (found.reason, found.advice, found.command and f"$ {found.command}") if line]
-    if not loud:
-        details = details[:1]
+    details = [
+        line for line in (found.reason, found.advice if loud else "", found.command and f"$ {found.command}") if line
+    ]
     return Group(text, *(Padding(Text(line, style="" if loud else "dim"), (0, 0, 0, 2)) for line in details))
 
 
@@ -162,12 +163,18 @@ def _route(
     now: float,
     width: int,
 ) -> list[RenderableType]:
-    head = Text.assemble((name, "bold"), "  ", (route["verdict"], STYLES[route["verdict"]]))
+    style = "bold" if story.on_purpose(route) else STYLES[route["verdict"]]
+    head = Text.assemble((name, "bold"), "  ", (route["verdict"], style))
     if route["state"] != "running":
         head.append(f"  {route['state']}")
     head.append(f"  {route['source']} -> {route['destination']}" if route["source"] else "", style="dim")
-    places = _lines(route["places"]) if width < TABLE else _places(route["places"], histories, width=width)
-    return [head, places, Padding(_counts(route, now), (0, 0, 1, 2))]
+    parts: list[RenderableType] = [head]
+    if route["verdict"] != "OK":
+        said = [line for line in (story.cause(route), route.get("hint") and f"Try: {route['hint']}") if line]
+        parts += [Padding(Text(line), (0, 0, 0, 2), expand=False) for line in said]
+    if route["places"]:  # one that has never opened has none
+        parts.append(_lines(route["places"]) if width < TABLE else _places(route["places"], histories, width=width))
+    return [*parts, Padding(_counts(route, now), (0, 0, 1, 2))]
 
 
 def _places(
@@ -186,7 +193,7 @@ def _places(
     for place in places:
         cells = [words.count(words.waiting(place)), words.age(place)]
         if width >= MIDDLING:
-            cells += [words.rate(place["pace_per_second"]), words.growth(place["growth_per_second"])]
+            cells += [words.rate(place["pace_per_second"]), words.trend(place)]
         if width >= WIDE:
             cells += [words.drained(place), words.headroom(place)]
             cells += [spark(histories.get((place["side"], place["name"]), ()))] if histories else []
@@ -212,7 +219,7 @@ def _lines(places: Sequence[Mapping[str, Any]]) -> Group:
 
 
 def _counts(route: Mapping[str, Any], now: float) -> Text:
-    told = [f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in route["messages"].items() if count]
+    told = [f"{count:,} {words.outcome(outcome)}" for outcome, count in route["messages"].items() if count]
     told.append(f"{route['in_flight_messages']:,} in flight")
     if route["blocked"]:
         told.append(f"{words.counted(len(route['blocked']), 'group')} blocked")

@@ -89,7 +89,7 @@ def test_without_javascript_the_page_is_whole_and_renews_itself(
 ) -> None:
     browser = plain_browser
     browser.open(surface.url)
-    assert browser.run("return getComputedStyle(document.getElementById('pause')).display") == "none"
+    assert browser.run("return getComputedStyle(document.getElementById('refreshing')).display") == "none"
     for text in ("STALLED", "What to do:", "nobody reads", "payments-validation", "reload now"):
         assert text.lower() in browser.text.lower(), text
     # What the browser does with the refresh is its own affair; that it fetches again is what counts.
@@ -143,12 +143,15 @@ def test_a_daemon_that_does_not_answer_is_told_and_so_is_its_return(
     assert all("ERR_CONNECTION_REFUSED" in line for line in browser.console())
 
 
-def test_it_can_be_paused(browser: Browser, surface: Served, observation: Observation) -> None:
+def test_refreshing_can_be_stopped(browser: Browser, surface: Served, observation: Observation) -> None:
     browser.open(surface.url)
-    browser.run("document.getElementById('pause').click()")
+    said = "return document.getElementById('refreshing').textContent"
+    assert browser.run(said) == "Stop refreshing"  # it pauses no route
+    browser.run("document.getElementById('refreshing').click()")
+    assert browser.run(said) == "Refresh again"
     carried(observation.route("payments-in"), 4_321)
     fetched = "return performance.getEntriesByType('resource').filter(e => e.initiatorType === 'fetch').length"
-    browser.run("document.getElementById('pause').click()")
+    browser.run("document.getElementById('refreshing').click()")
     until(lambda: "4,333" in browser.text, "going on")
     assert browser.run(fetched) >= 1
 

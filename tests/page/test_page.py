@@ -51,9 +51,62 @@ def test_it_says_everything_an_operator_asks_for() -> None:
         *("payments-in", "settlements-back", "third", "connection refused", "paused", "1,204 wait, 3 in flight"),
         *("PAYMENTS/validation", "nobody reads", "What to do: ", "NATS: default connected", "payments-dlq"),
         *("carried", "duplicate", "filtered", "echo", "no attribute 7", "Blocked groups", "it is too large"),
-        *("nats-sqs-bridge parked list --route payments-in", "4.0 days", "unknown", "not read yet", "0.1.0, up for"),
+        *(
+            "Parked since the start",
+            "What is parked now: nats-sqs-bridge parked list --route payments-in",
+            "4.0 days",
+            "unknown",
+            "not read yet",
+            "0.1.0, up for",
+        ),
     ):
         assert text in said, text
+
+
+def test_a_route_that_rests_on_purpose_alarms_nobody() -> None:
+    observation = Observation()
+    opened(observation, "in", pending=5).paused()
+    text = rendered(observation)
+    assert re.search(
+        r'class="headline v-none".*AT REST.*1 route is paused since \d\d:\d\d UTC; 5 wait', text, re.DOTALL
+    )
+    assert '<section class="route v-none"' in text
+    assert "badge v-stopped" not in text.partition('class="lags"')[0]
+    assert "badge v-ok" not in text
+
+
+def test_a_refused_reload_is_seen_until_one_succeeds() -> None:
+    observation = Observation()
+    opened(observation, "in")
+    observation.reload_failed("alice", ["bridge.yaml:3: routes[0].colour: <b>unknown key</b>", "another"])
+    said = Heard(rendered(observation)).said
+    assert "The configuration on disk is wrong; the next start would fail" in said
+    assert "bridge.yaml:3: routes[0].colour: <b>unknown key</b> (1 more)" in said
+    assert "nats-sqs-bridge check" in said
+    assert 'href="#route-"' not in rendered(observation)
+    observation.reloaded("alice")
+    assert "The configuration on disk" not in Heard(rendered(observation)).said
+
+
+def test_what_is_left_to_the_source_is_a_warning() -> None:
+    observation = Observation()
+    opened(observation, "in").rejected(delivery(1), Unmappable("subject", "no attribute"), 1.0)
+    text = rendered(observation)
+    assert re.search(r'class="headline v-warning">.*▲.* WARNING.*could not be carried', text, re.DOTALL)
+
+
+def test_a_connection_that_came_back_is_connected() -> None:
+    observation = Observation()
+    for event, said in (("connected", "connected"), ("disconnected", "disconnected"), ("reconnected", "connected")):
+        observation.connection("default", event, "")
+        assert observation.snapshot()["connections"] == {"default": said}
+        assert f"NATS: default {said}" in Heard(rendered(observation)).said
+
+
+def test_heartbeats_of_others_are_explained() -> None:
+    text = rendered(busy())
+    assert re.search(r'<dt title="[^"]*those of its neighbours, which end here too.">heartbeats</dt>', text)
+    assert "<dt>carried</dt>" in text
 
 
 def test_every_tag_is_closed_and_every_id_is_there_once() -> None:

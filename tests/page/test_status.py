@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.errors import NotUsable
+from bridge.core.errors import NotUsable, Unmappable
 from bridge.embedded import MotoServer, free_port
 from bridge.observe import Observation
 from bridge.verbs.status import BARS, spark
-from tests.page.documents import Served, abandoned, carried, opened, served, watched
+from tests.page.documents import Served, abandoned, carried, delivery, opened, served, watched
 from tests.page.test_page import busy
 from tests.system.process import until
 from tests.system.test_verbs import call
@@ -51,7 +51,10 @@ def broken() -> Iterator[Served]:
 def test_all_is_well_is_zero_and_what_rests_on_purpose_is_well(calm: Served) -> None:
     done = call("status", "--url", calm.url)
     assert done.returncode == 0, done.stderr
-    assert "All is well on 2 routes" in done.stdout
+    first = done.stdout.splitlines()[1]
+    assert re.fullmatch(r"AT REST  1 route is paused since \d\d:\d\d UTC; 0 wait", first), first
+    assert "$ nats-sqs-bridge resume settlements-back" in done.stdout
+    assert "All is well" not in done.stdout
     assert "settlements-back is paused" in done.stdout
     assert "12 carried" in done.stdout
 
@@ -62,7 +65,14 @@ def test_a_stopped_route_is_one_and_comes_first(broken: Served) -> None:
     lines = done.stdout.splitlines()
     assert lines[1].startswith("STOPPED  third is STOPPED")
     assert "connection refused" in lines[2]
-    for text in ("PAYMENTS/validation", "nobody reads", "1,207", "unknown", "2 messages in the dead-letter queue"):
+    for text in (
+        "PAYMENTS/validation",
+        "nobody reads",
+        "1,207",
+        "unknown",
+        "2 messages in the dead-letter queue",
+        "8 parked since the start",
+    ):
         assert text in done.stdout, text
     assert (
         done.stdout.index("\nthird ") < done.stdout.index("\npayments-in ") < done.stdout.index("\nsettlements-back ")
@@ -78,6 +88,46 @@ def test_a_consumer_of_others_that_stalls_is_shown_and_changes_no_exit_code() ->
     assert done.returncode == 0
     assert "STALLED  The new consumer S/c finishes nothing" in done.stdout
     assert "$ nats consumer info S c" in done.stdout
+
+
+def test_a_refused_reload_is_a_note_and_changes_no_exit_code(calm: Served) -> None:
+    calm.observation.reload_failed("alice", ["bridge.yaml:3: routes[0].colour: unknown key"])
+    done = call("status", "--url", calm.url)
+    assert done.returncode == 0
+    assert "note  The configuration on disk is wrong; the next start would fail" in done.stdout
+    assert "routes[0].colour: unknown key" in done.stdout
+    assert "$ nats-sqs-bridge check" in done.stdout
+
+
+def test_what_is_left_to_the_source_is_a_warning_and_changes_no_exit_code() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    route.rejected(delivery(1), Unmappable("subject", "the attribute eventType is missing"), 1.0)
+    observation.judge()
+    with served(observation) as surface:
+        done = call("status", "--url", surface.url)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].startswith("WARNING  in: once since the start a message could not be carried")
+    assert "the attribute eventType is missing" in done.stdout
+
+
+def test_of_several_routes_that_are_down_each_says_why_and_what_to_do() -> None:
+    observation = Observation()
+    opened(observation, "fine")
+    for name in ("a", "b"):
+        missing = NotUsable(f"queue {name} does not exist", hint=f"aws sqs create-queue --queue-name {name}")
+        observation.route(name).not_open(missing, 1.0)
+    observation.judge()
+    with served(observation) as surface:
+        done = call("status", "--url", surface.url)
+    assert done.returncode == 1
+    said = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    for name in ("a", "b"):
+        own = said.partition(f"\n{name}  STOPPED")[2].partition("\n\n")[0].splitlines()
+        assert own[1] == f"  queue {name} does not exist"
+        assert own[2] == f"  Try: aws sqs create-queue --queue-name {name}"
+        assert not any("verdict" in line for line in own)  # no table without a row
+    assert said.count("  oldest") == 1
 
 
 def test_one_route_alone_decides_when_it_is_named(broken: Served) -> None:
@@ -129,7 +179,7 @@ def test_the_daemon_is_found_through_configuration_and_environment(calm: Served,
     }
     config.write_text(json.dumps({"nats": {"servers": ["nats://x"]}, "http": {"host": "0.0.0.0"}, "routes": [route]}))
     done = call("status", "-c", str(config), BRIDGE_HTTP__PORT=calm.url.rpartition(":")[2])
-    assert "All is well" in done.stdout, done.stderr
+    assert "1 route is paused" in done.stdout, done.stderr
     missing = call("status", "-c", str(tmp_path / "none.yaml"))
     assert missing.returncode == 2
     assert "there is no configuration file" in missing.stderr
@@ -146,7 +196,7 @@ def test_watching_into_a_file_goes_on_through_a_silence(calm: Served, tmp_path: 
     with log.open("wb") as file:
         process = watching(calm, out=file.fileno())
         try:
-            until(lambda: log.read_text().count("All is well") >= 2, "two frames")
+            until(lambda: log.read_text().count("1 route is paused") >= 2, "two frames")
             carried(calm.observation.route("payments-in"), 4_000)
             until(lambda: "4,012 carried" in log.read_text(), "the new count")
             calm.stop()
@@ -181,7 +231,7 @@ def test_watching_in_a_terminal_draws_in_place_and_leaves_it_as_it_was(calm: Ser
     os.close(theirs)
     seen = b""
     try:
-        while seen.count(b"All is well") < 2:
+        while seen.count(b"1 route is paused") < 2:
             seen += os.read(ours, 65536)
         process.send_signal(signal.SIGINT)
         while b"\x1b[?1049l" not in seen:

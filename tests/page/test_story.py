@@ -55,6 +55,41 @@ def test_routes_that_stand_before_the_same_obstacle_are_told_as_one() -> None:
     assert "Nothing is lost" in found.advice
 
 
+NATS_DOWN = "NATS connection default (127.0.0.1:4222) is down, reconnecting: no server"
+AWS_DOWN = 'sqs get_queue_url q: Could not connect to the endpoint URL: "http://10.0.0.7:4566/"'
+
+
+@pytest.mark.parametrize(
+    ("error", "without"),
+    [
+        (NATS_DOWN, " without NATS connection default (127.0.0.1:4222)"),
+        (AWS_DOWN, " without AWS at 10.0.0.7:4566"),
+        ("sqs receive_message: Cannot connect to host 10.0.0.7:4566 ssl:default", " without AWS at 10.0.0.7:4566"),
+        ("queue payments-bridge does not exist", ""),
+    ],
+)
+def test_an_outage_names_the_side_that_does_not_answer(error: str, without: str) -> None:
+    observation = Observation()
+    observation.route("a").not_open(Unavailable(error), 1.0)
+    assert headline(told(observation)).title == f"a is STOPPED{without}"
+    observation.route("b").not_open(Unavailable(error), 1.0)
+    assert headline(told(observation)).title == f"2 of 2 routes are STOPPED{without}: a, b"
+    observation.route("c").not_open(Unavailable("something else"), 1.0)
+    assert headline(told(observation)).title == "3 of 3 routes are STOPPED: a, b, c"
+
+
+def test_a_connection_that_is_lost_is_named_by_who_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.observe.route.GRACE_SECONDS", -1.0)
+    observation = Observation()
+    route = opened(observation, "a")
+    assert route.waiting.own is not None
+    abandoned(route.waiting.own)
+    observation.connection("default", "disconnected", "")
+    route.held([delivery(1)], Unavailable(NATS_DOWN), 1.0)
+    found = headline(told(observation))
+    assert (found.title, found.reason) == ("a is STALLED without NATS connection default (127.0.0.1:4222)", NATS_DOWN)
+
+
 def test_a_trouble_that_stands_names_its_hint_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.observe.route.GRACE_SECONDS", -1.0)
     observation = Observation()
@@ -103,7 +138,36 @@ def test_dead_letters_and_parked_messages_are_notes_and_raise_no_alarm() -> None
     assert any("4 messages in the dead-letter queue payments-dlq" in each.title for each in notes)
     parked = next(each for each in notes if "parked" in each.title)
     assert "the attribute eventType is missing" in parked.reason
+    assert parked.title == "1 message of in parked since the start"
+    assert parked.reason.startswith("`nats-sqs-bridge parked list` tells what is parked now.")
     assert parked.command == "nats-sqs-bridge parked list --route in"
+
+
+def test_what_is_left_to_the_source_comes_before_what_others_fail_at_for_an_hour() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    abandoned(watched(route, "new", "jetstream", "S/c"))
+    assert headline(told(observation)).verdict == "STALLED"
+    for number in range(3):
+        route.rejected(delivery(number), Unmappable("subject", "the attribute eventType is missing"), 1.0)
+    for number in range(30):  # other failures push it out of the last ones
+        route.handed_back(delivery(number), Unavailable("no answer"), 1.0)
+    status = told(observation)
+    found = headline(status)
+    assert (found.verdict, found.title) == (
+        "WARNING",
+        "in: 3 times since the start a message could not be carried, and no parking place takes it",
+    )
+    assert "redrive policy, or to its retention" in found.reason
+    assert "`parking`" in found.advice
+    assert well(status["routes"]["in"])
+    again = told(observation)  # nothing has grown since
+    assert again["routes"]["in"]["last_rejected"] == status["routes"]["in"]["last_rejected"]
+    late = {**status, "at": status["at"] + 3601}
+    assert headline(late).title == "The new consumer S/c finishes nothing"
+    assert found.title in {each.title for each in findings(late) if each.rank == NOTE}
+    observation.route("down").not_open(NotUsable("no such queue"), 1.0)
+    assert headline(told(observation)).title == "down is STOPPED"
 
 
 def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
@@ -113,8 +177,26 @@ def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
     status = told(observation)
     assert status["routes"]["in"]["verdict"] == "STOPPED"
     assert well(status["routes"]["in"])
-    assert headline(status).verdict == "OK"
+    found = headline(status)
+    assert found.verdict == "AT REST"
+    since = time.strftime("%H:%M", time.gmtime(status["routes"]["in"]["verdict_since"]))
+    assert found.title == f"1 route is paused since {since} UTC; 5 wait"
+    assert found.command == "nats-sqs-bridge resume in"
     assert [each.title for each in findings(status)] == ["in is paused"]
+
+
+def test_routes_at_rest_are_counted_by_how_they_came_to_rest_and_a_failure_comes_first() -> None:
+    observation = Observation()
+    for name, pending in (("a", 3), ("b", 4)):
+        opened(observation, name, pending=pending).paused()
+    opened(observation, "c").drained()
+    observation.route("never-looked-at").paused()
+    title = headline(told(observation)).title
+    assert title.startswith("3 routes are paused since ")
+    assert ", 1 route is drained since " in title
+    assert title.endswith("; at least 7 wait")
+    observation.route("down").not_open(NotUsable("no such queue"), 1.0)
+    assert headline(told(observation)).title == "down is STOPPED"
 
 
 def test_a_destination_that_never_answers_is_named() -> None:

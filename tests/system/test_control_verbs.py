@@ -55,6 +55,20 @@ def test_a_daemon_that_does_not_run_is_told_with_what_to_try(verb: str, tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", [*VERBS, "status"])
+@pytest.mark.parametrize("text", ["routes: [", "colour: red", None])
+def test_a_broken_file_says_how_to_go_without_one(verb: str, text: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "bridge.yaml"
+    if text is not None:
+        file.write_text(text)
+    done = call(*([verb] if verb in ("reload", "status") else [verb, "in"]), "--config", str(file))
+    assert done.returncode == 2
+    needs = "" if verb == "status" else " with --token-file FILE"
+    said = " ".join(done.stderr.split())
+    assert f"--url http://127.0.0.1:9108{needs} needs no file" in said
+    assert said.count("Try:") == 1
+
+
 def test_what_the_configuration_cannot_tell_must_be_said(tmp_path: Path) -> None:
     done = call("pause", "in", "--config", written(tmp_path, port=0))
     assert (done.returncode, "--url" in done.stderr) == (2, True)

@@ -150,6 +150,9 @@ def test_a_bad_file_changes_nothing_and_says_why(start: Callable[..., Bridge], a
         assert len(answer["complaints"]) == 2
         assert any("routes[0].colour: unknown key" in each for each in answer["complaints"])
         assert metric(bridge, successful) == 0
+        refused = json.loads(bridge.get("/status")[1])["reload"]
+        assert refused["complaints"] == answer["complaints"]
+        assert refused["failed_at"] > before
         bridge.config.write_text("routes: [")
         bridge.hang_up()
         until(lambda: len(bridge.events("reload_failed")) == 2, "it says so")
@@ -163,6 +166,7 @@ def test_a_bad_file_changes_nothing_and_says_why(start: Callable[..., Bridge], a
         assert bridge.post("/reload", TOKEN)[1]["message"] == "no route has changed"
         assert metric(bridge, successful) == 1
         assert metric(bridge, loaded) > before
+        assert json.loads(bridge.get("/status")[1])["reload"] is None
         assert len(bridge.events("route_up")) == 1
 
 
