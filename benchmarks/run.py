@@ -76,21 +76,22 @@ def show(results: list[Result], console: Console) -> None:
 
 
 def ratios(results: list[Result]) -> Iterator[str]:
-    """Medians over the rounds, bridge to floor and bridge to peer."""
+    """Bridge to floor and bridge to peer, round by round: the median, and the least and most of the CPU."""
     kinds = sorted({(each.latency_ms, each.direction) for each in results}, key=str)
     for latency, direction in kinds:
 
-        def of(who: str, at: float = latency, way: str = direction) -> tuple[float, float] | None:
-            found = [r for r in results if (r.who, r.latency_ms, r.direction, r.rate) == (who, at, way, 0.0)]
-            return (median(r.cpu_us for r in found), median(r.per_second for r in found)) if found else None
+        def of(who: str, at: float = latency, way: str = direction) -> list[Result]:
+            return [r for r in results if (r.who, r.latency_ms, r.direction, r.rate) == (who, at, way, 0.0)]
 
         ours = of("bridge")
         others = sorted({each.who for each in results} - {"bridge"})
         for who in others:
             if ours and (theirs := of(who)):
+                cpu = [our.cpu_us / their.cpu_us for our, their in zip(ours, theirs, strict=True)]
+                pace = median(our.per_second / their.per_second for our, their in zip(ours, theirs, strict=True))
                 yield (
-                    f"{direction} at {latency:g} ms: {ours[0] / theirs[0]:.2f} of the CPU a message of {who}, "
-                    f"{ours[1] / theirs[1]:.2f} of its pace"
+                    f"{direction} at {latency:g} ms: {median(cpu):.2f} of the CPU a message of {who} "
+                    f"({min(cpu):.2f} to {max(cpu):.2f}), {pace:.2f} of its pace"
                 )
     for each in results:
         if each.who == "bridge" and each.rss_warm is not None:

@@ -166,22 +166,6 @@ async def test_no_credits_no_receive() -> None:
     assert source.most_on_loan <= 25
 
 
-async def test_a_route_that_is_stuck_takes_no_credits_from_another() -> None:
-    hot, stuck = MemorySource(), MemoryDestination()
-    quiet, free = MemorySource(), MemoryDestination()
-    stuck.gate.clear()
-    hot.put(*(message(str(n)) for n in range(100)))
-    async with Running(hot, stuck, credits=30, receivers=16) as full, Running(quiet, free, credits=30):
-        await until(lambda: full.journal.now_in_flight == 30)
-        for name in "abc":  # one after the other: no message of the hot route makes room meanwhile
-            quiet.put(message(name))
-            await until(lambda: not len(quiet))
-        assert len(hot) == 100
-        stuck.gate.set()
-        await until(lambda: not len(hot))
-    assert payloads(free) == ["a", "b", "c"]
-
-
 async def test_a_bad_message_is_parked_and_does_not_stop_the_rest() -> None:
     source, destination, parking = MemorySource(), MemoryDestination(), MemoryDestination()
     source.put(message("a"), message("bad"), message("bug"), message("b"))

@@ -1,9 +1,9 @@
-"""The pump's budget of bytes, on memory legs."""
+"""The pump's credits, in messages and in bytes, on memory legs."""
 
 from __future__ import annotations
 
 from bridge.legs.memory import MemoryDestination, MemorySource
-from tests.test_pump import Running, message, until
+from tests.test_pump import Running, message, payloads, until
 
 
 async def test_large_messages_are_fewer_at_once() -> None:
@@ -20,3 +20,19 @@ async def test_large_messages_are_fewer_at_once() -> None:
         await until(lambda: not len(source))
     assert running.journal.most_in_flight * kilobytes * 1024 <= budget
     assert running.pump._credits._bytes == budget
+
+
+async def test_a_route_that_is_stuck_takes_no_credits_from_another() -> None:
+    hot, stuck = MemorySource(), MemoryDestination()
+    quiet, free = MemorySource(), MemoryDestination()
+    stuck.gate.clear()
+    hot.put(*(message(str(n)) for n in range(100)))
+    async with Running(hot, stuck, credits=30, receivers=16) as full, Running(quiet, free, credits=30):
+        await until(lambda: full.journal.now_in_flight == 30)
+        for name in "abc":  # one after the other: no message of the hot route makes room meanwhile
+            quiet.put(message(name))
+            await until(lambda: not len(quiet))
+        assert len(hot) == 100
+        stuck.gate.set()
+        await until(lambda: not len(hot))
+    assert payloads(free) == ["a", "b", "c"]

@@ -6,11 +6,12 @@ May not: look anything up. legs/inventory.py gathers the facts; every rule here 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from bridge.core.advice import add_stream, add_subjects, filters
 from bridge.core.emptiness import SQS_SETTLES_SECONDS
-from bridge.core.errors import BridgeError
+from bridge.core.facts import ConsumerFacts, RouteFacts, StreamFacts, World
 from bridge.core.mapping.heartbeat import NO_SUBJECT
 from bridge.core.subjects import covers, overlap
 
@@ -32,97 +33,12 @@ class Finding:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueFacts:
-    """Times in seconds, sizes in bytes."""
-
-    name: str
-    arn: str
-    fifo: bool
-    visibility_timeout: float
-    max_message_size: int
-    redrives: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TopicFacts:
-    """`feeds` are the ARNs of the queues subscribed to it, None where we may not look."""
-
-    name: str
-    arn: str
-    fifo: bool
-    feeds: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerFacts:
-    """`max_deliver` -1 is without end; `pinned`: one reader at a time, and others stand by."""
-
-    name: str
-    filters: tuple[str, ...]
-    ack_wait: float
-    max_deliver: int
-    pinned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StreamFacts:
-    """Times in seconds, sizes in bytes; a size or limit of -1 is none."""
-
-    name: str
-    subjects: tuple[str, ...]
-    retention: str
-    discard: str
-    limited: bool
-    duplicate_window: float
-    max_msg_size: int
-    consumers: tuple[ConsumerFacts, ...]
-
-    def captures(self, pattern: str) -> bool:
-        return any(overlap(subject, pattern) for subject in self.subjects)
-
-
-@dataclass(frozen=True, slots=True)
-class RouteFacts:
-    """All that was found out about one route. Exactly one source and one destination is set when nothing is wrong;
-    what could not be found out is in `errors`, with the thing it is about."""
-
-    name: str
-    errors: tuple[tuple[str, BridgeError], ...] = ()
-    queue: QueueFacts | None = None
-    stream: StreamFacts | None = None
-    consumer: ConsumerFacts | None = None
-    batch: int = 10
-    pattern: str | None = None
-    destinations: tuple[StreamFacts, ...] = ()
-    max_payload: int = 0
-    to_queue: QueueFacts | None = None
-    to_topic: TopicFacts | None = None
-    parked_elsewhere: bool = False
-    sns_ids: bool = False
-    """Whether messages may be deduplicated by SNS message id (envelope: auto)."""
-    longest_outage: float = 0.0
-    ledger: bool = False
-    carries_echo: bool = False
-    drain_seconds: float | None = None
-    heartbeat: float | None = None
-    """Seconds between two canaries, which go in at `heartbeat_from` (a subject, from JetStream) and come out at
-    `heartbeat_to` (a subject, to JetStream)."""
-    heartbeat_from: str | None = None
-    heartbeat_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    routes: Sequence[RouteFacts] = field(default_factory=tuple)
-
-
 def findings(world: World) -> list[Finding]:
     """Every finding, errors of a route first; a route without any gets one `ok`."""
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
-        mine += _heartbeats(route)
+        mine += [*_keeps(route), *_parking(route), *_heartbeats(route), *_watches(route)]
         found += _told(route)
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
@@ -147,8 +63,8 @@ def _windows(route: RouteFacts) -> Iterator[Finding]:
                 "warning",
                 route.name,
                 f"stream {stream.name}",
-                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the route needs ({needed:g} s): "
-                "a message lent again after an outage is stored twice",
+                f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the route needs "
+                f"({_sum(route)}): a message lent again after an outage is stored twice",
                 f"nats stream edit {stream.name} --dupe-window {needed:.0f}s, lower longest_outage, or set `ledger`",
             )
         elif stream.retention != "limits":
@@ -169,13 +85,22 @@ def window_needed(route: RouteFacts) -> float:
     return lease + route.longest_outage + SETTLE_SECONDS
 
 
+def _sum(route: RouteFacts) -> str:
+    lease = route.queue.visibility_timeout if route.queue is not None else 0.0
+    parts = (
+        f"longest_outage {route.longest_outage:g} s + visibility timeout {lease:g} s + {SETTLE_SECONDS:g} s to settle"
+    )
+    return f"{window_needed(route):g} s: {parts}"
+
+
 def _told(route: RouteFacts) -> Iterator[Finding]:
     """What is worth knowing though nothing is wrong."""
     if route.queue is not None and route.destinations:
-        needed = window_needed(route)
         windows = ", ".join(f"{stream.name} has {stream.duplicate_window:g} s" for stream in route.destinations)
-        text = f"it needs a duplicate window of {needed:g} s ({route.longest_outage:g} s longest_outage); {windows}"
-        yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
+        text = f"it needs a duplicate window of {_sum(route)}; {windows}"
+        # Where one is too short, the warning says all of it.
+        if route.ledger or all(stream.duplicate_window >= window_needed(route) for stream in route.destinations):
+            yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
     if route.heartbeat is not None:
         where = ", ".join(each for each in (route.heartbeat_from, route.heartbeat_to) if each)
         yield Finding(
@@ -233,7 +158,7 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 f"stream {stream.name}",
                 f"it captures {', '.join(stream.subjects)}, which is only a part of {pattern}: "
                 "a message with another subject would be parked",
-                f'nats stream edit {stream.name} --subjects "{pattern}"',
+                add_subjects(stream.name, stream.subjects, pattern),
             )
         if stream.discard == "old" and stream.limited:
             yield Finding(
@@ -250,7 +175,7 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 f"stream {stream.name}",
                 f"it has interest retention, and no consumer of it asks for all of {pattern}: the server says yes to a "
                 "message nobody asks for, and drops it",
-                f"nats consumer add {stream.name} … for {pattern}, or use limits retention",
+                f"nats consumer add {stream.name} NAME --pull{filters((pattern,))} --defaults, or use limits retention",
             )
         if stream.retention == "workqueue" and len(stream.consumers) > 1:
             yield _shared_work_queue(route, stream, stream.consumers)
@@ -323,14 +248,65 @@ def _heartbeats(route: RouteFacts) -> Iterator[Finding]:
         )
     to = route.heartbeat_to
     if to is not None and route.destinations and not any(stream.captures(to) for stream in route.destinations):
-        name = route.destinations[0].name
+        stream = route.destinations[0]
         yield Finding(
             "warning",
             route.name,
             "heartbeat",
-            f"heartbeats come out on {to}, which stream {name} does not capture: none would arrive",
-            f"nats stream edit {name} --subjects …, with {to} among them",
+            f"heartbeats come out on {to}, which stream {stream.name} does not capture: none would arrive",
+            add_subjects(stream.name, stream.subjects, to),
         )
+
+
+def _keeps(route: RouteFacts) -> Iterator[Finding]:
+    """Whether what is not yet carried, and what was, stays until somebody has it."""
+    queue, topic = route.queue, route.to_topic
+    if queue is not None and queue.retention < route.longest_outage:
+        yield Finding(
+            "warning",
+            route.name,
+            f"queue {queue.name}",
+            f"it keeps a message for {queue.retention:g} s, and longest_outage is {route.longest_outage:g} s: in an "
+            "outage that long SQS deletes messages nobody has carried",
+            "set its MessageRetentionPeriod to more (at most 1209600, 14 days), or lower longest_outage",
+        )
+    if topic is not None and topic.subscriptions == 0:
+        yield Finding(
+            "warning",
+            route.name,
+            f"topic {topic.name}",
+            "it has no subscription: SNS says yes to what is published, and nobody gets it",
+            f"aws sns subscribe --topic-arn {topic.arn} --protocol sqs --notification-endpoint QUEUE_ARN",
+        )
+
+
+def _parking(route: RouteFacts) -> Iterator[Finding]:
+    """Parked messages in a stream of the route's are read as if they were its messages."""
+    subject = route.parking_subject
+    if subject is None:
+        return
+    for stream in {stream.name: stream for stream in (*route.destinations, route.stream) if stream}.values():
+        readers = [each.name for each in stream.consumers if _reads(each, subject)]
+        if not stream.captures(subject) or (stream.consumers and not readers):
+            continue
+        who = f"its consumers ({', '.join(readers)}) are" if readers else "a consumer without a filter would be"
+        yield Finding(
+            "warning",
+            route.name,
+            f"parking {subject}",
+            f"it lies inside stream {stream.name}: {who} given what is parked as if it were a message like any other",
+            f"park outside of {', '.join(stream.subjects)}, in a stream of its own: "
+            f"{add_stream('PARKED', 'parked.>')}, and parking.subject: parked.{route.name}",
+        )
+
+
+def _reads(consumer: ConsumerFacts, subject: str) -> bool:
+    return not consumer.filters or any(overlap(each, subject) for each in consumer.filters)
+
+
+def _watches(route: RouteFacts) -> Iterator[Finding]:
+    for what, error in route.unwatched:
+        yield Finding("warning", route.name, what, f"{error.args[0]}; its lag will be unknown", error.hint)
 
 
 def _redrive(route: RouteFacts) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
         | {"invalidaddress", "unsupportedoperation", "endpointdisabled", "regiondisabled", "optedout", "verification"}
         | {"idprejectedclaim", "invalididentitytoken", "invalidauthorizationmessage", "malformedpolicydocument"}
         | {"packedpolicytoolarge", "sessiondurationescalation", "platformapplicationdisabled", "invalidclientid"}
+        | {"403", "404"}  # the answer to a HEAD has no body, and its status is all there is
         | {"nosuchbucket", "allaccessdisabled", "accountproblem", "permanentredirect", "invalidbucketname"}
         | {"jwtpayloadsizeexceeded", "outboundwebidentityfederationdisabled", "invalidaction", "notauthorized"}
     ),
@@ -73,6 +74,7 @@ _UNREACHABLE = (
     OSError,
     TimeoutError,
 )
+UNREACHED = "is aws.endpoint_url right, is the network open?"
 SDK_ERRORS = (LeanError, boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -207,7 +209,7 @@ def aws_error(error: Exception, doing: str, *, missing: str = "") -> BridgeError
             names = (type(error).__name__, str(answer.get("Code", "")))
             return coded_error(names, f"{doing}: {answer.get('Message') or names[1]}", status=status, missing=missing)
         case _ if isinstance(error, _UNREACHABLE):
-            return Unavailable(f"{doing}: {_first_line(error)}")
+            return Unavailable(f"{doing}: {_first_line(error)}", hint=UNREACHED)
         case boto.ParamValidationError():
             # Its text quotes the value: that is the message.
             return Refused(f"{doing}: botocore refuses a parameter")
@@ -219,6 +221,11 @@ def aws_error(error: Exception, doing: str, *, missing: str = "") -> BridgeError
             # All that is left is about configuration and credentials: no credentials, no region, no such profile.
             hint = "check the aws section, or the environment, profile or role that gives credentials"
             return NotUsable(f"{doing}: {_first_line(error)}", hint=hint)
+
+
+def unreached(error: BridgeError) -> bool:
+    """Whether nobody answered at all, so that the next call would wait for the same silence."""
+    return isinstance(error, Unavailable) and error.hint == UNREACHED
 
 
 def coded_error(names: tuple[str, ...], text: str, *, status: int = 0, missing: str = "") -> BridgeError:
@@ -235,7 +242,7 @@ def coded_error(names: tuple[str, ...], text: str, *, status: int = 0, missing: 
 def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if kind is not NotUsable:
         return ""
-    if "exist" in code or "notfound" in code or code == "nosuchbucket":
+    if "exist" in code or "notfound" in code or code in ("nosuchbucket", "404"):
         return missing
     if code.startswith("kms"):
         return "allow this role kms:GenerateDataKey and kms:Decrypt on the queue's key"

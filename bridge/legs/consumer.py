@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from bridge.core import advice
 from bridge.core.errors import NotUsable
-from bridge.legs.nats import NatsConnection, place_of
+from bridge.legs.nats import NatsConnection, place_of, stream_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,12 @@ async def open_consumer(
 ) -> Consumer:
     """Reads the consumer and sees that it can serve a route, and with `ordered` that it has one reader at a time.
     Raises NotUsable with the command that would mend it."""
-    wanted = f" --filter {','.join(filters)}" if filters else ""
+    wanted = advice.filters(filters)
     create = (
-        f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted}"
+        f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted} "
+        "--defaults"
     )
-    about = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
+    about = await stream_info(nats, stream)
     info = await nats.api(f"CONSUMER.INFO.{stream}.{name}", missing=create)
     config = info["config"]
     found = tuple(config.get("filter_subjects") or filter(None, [config.get("filter_subject", "")]))

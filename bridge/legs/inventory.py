@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bridge.core.advice import those_here
 from bridge.core.errors import BridgeError, NotUsable
-from bridge.core.findings import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
+from bridge.core.facts import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
 from bridge.core.subjects import permitted
 from bridge.legs.aws import AwsConnection
-from bridge.legs.nats import NatsConnection
-from bridge.legs.sns import open_topic, subscribers
+from bridge.legs.nats import NatsConnection, stream_info
+from bridge.legs.sns import open_topic, queues_among, subscriptions
 from bridge.legs.sqs import Queue, open_queue
 
 NO_HANDLE = "nats-sqs-bridge-check"
@@ -31,6 +32,7 @@ async def queue_facts(aws: AwsConnection, name: str) -> QueueFacts:
         visibility_timeout=queue.visibility_timeout,
         max_message_size=queue.max_message_size,
         redrives=queue.redrives,
+        retention=queue.retention,
     )
 
 
@@ -75,12 +77,14 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
     except BridgeError as error:
         if isinstance(error, NotUsable):
             denied.append(error)
-    return TopicFacts(topic.name, topic.arn, topic.fifo, await subscribers(aws, topic.arn)), denied
+    found = await subscriptions(aws, topic.arn)
+    count = None if found is None else len(found)
+    return TopicFacts(topic.name, topic.arn, topic.fifo, queues_among(found), count), denied
 
 
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
     """Raises NotUsable or Unavailable."""
-    info = await nats.api(f"STREAM.INFO.{name}", missing=f"nats stream add {name}")
+    info = await stream_info(nats, name)
     config = info["config"]
     consumers = []
     offset = 0
@@ -100,6 +104,20 @@ async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
         max_msg_size=int(config.get("max_msg_size", -1)),
         consumers=tuple(consumers),
     )
+
+
+async def see_watched(nats: NatsConnection, stream: str, consumer: str | None) -> None:
+    """Raises NotUsable if there is no such stream, or no such consumer in it; with what there is instead."""
+    await stream_info(nats, stream)
+    if consumer is None:
+        return
+    try:
+        await nats.api(f"CONSUMER.INFO.{stream}.{consumer}")
+    except NotUsable as error:
+        if error.hint:
+            raise
+        names = [str(name) for name in (await nats.api(f"CONSUMER.NAMES.{stream}")).get("consumers") or ()]
+        raise NotUsable(str(error.args[0]), hint=those_here(f"consumers of {stream}", names)) from error
 
 
 def _consumer(info: Any) -> ConsumerFacts:

@@ -20,11 +20,12 @@ from typing import Any, Self
 from nats import errors
 from nkeys import NkeysError
 
+from bridge.core.advice import those_here
 from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
 from bridge.legs.keys import KeyedClient, NoKey
 from bridge.legs.wire import Headers, Reply, WireClient, status_of
 
-__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of"]
+__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of", "stream_info"]
 
 API_SECONDS = 5.0
 
@@ -299,6 +300,17 @@ class Replies:
             asked.done.set_result(None)
 
 
+async def stream_info(nats: NatsConnection, stream: str) -> dict[str, Any]:
+    """About a stream others make. Raises NotUsable that says which streams there are instead."""
+    try:
+        return await nats.api(f"STREAM.INFO.{stream}")
+    except NotUsable as error:
+        if error.hint:
+            raise
+        names = [str(name) for name in (await nats.api("STREAM.NAMES")).get("streams") or ()]
+        raise NotUsable(str(error.args[0]), hint=those_here("streams", names)) from error
+
+
 def place_of(info: Mapping[str, Any]) -> str:
     """A stream's name as no other stream in the world has it: made of its name and the moment of its creation."""
     return f"jetstream:{info['config']['name']}@{info['created']}"
@@ -329,7 +341,9 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
         return NotUsable(f"{where}: {text}", hint="check the user, token, credentials or nkey under nats")
     if "tls" in lowered or "ssl" in lowered or "certificate" in lowered:
         return NotUsable(f"{where}: {text}", hint="check nats.tls and the scheme of nats.servers")
-    return Unavailable(f"{where}: {text or 'no server answered in time'}")
+    key = "nats.servers" if connection.name == "default" else f"connections.{connection.name}.servers"
+    hint = f"start nats-server, or mend {key}"
+    return Unavailable(f"{where}: {text or 'no server answered in time'}", hint=hint)
 
 
 def _files(options: NatsOptions) -> str:

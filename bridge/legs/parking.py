@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.core.advice import add_stream
 from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.core.mapping.parked import Parked, parked_in_jetstream, parked_in_sqs
 from bridge.core.models import JetStreamMessage
@@ -160,7 +161,7 @@ async def streams_holding(nats: NatsConnection, subject: str) -> Sequence[str]:
     """The streams that capture a parking subject. Raises NotUsable if there is none."""
     names = (await nats.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
     if not names:
-        raise NotUsable(f"no stream captures {subject}", hint=f'nats stream add PARKED --subjects "{subject}"')
+        raise NotUsable(f"no stream captures {subject}", hint=add_stream("PARKED", subject))
     return [str(name) for name in names]
 
 

@@ -66,16 +66,29 @@ async def _arn_of(aws: AwsConnection, name: str, create: str) -> str:
 
 async def subscribers(aws: AwsConnection, arn: str) -> tuple[str, ...] | None:
     """The ARNs of the queues subscribed to a topic, or None where we may not look."""
-    feeds: list[str] = []
+    return queues_among(await subscriptions(aws, arn))
+
+
+def queues_among(found: Sequence[tuple[str, str]] | None) -> tuple[str, ...] | None:
+    return None if found is None else tuple(endpoint for protocol, endpoint in found if protocol == "sqs")
+
+
+async def subscriptions(aws: AwsConnection, arn: str) -> Sequence[tuple[str, str]] | None:
+    """Protocol and endpoint of each subscription that was confirmed, or None where we may not look."""
+    found: list[tuple[str, str]] = []
     token: dict[str, Any] = {}
     while True:
         try:
             answer = await aws.call("sns", "list_subscriptions_by_topic", about=arn, TopicArn=arn, **token)
         except BridgeError:
             return None  # a permission the bridge itself does not need
-        feeds += [each["Endpoint"] for each in answer.get("Subscriptions") or () if each.get("Protocol") == "sqs"]
+        found += [
+            (str(each["Protocol"]), str(each.get("Endpoint")))
+            for each in answer.get("Subscriptions") or ()
+            if each.get("SubscriptionArn") not in ("PendingConfirmation", "Deleted")
+        ]
         if not answer.get("NextToken"):
-            return tuple(feeds)
+            return found
         token = {"NextToken": answer["NextToken"]}
 
 

@@ -47,24 +47,29 @@ class Queue:
     """The ARN of its dead-letter queue, empty without one."""
 
 
-def create_queue_command(name: str) -> str:
-    """How an operator would create it."""
+def no_such_queue(aws: AwsConnection, name: str) -> str:
+    """What to do when it is not there: most often it is, elsewhere."""
     fifo = " --attributes FifoQueue=true" if name.endswith(".fifo") else ""
-    return f"aws sqs create-queue --queue-name {name}{fifo}"
+    region = f" ({aws.options.region})" if aws.options.region else ""
+    return (
+        f"is the name right, and is it in the account and region{region} of this connection? "
+        f"else: aws sqs create-queue --queue-name {name}{fifo} "
+        "(a new queue also needs its subscription, its policy and a redrive policy)"
+    )
 
 
 async def open_queue(aws: AwsConnection, queue: str) -> Queue:
-    """Looks up a queue by name, URL or ARN. Raises NotUsable with the command that would create it."""
+    """Looks up a queue by name, URL or ARN. Raises NotUsable that says where to look and how to create it."""
     name = queue.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     if queue.startswith(("https://", "http://")):
         url = queue
     else:
-        url = await queue_url(aws, queue, missing=create_queue_command(name))
+        url = await queue_url(aws, queue, missing=no_such_queue(aws, name))
     answer = await aws.call(
         "sqs",
         "get_queue_attributes",
         about=name,
-        missing=create_queue_command(name),
+        missing=no_such_queue(aws, name),
         QueueUrl=url,
         AttributeNames=["All"],
     )
@@ -289,7 +294,7 @@ class SqsSource:
         return await send(entries, call, at_once=at_once)
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
-        missing = create_queue_command(self.queue.name)
+        missing = no_such_queue(self._aws, self.queue.name)
         return await self._aws.call(
             "sqs", operation, about=self.queue.name, missing=missing, QueueUrl=self.queue.url, **arguments
         )
@@ -351,7 +356,7 @@ class SqsDestination:
         return entry
 
     async def _call(self, entries: list[dict[str, Any]]) -> Any:
-        missing = create_queue_command(self.queue.name)
+        missing = no_such_queue(self._aws, self.queue.name)
         return await self._aws.call(
             "sqs",
             "send_message_batch",

@@ -12,12 +12,13 @@ from typing import Any
 
 import orjson
 
+from bridge.core.advice import add_stream, add_subjects, in_words
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
 from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
-from bridge.legs.nats import NatsConnection, place_of
+from bridge.legs.nats import NatsConnection, place_of, stream_info
 from bridge.legs.wire import Reply
 
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, for a schedule takes a while itself
@@ -32,14 +33,14 @@ async def open_destination(
     """Sees that what `pattern` (`*` for what a template fills in) publishes would be kept, with `ttl` that messages may
     have a life of their own, and that the stream of `schedules` delivers later. Raises NotUsable."""
     name = stream or pattern.replace("*", "").strip(".").split(".")[0].upper() or "ORDERS"
-    create = f'nats stream add {name} --subjects "{pattern}"'
+    create = add_stream(name, pattern)
     names = (await nats.api("STREAM.NAMES", {"subject": pattern})).get("streams") or []
     if stream is not None:
-        await nats.api(f"STREAM.INFO.{stream}", missing=create)
+        about = await nats.api(f"STREAM.INFO.{stream}", missing=create)
         if stream not in names:
             raise NotUsable(
                 f"stream {stream} captures nothing of {pattern}",
-                hint=f"nats stream edit {stream} --subjects …",
+                hint=add_subjects(stream, about["config"].get("subjects") or (), pattern),
             )
     if not names:
         raise NotUsable(f"no stream captures {pattern}", hint=create)
@@ -59,7 +60,7 @@ async def open_destination(
             # The server answers such a publish with a good PubAck and keeps nothing.
             raise NotUsable(
                 f"stream {each} has interest retention and no consumer: it would drop every message",
-                hint=f"create its consumers first: nats consumer add {each} …",
+                hint=f"create its consumers first, with nats consumer add {each}",
             )
     return JetStreamDestination(
         nats,
@@ -73,19 +74,19 @@ async def open_destination(
 
 async def subjects_of(nats: NatsConnection, stream: str) -> tuple[str, ...]:
     """What a stream captures; nothing, for a mirror."""
-    info = await nats.api(f"STREAM.INFO.{stream}", missing=f"nats stream add {stream}")
+    info = await stream_info(nats, stream)
     return tuple(info["config"].get("subjects") or ())
 
 
 async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: str) -> None:
     keeping = (await nats.api("STREAM.NAMES", {"subject": f"{schedules}.*"})).get("streams") or []
+    info = await nats.api(f"STREAM.INFO.{names[0]}")
     if list(names) != keeping:
         # A schedule delivers within its own stream only.
         raise NotUsable(
             f"{schedules}.* is not in the one stream that takes the route's messages",
-            hint=f'nats stream edit {names[0]} --subjects "{schedules}.*,…"',
+            hint=add_subjects(names[0], info["config"].get("subjects") or (), f"{schedules}.*"),
         )
-    info = await nats.api(f"STREAM.INFO.{names[0]}")
     if not info["config"].get("allow_msg_schedules"):
         # A server before 2.12 takes the setting and the schedule, and never delivers.
         raise NotUsable(
@@ -186,11 +187,11 @@ class JetStreamDestination:
             known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).get("streams") or []
         except BridgeError:
             return list(answers)  # not to be found out now: they are held, and asked again
-        create = f'nats stream add NAME --subjects "{self._pattern}"'
+        create = add_stream("NAME", self._pattern)
         return [
             answer
             if not isinstance(answer, NotUsable) or "no stream captures" not in answer.args[0]
-            else Refused(answer.args[0], hint=f"add it: nats stream edit {known[0]} --subjects …")
+            else Refused(answer.args[0], hint=in_words(known[0], str(getattr(out, "subject", "it"))))
             if known and "*" in self._pattern and self._pattern != getattr(out, "subject", None)
             else NotUsable(answer.args[0], hint=create)
             for out, answer in zip(messages, answers, strict=True)

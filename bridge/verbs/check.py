@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import typer
 from rich.console import Console
@@ -28,14 +29,17 @@ from bridge.config import (
     SqsDestinationConfig,
     SqsParkingConfig,
     SqsSourceConfig,
+    WatchedConsumersConfig,
+    WatchedQueueConfig,
     load,
 )
 from bridge.core.errors import BridgeError
-from bridge.core.findings import Finding, RouteFacts, World, findings
+from bridge.core.facts import RouteFacts, World
+from bridge.core.findings import Finding, findings
 from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
-from bridge.legs.aws import AwsConnection
+from bridge.legs.aws import AwsConnection, unreached
 from bridge.legs.consumer import open_consumer
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
@@ -76,20 +80,66 @@ def _show(found: list[Finding], console: Console) -> None:
     console.print(f"{', '.join(counted)}.", style="bold red" if errors else "bold")
 
 
+class _Side:
+    """One connection as all routes use it. The first look at it goes alone: where nobody answers, the others are told
+    so at once, and do not wait for the same silence."""
+
+    def __init__(self, name: str, lost: Callable[[BridgeError], bool]) -> None:
+        self.name = name
+        self.down: BridgeError | None = None
+        self._lost = lost
+        self._first = asyncio.Lock()
+        self._asked = False
+
+    async def ask(self, look: Coroutine[Any, Any, T]) -> T:
+        if not self._asked:
+            async with self._first:
+                if not self._asked:
+                    return await self._ask_first(look)
+        if self.down is not None:
+            look.close()
+            raise self.down
+        return await look
+
+    async def _ask_first(self, look: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await look
+        except BridgeError as error:
+            self.down = error if self._lost(error) else None
+            raise
+        finally:
+            self._asked = True
+
+
+def _not_there(nats: NatsConnection, _: BridgeError) -> bool:
+    return not nats.is_connected
+
+
 async def _look(config: Config) -> list[Finding]:
     async with AsyncExitStack() as stack:
         nats: dict[str | None, NatsConnection] = {}
         aws: dict[str | None, AwsConnection] = {}
+        sides: dict[tuple[str, str | None], _Side] = {}
         for route in config.routes:
             if route.nats not in nats:
                 options = nats_options(nats_config(config, route))
-                nats[route.nats] = await stack.enter_async_context(
-                    NatsConnection(options, name=route.nats or "default")
-                )
+                made = NatsConnection(options, name=route.nats or "default")
+                nats[route.nats] = await stack.enter_async_context(made)
+                sides["nats", route.nats] = _Side(f"NATS {made.name}", partial(_not_there, made))
             if route.aws not in aws:
                 connection = AwsConnection(aws_options(aws_config(config, route), pool=20))
                 aws[route.aws] = await stack.enter_async_context(connection)
-        looks = [_Look(route, nats[route.nats], aws[route.aws]).facts() for route in config.routes]
+                sides["aws", route.aws] = _Side(f"AWS {route.aws or 'default'}", unreached)
+        looks = [
+            _Look(
+                route,
+                nats[route.nats],
+                aws[route.aws],
+                of_nats=sides["nats", route.nats],
+                of_aws=sides["aws", route.aws],
+            ).facts()
+            for route in config.routes
+        ]
         return findings(World(await asyncio.gather(*looks)))
 
 
@@ -100,12 +150,19 @@ class _Look:
     route: RouteConfig
     nats: NatsConnection
     aws: AwsConnection
+    of_nats: _Side
+    of_aws: _Side
     errors: list[tuple[str, BridgeError]] = field(default_factory=list)
+    unwatched: list[tuple[str, BridgeError]] = field(default_factory=list)
+    told: set[_Side] = field(default_factory=set)
+    """Connections that are down and were said to be: once is enough."""
 
     async def facts(self) -> RouteFacts:
+        parking = self.route.parking
         facts = RouteFacts(
             self.route.name,
-            parked_elsewhere=self.route.parking is not None,
+            parked_elsewhere=parking is not None,
+            parking_subject=parking.subject if isinstance(parking, JetStreamParkingConfig) else None,
             longest_outage=self.route.longest_outage,
             ledger=self.route.ledger is not None,
             carries_echo=self.route.echo == "carry",
@@ -115,13 +172,14 @@ class _Look:
         facts = await self._destination(await self._source(facts))
         await self._parking()
         await self._stores()
-        return replace(facts, errors=tuple(self.errors))
+        await self._watched()
+        return replace(facts, errors=tuple(self.errors), unwatched=tuple(self.unwatched))
 
     async def _source(self, facts: RouteFacts) -> RouteFacts:
         match self.route.source:
             case SqsSourceConfig() as source:
                 what = f"queue {source.queue}"
-                queue = await self._try(what, inventory.queue_facts(self.aws, source.queue))
+                queue = await self._try(self.of_aws, what, inventory.queue_facts(self.aws, source.queue))
                 if queue is not None:
                     await self._denied(what, inventory.may_consume(self.aws, source.queue))
                     if self.route.heartbeat is not None:
@@ -130,11 +188,13 @@ class _Look:
             case JetStreamSourceConfig() as source:
                 what = f"consumer {source.consumer}"
                 found = await self._try(
-                    what, open_consumer(self.nats, source.stream, source.consumer, source.filter_subjects)
+                    self.of_nats, what, open_consumer(self.nats, source.stream, source.consumer, source.filter_subjects)
                 )
                 if found is None:
                     return facts
-                stream = await self._try(f"stream {source.stream}", inventory.stream_facts(self.nats, source.stream))
+                stream = await self._try(
+                    self.of_nats, f"stream {source.stream}", inventory.stream_facts(self.nats, source.stream)
+                )
                 pull = f"$JS.API.CONSUMER.MSG.NEXT.{source.stream}.{source.consumer}"
                 acks = f"$JS.ACK.{source.stream}.{source.consumer}.>"
                 await self._permitted(publish=[pull, acks])
@@ -157,6 +217,7 @@ class _Look:
                 pattern = template.pattern
                 if (
                     await self._try(
+                        self.of_nats,
                         f"subject {pattern}",
                         open_destination(
                             self.nats,
@@ -171,7 +232,10 @@ class _Look:
                     return facts
                 await self._permitted(publish=[pattern])
                 names = [to.stream] if to.stream else await inventory.streams_for(self.nats, pattern)
-                streams = [await self._try(f"stream {name}", inventory.stream_facts(self.nats, name)) for name in names]
+                streams = [
+                    await self._try(self.of_nats, f"stream {name}", inventory.stream_facts(self.nats, name))
+                    for name in names
+                ]
                 return replace(
                     facts,
                     pattern=pattern,
@@ -181,13 +245,13 @@ class _Look:
                 )
             case SqsDestinationConfig() as to:
                 what = f"queue {to.queue}"
-                queue = await self._try(what, inventory.queue_facts(self.aws, to.queue))
+                queue = await self._try(self.of_aws, what, inventory.queue_facts(self.aws, to.queue))
                 if queue is not None:
                     await self._denied(what, inventory.may_send(self.aws, to.queue))
                 return replace(facts, to_queue=queue)
             case SnsDestinationConfig() as to:
                 what = f"topic {to.topic}"
-                found = await self._try(what, inventory.topic_facts(self.aws, to.topic))
+                found = await self._try(self.of_aws, what, inventory.topic_facts(self.aws, to.topic))
                 if found is None:
                     return facts
                 topic, denied = found
@@ -202,11 +266,14 @@ class _Look:
                 return
             case JetStreamParkingConfig(subject=subject):
                 what = f"parking {subject}"
-                if await self._try(what, open_destination(self.nats, pattern=subject, stream=None)) is not None:
+                if (
+                    await self._try(self.of_nats, what, open_destination(self.nats, pattern=subject, stream=None))
+                    is not None
+                ):
                     await self._permitted(publish=[subject])
             case SqsParkingConfig(queue=queue):
                 what = f"parking {queue}"
-                if await self._try(what, inventory.queue_facts(self.aws, queue)) is not None:
+                if await self._try(self.of_aws, what, inventory.queue_facts(self.aws, queue)) is not None:
                     await self._denied(what, inventory.may_send(self.aws, queue))
             case _:
                 assert_never(self.route.parking)
@@ -214,8 +281,8 @@ class _Look:
     async def _stores(self) -> None:
         if (ledger := self.route.ledger) is not None:
             look = open_ledger(self.nats, ledger.bucket, source="", destinations=[])
-            await self._try(f"ledger {ledger.bucket}", look)
-            await self._permitted(publish=[f"$KV.{ledger.bucket}.>"])
+            if await self._try(self.of_nats, f"ledger {ledger.bucket}", look) is not None:
+                await self._permitted(publish=[f"$KV.{ledger.bucket}.>"])
         match self.route.claim_check:
             case None:
                 return
@@ -223,24 +290,48 @@ class _Look:
                 look_at = self.aws.call(
                     "s3", "head_bucket", about=bucket, missing=f"aws s3 mb s3://{bucket}", Bucket=bucket
                 )
-                await self._try(f"bucket {bucket}", look_at)
+                await self._try(self.of_aws, f"bucket {bucket}", look_at)
             case ObjectStoreClaimCheckConfig(bucket=bucket):
                 missing = f"nats object add {bucket}"
-                await self._try(f"object store {bucket}", self.nats.api(f"STREAM.INFO.OBJ_{bucket}", missing=missing))
+                await self._try(
+                    self.of_nats, f"object store {bucket}", self.nats.api(f"STREAM.INFO.OBJ_{bucket}", missing=missing)
+                )
             case _:
                 assert_never(self.route.claim_check)
+
+    async def _watched(self) -> None:
+        for at, place in enumerate(self.route.watch or ()):
+            what = f"watch[{at}]"
+            match place:
+                case WatchedQueueConfig(queue=queue):
+                    await self._try(self.of_aws, what, inventory.queue_facts(self.aws, queue), self.unwatched)
+                case WatchedConsumersConfig(stream=stream, consumer=consumer):
+                    look = inventory.see_watched(self.nats, stream, consumer)
+                    await self._try(self.of_nats, what, look, self.unwatched)
+                case _:
+                    assert_never(place)
 
     async def _permitted(self, *, publish: list[str]) -> None:
         inbox = f"{self.nats.options.inbox_prefix}.>"
         for error in await inventory.not_permitted(self.nats, publish=publish, subscribe=[inbox]):
             self.errors.append(("permissions", error))
 
-    async def _denied(self, what: str, look: Awaitable[list[BridgeError]]) -> None:
-        self.errors += [(what, error) for error in await self._try(what, look) or ()]
+    async def _denied(self, what: str, look: Coroutine[Any, Any, list[BridgeError]]) -> None:
+        self.errors += [(what, error) for error in await self._try(self.of_aws, what, look) or ()]
 
-    async def _try(self, what: str, look: Awaitable[T]) -> T | None:
+    async def _try(
+        self,
+        side: _Side,
+        what: str,
+        look: Coroutine[Any, Any, T],
+        into: list[tuple[str, BridgeError]] | None = None,
+    ) -> T | None:
         try:
-            return await look
+            return await side.ask(look)
         except BridgeError as error:
-            self.errors.append((what, error))
+            if side.down is None:
+                (self.errors if into is None else into).append((what, error))
+            elif side not in self.told:
+                self.told.add(side)
+                self.errors.append((side.name, side.down))
             return None

@@ -79,6 +79,10 @@ def show(path: Path | None, environ: Mapping[str, str], choice: Choice, *, as_js
             found.append((route, shelved))
         if not as_json and not whole:
             Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160).print(_table(found))
+        for each in choice.ids if whole else ():
+            if all(shelved.parked.id != each for _, shelved in found):
+                text = f"no parked message has the id {each}; see `parked list`"
+                Console(stderr=True, soft_wrap=True).print(escape(text), style="yellow", highlight=False)
         _tell_of_others(world)
         return 0 if found else 1
 

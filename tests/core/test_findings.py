@@ -7,16 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.errors import NotUsable
-from bridge.core.findings import (
-    ConsumerFacts,
-    Finding,
-    QueueFacts,
-    RouteFacts,
-    StreamFacts,
-    TopicFacts,
-    World,
-    findings,
-)
+from bridge.core.facts import ConsumerFacts, QueueFacts, RouteFacts, StreamFacts, TopicFacts, World
+from bridge.core.findings import Finding, findings
 
 QUEUE = QueueFacts("orders", "arn:orders", False, 30.0, 1_048_576, True)
 CONSUMER = ConsumerFacts("c", ("back.>",), 60.0, -1)
@@ -75,7 +67,9 @@ def test_a_short_duplicate_window() -> None:
 
 def test_the_window_a_route_needs_is_told_and_compared() -> None:
     away = replace(IN, longest_outage=1800.0)
-    assert "the route needs (1840 s)" in only("warning", "duplicate window (600 s)", away).text
+    parts = "(1840 s: longest_outage 1800 s + visibility timeout 30 s + 10 s to settle)"
+    assert f"the route needs {parts}" in only("warning", "duplicate window (600 s)", away).text
+    assert not [each for each in found(away) if each.what == "window"]
     (told,) = [each for each in found(replace(away, ledger=True)) if each.what == "window"]
     assert told.text.endswith("ORDERS has 600 s; a ledger covers more")
     assert all(each.level == "ok" for each in found(replace(away, ledger=True)))
@@ -112,7 +106,8 @@ def test_a_max_msg_size_that_is_too_small() -> None:
 
 
 def test_a_stream_that_captures_only_a_part() -> None:
-    only("warning", "only a part", replace(IN, destinations=(replace(STREAM, subjects=("orders.a",)),)))
+    part = only("warning", "only a part", replace(IN, destinations=(replace(STREAM, subjects=("orders.a", "x.>")),)))
+    assert part.advice == 'nats stream edit ORDERS --subjects "x.>,orders.*"'
 
 
 def test_a_limited_stream_that_discards_old_messages() -> None:
@@ -140,6 +135,46 @@ def test_no_parking_and_no_redrive() -> None:
     only("warning", "delivered again for ever", replace(OUT, parked_elsewhere=False))
     limited = replace(CONSUMER, max_deliver=5)
     only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
+
+
+def test_a_queue_that_forgets_before_an_outage_ends() -> None:
+    away = replace(IN, longest_outage=1800.0, ledger=True)
+    only("warning", "keeps a message for 60 s", replace(away, queue=replace(QUEUE, retention=60.0)))
+    assert all(each.level == "ok" for each in found(replace(away, queue=replace(QUEUE, retention=1800.0))))
+
+
+def test_a_topic_nobody_is_subscribed_to() -> None:
+    topic = TopicFacts("t", "arn:t", False, (), 0)
+    told = only("warning", "it has no subscription", replace(OUT, to_queue=None, to_topic=topic))
+    assert "aws sns subscribe --topic-arn arn:t " in told.advice
+    for subscribed in (1, None):
+        route = replace(OUT, to_queue=None, to_topic=replace(topic, subscriptions=subscribed))
+        assert all(each.level == "ok" for each in found(route))
+
+
+def test_a_parking_place_among_the_messages() -> None:
+    inside = replace(IN, parking_subject="orders.parked")
+    reading = replace(
+        STREAM, consumers=(replace(CONSUMER, filters=()), replace(CONSUMER, name="d", filters=("orders.a",)))
+    )
+    told = only("warning", "its consumers (c) are given what is parked", replace(inside, destinations=(reading,)))
+    assert '--subjects "parked.>"' in told.advice
+    only(
+        "warning",
+        "a consumer without a filter would be",
+        replace(inside, destinations=(replace(STREAM, consumers=()),)),
+    )
+    own = replace(OUT, parking_subject="back.parked")
+    only("warning", "inside stream BACK: its consumers (c)", own)
+    filtered = replace(STREAM, consumers=(replace(CONSUMER, filters=("orders.a",)),))
+    for route in (replace(inside, destinations=(filtered,)), replace(IN, parking_subject="parked.in")):
+        assert all(each.level == "ok" for each in found(route))
+
+
+def test_a_watched_place_that_is_not_there_leaves_its_lag_unknown() -> None:
+    missing = (("watch[1]", NotUsable("there is no queue", hint="is the name right")),)
+    told = only("warning", "there is no queue; its lag will be unknown", replace(IN, unwatched=missing))
+    assert (told.what, told.advice) == ("watch[1]", "is the name right")
 
 
 def test_heartbeats_that_find_no_way() -> None:

@@ -124,3 +124,11 @@ async def test_a_role_is_assumed(moto_server: MotoServer, monkeypatch: pytest.Mo
     async with AwsConnection(options) as aws:
         identity = await aws.call("sts", "get_caller_identity", about="role")
     assert identity["Arn"] == "arn:aws:sts::210987654321:assumed-role/bridge/nats-sqs-bridge"
+
+
+@pytest.mark.server
+async def test_a_bucket_that_is_not_there_is_answered_with_the_command(moto_server: MotoServer, name: str) -> None:
+    options = AwsOptions(region=REGION, endpoint_url=moto_server.url, s3_endpoint_url=moto_server.url)
+    async with AwsConnection(options) as aws:
+        with pytest.raises(NotUsable, match=f"aws s3 mb s3://{name}"):
+            await aws.call("s3", "head_bucket", about=name, missing=f"aws s3 mb s3://{name}", Bucket=name)

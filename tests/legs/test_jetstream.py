@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,13 +227,25 @@ async def test_a_stream_that_went_away_holds_everything(nats: NatsConnection, na
 async def test_opening_says_what_is_missing(nats: NatsConnection, name: str) -> None:
     with pytest.raises(NotUsable, match=f'nats stream add .* --subjects "{name}.x"'):
         await open_destination(nats, pattern=f"{name}.x", stream=None)
-    with pytest.raises(NotUsable, match=f"nats stream add {name}"):
-        await open_consumer(nats, name, "c")
     await add_stream(nats, name)
+    with pytest.raises(NotUsable) as lost:
+        await open_consumer(nats, f"{name}-lost", "c")
+    assert "stream not found" in str(lost.value)
+    assert re.search(rf"streams here are .*\b{name}\b|more$", lost.value.hint)
     with pytest.raises(NotUsable, match=f"nats consumer add {name} c --pull --ack explicit"):
         await open_consumer(nats, name, "c")
-    with pytest.raises(NotUsable, match="captures nothing of elsewhere"):
-        await open_destination(nats, pattern="elsewhere.x", stream=name)
+    with pytest.raises(NotUsable, match=r'--filter "a\.>" --filter "b" --defaults'):
+        await open_consumer(nats, name, "c", ["a.>", "b"])
+
+
+async def test_advice_to_widen_a_stream_keeps_what_it_captures(nats: NatsConnection, name: str) -> None:
+    await add_stream(nats, name, subjects=[f"{name}.a", f"{name}.b.*"])
+    with pytest.raises(NotUsable, match=f"captures nothing of {name}.x") as narrow:
+        await open_destination(nats, pattern=f"{name}.x.*", stream=name)
+    assert narrow.value.hint == f'nats stream edit {name} --subjects "{name}.a,{name}.b.*,{name}.x.*"'
+    with pytest.raises(NotUsable, match="not in the one stream") as unscheduled:
+        await open_destination(nats, pattern=f"{name}.a", stream=name, schedules=f"{name}.later")
+    assert unscheduled.value.hint == f'nats stream edit {name} --subjects "{name}.a,{name}.b.*,{name}.later.*"'
 
 
 async def test_consumers_that_cannot_serve_a_route_are_told(nats: NatsConnection, name: str) -> None:

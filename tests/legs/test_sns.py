@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bridge.core.errors import NotUsable
 from bridge.core.models import Attribute, Out, SnsOut
 from bridge.core.route import Receipt
-from bridge.legs.aws import AwsConnection
-from bridge.legs.sns import SnsDestination, open_topic
+from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.inventory import topic_facts
+from bridge.legs.sns import SnsDestination, open_topic, subscribers, subscriptions
 from tests.legs.aws_world import REGION, World
 from tests.legs.exam import DestinationExam
 
@@ -75,3 +78,38 @@ async def test_fifo_topics_keep_the_order_of_a_group(aws_world: World, aws: AwsC
     outs = [SnsOut(f"g{n}", group="g", dedup_id=f"d{n}") for n in range(5)]
     assert all(isinstance(answer, Receipt) for answer in await destination.publish(outs))
     assert [each["Body"] for each in await aws_world.drain(url, 5)] == [f"g{n}" for n in range(5)]
+
+
+async def test_only_confirmed_subscriptions_count(aws_world: World, aws: AwsConnection, name: str) -> None:
+    url = await aws_world.queue(name)
+    bare, fed = await aws_world.topic(f"{name}-bare"), await aws_world.topic(name, feeds=url)
+    assert await subscriptions(aws, bare) == []
+    assert (await topic_facts(aws, bare))[0].subscriptions == 0
+    (facts, _) = await topic_facts(aws, fed)
+    assert (facts.subscriptions, [arn.rpartition(":")[2] for arn in facts.feeds or ()]) == (1, [name])
+    assert await subscribers(aws, fed) == facts.feeds
+
+
+def listing(arn: str, token: str = "") -> str:
+    entry = (
+        f"<member><Protocol>sqs</Protocol><Endpoint>arn:q</Endpoint><SubscriptionArn>{arn}</SubscriptionArn></member>"
+    )
+    inside = f"<Subscriptions>{entry}</Subscriptions>{token and f'<NextToken>{token}</NextToken>'}"
+    answer = f"<ListSubscriptionsByTopicResult>{inside}</ListSubscriptionsByTopicResult>"
+    return f"<ListSubscriptionsByTopicResponse>{answer}</ListSubscriptionsByTopicResponse>"
+
+
+async def test_a_subscription_nobody_confirmed_gets_nothing() -> None:
+    pages = [listing("PendingConfirmation", "next"), listing("arn:s")]
+
+    async def reply(_: web.Request) -> web.Response:
+        return web.Response(text=pages.pop(0), content_type="text/xml")
+
+    app = web.Application()
+    app.router.add_post("/", reply)
+    async with (
+        TestServer(app) as server,
+        AwsConnection(AwsOptions(region=REGION, endpoint_url=str(server.make_url("/")))) as aws,
+    ):
+        assert await subscriptions(aws, "arn:t") == [("sqs", "arn:q")]
+    assert pages == []

@@ -174,8 +174,10 @@ async def test_fifo_groups_keep_their_order(aws_world: World, aws: AwsConnection
 
 
 async def test_opening_says_what_is_missing(aws: AwsConnection, name: str) -> None:
-    with pytest.raises(NotUsable, match=f"aws sqs create-queue --queue-name {name}"):
+    with pytest.raises(NotUsable, match=f"aws sqs create-queue --queue-name {name}") as missing:
         await open_queue(aws, name)
+    assert missing.value.hint.startswith("is the name right, and is it in the account and region (")
+    assert "a new queue also needs its subscription, its policy and a redrive policy" in missing.value.hint
     with pytest.raises(NotUsable, match="FifoQueue=true"):
         await open_queue(aws, f"{name}.fifo")
 

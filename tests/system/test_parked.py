@@ -71,6 +71,9 @@ def test_what_is_parked_can_be_seen_carried_after_all_and_dropped(
     message = json.loads(shown.stdout)["message"]
     assert message["attributes"] == {"currency": ["String", "EUR"]}
     assert message["message_id"] == found[3]["id"]
+    nobody = call("parked", "show", "nobody", "--config", str(bridge.config))
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert nobody.stderr == "no parked message has the id nobody; see `parked list`\n"
 
     still = call("parked", "redrive", "--config", str(bridge.config), "--limit", "2")
     assert still.returncode == 1  # nothing was mended, so nothing can be carried

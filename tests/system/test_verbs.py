@@ -97,14 +97,23 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
 ) -> None:
     aws, nats = Aws(moto_server.url), Nats(nats_server.url)
     url = aws.queue(name, VisibilityTimeout="45")
+    aws.queue(f"{name}-in", MessageRetentionPeriod="60")
     aws.send(url, ["untouched"])
     nats.stream(name, f"{name}.in.>", duplicate_window=20 * 10**9)
     nats.stream(f"{name}B", f"{name}.back.>", retention="workqueue")
     nats.consumer(f"{name}B", "ours", ack_wait=5 * 10**9, filter_subject=f"{name}.back.a")
     nats.consumer(f"{name}B", "theirs", filter_subject=f"{name}.back.b")
     nats.consumer(name, "echo")
+    watch = [
+        {"kind": "sqs", "queue": name},
+        {"kind": "sqs", "queue": f"{name}-old"},
+        {"kind": "jetstream", "stream": f"{name}B"},
+        {"kind": "jetstream", "stream": f"{name}B", "consumer": "nobody"},
+        {"kind": "jetstream", "stream": f"{name}C", "consumer": "c"},
+    ]
     routes = [
-        inward("in", name, f"{name}.in.x"),
+        inward("in", name, f"{name}.in.x", watch=watch),
+        inward("inside", f"{name}-in", f"{name}.in.x", parking={"kind": "jetstream", "subject": f"{name}.in.parked"}),
         inward("lost", name + "-missing", f"{name}.nowhere"),
         outward("back", f"{name}B", "ours", kind="sns", topic=f"{name}-missing"),
         {**outward("echo", name, "echo", kind="sqs", queue=name), "echo": "carry"},
@@ -122,8 +131,15 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
         "messages would go round for ever: in -> echo -> in",
     ):
         assert words in errors, words
+    unseen = {each["what"]: each for each in checked.findings if each["what"].startswith("watch")}
+    assert set(unseen) == {"watch[1]", "watch[3]", "watch[4]"}
+    assert all(each["text"].endswith("; its lag will be unknown") for each in unseen.values())
+    assert unseen["watch[3]"]["advice"] == f"consumers of {name}B here are ours, theirs"
+    assert unseen["watch[4]"]["advice"].startswith("streams here are ")
     for words in (
-        "its duplicate window (20 s) is shorter than the route needs (1855 s)",
+        "its duplicate window (20 s) is shorter than the route needs (1855 s: longest_outage 1800 s",
+        f"it lies inside stream {name}: its consumers (echo) are given what is parked",
+        "it keeps a message for 60 s, and longest_outage is 1800 s",
         "it is a work queue that others consume too (theirs)",
         "its ack wait is 5 s; a batch of 200 can take",
         "it has no redrive policy and the route no parking",
@@ -174,10 +190,18 @@ def test_check_tells_what_the_nats_user_may_not_do(tmp_path: Path, moto_server: 
 
 @pytest.mark.server
 def test_check_without_a_server_says_so(tmp_path: Path) -> None:
-    route = inward("in", "q", "a.b")
-    checked = Checked(tmp_path / "b.yaml", [route], "nats://127.0.0.1:1", "http://127.0.0.1:1")
+    routes = [inward(name, name, "a.b", parking=PARKED, ledger={"bucket": "b"}) for name in ("one", "two")]
+    checked = Checked(tmp_path / "b.yaml", routes, "nats://127.0.0.1:1", "http://127.0.0.1:1")
     assert checked.done.returncode == 1
-    assert len(checked.said("error")) == 2
+    said = [(each["route"], each["what"], each["advice"]) for each in checked.findings if each["level"] == "error"]
+    assert sorted(said) == [
+        (route, *about)
+        for route in ("one", "two")
+        for about in (
+            ("AWS default", "is aws.endpoint_url right, is the network open?"),
+            ("NATS default", "start nats-server, or mend nats.servers"),
+        )
+    ]
 
 
 @pytest.mark.server
