@@ -174,7 +174,7 @@ def _overview(names: list[str], routes: Mapping[str, Any]) -> Markup:
 def _row(name: str, route: Mapping[str, Any]) -> Markup:
     cells = (
         *(_worst(route, side) for side in ("bridge", "legacy", "new")),
-        words.rate(route.get("pace_per_second")),
+        words.pace(route),
         f"{route['messages'].get('parked', 0):,}",
     )
     return el(

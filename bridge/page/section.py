@@ -99,7 +99,7 @@ def _lag(
     facts = (
         [el("b", words.count(words.waiting(place))), el("small", _parts(place)), messages],
         [el("b", words.age(place)), seconds],
-        words.rate(place.get("pace_per_second")),
+        words.pace(place),
         words.trend(place),
         words.drained(place),
         words.headroom(place),
@@ -131,7 +131,7 @@ def _parts(place: Mapping[str, Any]) -> str | None:
 def _facts(route: Mapping[str, Any], now: float) -> Markup:
     carried = route.get("last_carried")
     facts: list[tuple[str, Any]] = [
-        ("Pace", words.rate(route.get("pace_per_second"))),
+        ("Pace", words.pace(route)),
         ("In flight", f"{route['in_flight_messages']:,}"),
         ("Last carried", moment(carried, now) if carried else "nothing yet"),
         ("Blocked groups", f"{len(route['blocked']):,}"),

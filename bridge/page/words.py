@@ -83,6 +83,12 @@ def rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{_pace(value)}/s"
 
 
+def pace(of: Mapping[str, Any]) -> str:
+    """Of a place or a route. The last minute's is no pace any more where nothing is finished."""
+    value = of.get("pace_per_second")
+    return "none" if of["verdict"] == "STALLED" and value is not None else rate(value)
+
+
 def trend(place: Mapping[str, Any]) -> str:
     """How fast more or fewer wait. Where nothing is finished, fewer were only a moment ago, and lead nowhere."""
     value = place.get("growth_per_second")

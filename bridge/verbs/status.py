@@ -193,7 +193,7 @@ def _places(
     for place in places:
         cells = [words.count(words.waiting(place)), words.age(place)]
         if width >= MIDDLING:
-            cells += [words.rate(place["pace_per_second"]), words.trend(place)]
+            cells += [words.pace(place), words.trend(place)]
         if width >= WIDE:
             cells += [words.drained(place), words.headroom(place)]
             cells += [spark(histories.get((place["side"], place["name"]), ()))] if histories else []
