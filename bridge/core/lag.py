@@ -146,6 +146,8 @@ class Track:
         idle = self._looks[-1].at - self._moved_at
         if stopped:
             return "STOPPED", f"{stopped}; {counts}{trend}"
+        if growth is not None and growth < 0 and idle >= self.every:
+            trend = ""  # what shrank before it stopped says nothing of now
         for_so_long = f", nothing {self.finishing} for {spelled(idle)}" if idle >= self.every else ""
         if trouble:
             stuck = not _busy(backlog) or idle >= self.every

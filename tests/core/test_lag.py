@@ -223,3 +223,12 @@ def test_what_was_before_nobody_could_look_does_not_count_afterwards() -> None:
     track.not_looked(at + 4, "gone")
     left = steady(track, 12, lambda passed: Backlog(2 + int(passed), 0), at + 8)
     assert track.judge(left).verdict == "STALLED"
+
+
+def test_what_has_stopped_is_not_said_to_shrink() -> None:
+    track = Track(every=2)
+    moving = steady(track, 20, lambda passed: Backlog(100 - int(passed), done=int(passed)))
+    stopped = steady(track, 12, lambda passed: Backlog(80, done=20), moving + 2)
+    judged = track.judge(stopped)
+    assert judged.verdict == "STALLED"
+    assert "shrinking" not in judged.reason
