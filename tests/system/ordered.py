@@ -79,13 +79,13 @@ def _replicas(
 ) -> Iterator[list[Bridge]]:
     with ExitStack() as stack:
         gate = stack.enter_context(Gate(aws_server.url))
+        gate.fail_one_in(50)  # from the first call on: a route may have carried everything before anybody looks
         replicas = []
         for number in range(2):
             (place := folder / f"{route['name']}{number}").mkdir(parents=True)
             replicas.append(stack.enter_context(Bridge(place, [route], nats=nats_server.url, aws=gate.url)))
         for replica in replicas:
             until(lambda replica=replica: replica.state(route["name"]) == "running", "running")  # type: ignore[misc]
-        gate.fail_one_in(50)
         yield replicas
         assert all(gate.failed.values()), f"not every way to fail was met, so not all was proven: {gate.failed}"
 
