@@ -24,9 +24,7 @@ from bridge.legs.gather import LINGER, Gather
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
 SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
 LEASE = 30
-STUCK = (
-    5.0  # seconds on loan from which on a redelivery counts for its age: one that was carried before is gone by then
-)
+STUCK = 5.0  # seconds on loan from which on a redelivery counts for its age: what was carried before is gone by then
 BACK_KEPT = 10_000
 BACK_SECONDS = 3600.0  # what was handed back and has not come again by then went to a dead-letter queue
 
@@ -119,6 +117,7 @@ class SqsSource:
         self._own_lease = queue.visibility_timeout < SHORT_LEASE
         self._lease = float(LEASE) if self._own_lease else queue.visibility_timeout
         self._loans: dict[str, _Loan] = {}
+        self._missing = no_such_queue(aws, queue.name)
         self._deletes = Gather(self._delete, most=self.batch, linger=LINGER)
         # For the age of what waits: when the newest message was sent that came for the first time, when nothing was
         # there, and what was handed back and has not come again (message id: sent, handed back).
@@ -294,9 +293,8 @@ class SqsSource:
         return await send(entries, call, at_once=at_once)
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
-        missing = no_such_queue(self._aws, self.queue.name)
         return await self._aws.call(
-            "sqs", operation, about=self.queue.name, missing=missing, QueueUrl=self.queue.url, **arguments
+            "sqs", operation, about=self.queue.name, missing=self._missing, QueueUrl=self.queue.url, **arguments
         )
 
 
@@ -307,6 +305,7 @@ class SqsDestination:
     def __init__(self, aws: AwsConnection, queue: Queue) -> None:
         self.queue = queue
         self._aws = aws
+        self._missing = no_such_queue(aws, queue.name)
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -356,12 +355,11 @@ class SqsDestination:
         return entry
 
     async def _call(self, entries: list[dict[str, Any]]) -> Any:
-        missing = no_such_queue(self._aws, self.queue.name)
         return await self._aws.call(
             "sqs",
             "send_message_batch",
             about=self.queue.name,
-            missing=missing,
+            missing=self._missing,
             QueueUrl=self.queue.url,
             Entries=entries,
         )
