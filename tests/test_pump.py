@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable, Unmappable, in_lane
+from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable, Unmappable
 from bridge.core.models import JetStreamOut, Message, Out, SqsMessage
 from bridge.core.route import Delivery, Mapped, Receipt, Skip
 from bridge.core.settle import Policy
@@ -90,9 +90,10 @@ def mapping(one: Message) -> Mapped | Skip:
     if one.body.startswith("bug"):
         raise KeyError(one.body)
     lane = one.body.split("-")[0] if "-" in one.body else None
-    with in_lane(lane):
-        if one.body.endswith("unmappable"):
-            raise Unmappable("body", "it is unmappable")
+    if one.body.endswith("unmappable"):
+        error = Unmappable("body", "it is unmappable")
+        error.lane = lane
+        raise error
     return Mapped(JetStreamOut("s", one.body.encode(), f"sqs:{one.message_id}"), lane)
 
 

@@ -15,9 +15,6 @@ May not: import anything of ours, or carry a payload or a secret in its text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class BridgeError(Exception):
     """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty)."""
@@ -44,16 +41,6 @@ class Unmappable(BridgeError):
     def __init__(self, field: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{field}: {message}", hint=hint)
         self.field = field
-
-
-@contextmanager
-def in_lane(lane: str | None) -> Iterator[None]:
-    """Whatever turns out to be unmappable in here belongs to this lane."""
-    try:
-        yield
-    except Unmappable as error:
-        error.lane = lane
-        raise
 
 
 class Refused(BridgeError):

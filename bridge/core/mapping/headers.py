@@ -20,15 +20,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from bridge.core.models import Attribute
 
 OURS = ("nats-", "sqs-", "sns-", "bridge-")  # prefixes, in any case: what NATS and the bridge give a meaning
 _ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for the server speaking
+PACKED = "Sqs-Attributes"
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
 _ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!(?i:aws|amazon)\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -96,7 +98,7 @@ def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
         if attribute.data_type != "String":
             headers[f"Sqs-Type-{name}"] = attribute.data_type
     if odd:
-        headers["Sqs-Attributes"] = json.dumps(packed(odd), separators=(",", ":"))
+        headers[PACKED] = json.dumps(packed(odd), separators=(",", ":"))
     return headers
 
 
@@ -119,59 +121,98 @@ def unpacked(document: object) -> dict[str, Attribute]:
         raise ValueError("not packed attributes") from error
 
 
-def from_headers(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Attribute], list[tuple[str, str]]]:
-    """The attributes these headers stand for, and the headers that stand for none, in wire order.
+class Shape(NamedTuple):
+    """What the names of a message's headers tell, and those are the same for most messages of a stream. `telling` are
+    the headers that may stand for an attribute, in wire order: its place, the attribute's name (empty for PACKED),
+    and the places of the headers with its type and its encoding, or -1."""
+
+    names: frozenset[str]
+    telling: tuple[tuple[int, str, int, int], ...]
+
+
+def shape_of(pairs: Sequence[tuple[str, str]]) -> Shape:
+    return _shape(tuple([name for name, _ in pairs]))
+
+
+def from_headers(
+    pairs: Sequence[tuple[str, str]], shape: Shape | None = None
+) -> tuple[dict[str, Attribute], list[tuple[str, str]]]:
+    """The attributes these headers stand for, and the headers that stand for none, in wire order. `shape` is theirs,
+    where it is known already.
 
     A native producer's own header becomes a String attribute where SQS takes its name and value. Whatever cannot be
     restored exactly (several values, a bad encoding, a name SQS refuses) stays a header: the caller carries it packed.
     """
-    single, telling = _shape(tuple([name for name, _ in pairs]))
     attributes: dict[str, Attribute] = {}
-    used: set[str] = set()
-    values = dict(pairs) if len(single) == len(pairs) else {name: value for name, value in pairs if name in single}
-    for header, name, typed, encoded in telling:
-        value = values[header]
-        if header == "Sqs-Attributes":
-            try:
-                found = unpacked(json.loads(value))
-            except ValueError:
-                continue
-            fitting = {name: each for name, each in found.items() if sendable(name, each)}
-            attributes |= fitting
-            if len(fitting) == len(found):
-                used.add(header)
+    used: set[int] = set()
+    for at, name, typed, encoded in (shape or shape_of(pairs)).telling:
+        value = pairs[at][1]
+        if not name:
+            found = _fitting(value)
+            if found is not None:
+                attributes |= found[0]
+                if found[1]:
+                    used.add(at)
+            continue
+        if name in attributes:
+            continue  # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute
+        kind = "String" if typed < 0 else pairs[typed][1]
+        if encoded < 0 and _plain(value) and _is_text(kind):
+            attributes[name] = Attribute(kind, value)  # most there is, and the quickest to see
         else:
-            if encoded and values[encoded] != "base64":
-                continue  # an encoding we do not know
-            try:
-                attribute = _typed(values[typed] if typed else "String", text_of(value) if encoded else value)
-            except ValueError:
+            attribute = _odd(kind, value, "" if encoded < 0 else pairs[encoded][1])
+            if attribute is None:
                 continue
-            if not header_safe(value):
-                continue  # on its way back it would be encoded, and not read like this again
-            # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute.
-            if name not in attributes and sendable(name, attribute):
-                attributes[name] = attribute
-                used.update(each for each in (header, typed, encoded) if each)
-    return attributes, [pair for pair in pairs if pair[0] not in used]
+            attributes[name] = attribute
+        used.add(at)
+        if typed >= 0:
+            used.add(typed)
+        if encoded >= 0:
+            used.add(encoded)
+    if len(used) == len(pairs):
+        return attributes, []
+    return attributes, [pair for at, pair in enumerate(pairs) if at not in used]
+
+
+def _fitting(text: str) -> tuple[dict[str, Attribute], bool] | None:
+    """Those of the packed attributes that SQS takes, and whether these are all; None if nothing is packed here."""
+    try:
+        found = unpacked(json.loads(text))
+    except ValueError:
+        return None
+    fitting = {name: each for name, each in found.items() if sendable(name, each)}
+    return fitting, len(fitting) == len(found)
+
+
+def _odd(kind: str, value: str, encoding: str) -> Attribute | None:
+    """The attribute of a header that is not plain text, or None where it cannot be one."""
+    if encoding not in ("", "base64"):
+        return None
+    try:
+        attribute = _typed(kind, text_of(value) if encoding else value)
+    except ValueError:
+        return None
+    # What is not safe would be encoded on its way back, and not read like this again.
+    return attribute if header_safe(value) and _value_sendable(attribute) else None
 
 
 @lru_cache(maxsize=256)
-def _shape(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[tuple[str, str, str, str], ...]]:
-    """The headers that come once; and those of them that may stand for an attribute, in wire order: header, attribute
-    name, and the headers with its type and encoding where it has any. Most messages of a stream have the same headers.
-    """
+def _shape(names: tuple[str, ...]) -> Shape:
     times = Counter(names)
     folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
     # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
-    single = [name for name in names if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)]
+    single = {
+        name: at for at, name in enumerate(names) if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)
+    }
     telling = []
-    for header in single:
-        if header == "Sqs-Attributes" or header.startswith("Sqs-Attr-") or not reserved(header):
+    for header, at in single.items():
+        if header == PACKED:
+            telling.append((at, "", -1, -1))
+        elif header.startswith("Sqs-Attr-") or not reserved(header):
             name = header.removeprefix("Sqs-Attr-")
-            about = [each if each in single else "" for each in (f"Sqs-Type-{name}", f"Sqs-Encoding-{name}")]
-            telling.append((header, name, about[0], about[1]))
-    return frozenset(single), tuple(telling)
+            if _attribute_name(name):
+                telling.append((at, name, single.get(f"Sqs-Type-{name}", -1), single.get(f"Sqs-Encoding-{name}", -1)))
+    return Shape(frozenset(names), tuple(telling))
 
 
 def _typed(kind: object, value: object) -> Attribute:
@@ -209,10 +250,24 @@ def _attribute_name(name: str) -> bool:
 
 def sendable(name: str, attribute: Attribute) -> bool:
     """Whether SQS and SNS take this attribute. Source: SQS API reference, MessageAttributeValue."""
-    kind, value = attribute.data_type, attribute.value
-    if not _attribute_name(name) or not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
+    return _attribute_name(name) and _value_sendable(attribute)
+
+
+def _value_sendable(attribute: Attribute) -> bool:
+    kind, value = attribute
+    if not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
         return False
     return isinstance(value, bytes) or xml_text(value)
+
+
+@lru_cache(maxsize=4096)
+def _is_text(kind: str) -> bool:
+    return kind.partition(".")[0] in ("String", "Number")
+
+
+def _plain(value: str) -> bool:
+    """Printable ASCII without blanks around it."""
+    return value.isascii() and value.isprintable() and value != "" and value[0] != " " and value[-1] != " "
 
 
 def xml_text(text: str) -> bool:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bridge.core.errors import Unmappable, in_lane
+from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
-from bridge.core.mapping.headers import from_headers, reserved, xml_text
+from bridge.core.mapping.headers import from_headers, reserved, shape_of, xml_text
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
-from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, via_of
+from bridge.core.mapping.provenance import NOWHERE, VIA, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
 from bridge.core.models import Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
 LONGEST_DELAY = 900
+DELAY = "Sqs-Delay-Seconds"
+TRACE = "X-Amzn-Trace-Id"
 
 
 def nats_to_sqs(
@@ -47,15 +49,18 @@ def nats_to_sqs(
             return skip
         lane = _group(message, group) if fifo else None
         dedup_id = _id(message, mark)
-        with in_lane(lane):
+        try:
             note = _note(message, parts, passage, first)
-            due_at = _due_at(message, fifo=fifo)
+            due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
+        except Unmappable as error:
+            error.lane = lane
+            raise
         attributes: dict[str, Attribute]
         if envelope is not None:
-            body, attributes = enveloped(message, *parts.all(note), topic_arn=envelope), {}
+            body, attributes = enveloped(message, parts.body, parts.all(note), topic_arn=envelope), {}
         else:
-            body, attributes = parts.ten(note)
-        trace = _trace_header(message)
+            body, attributes = parts.body, parts.ten(note)
+        trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
@@ -89,9 +94,14 @@ def nats_to_sns(
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
         lane = _group(message, group) if fifo else None
-        with in_lane(lane):
-            body, attributes = parts.ten(_note(message, parts, passage, first))
-        claim, trace = _object_claim(body, attributes), _trace_header(message)
+        try:
+            note = _note(message, parts, passage, first)
+        except Unmappable as error:
+            error.lane = lane
+            raise
+        body, attributes = parts.body, parts.ten(note)
+        claim = _object_claim(body, attributes)
+        trace = _trace_header(message) if TRACE in parts.names else None
         again = message.delivered > 1
         out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), trace, claim, again)
         return Mapped(out, lane)
@@ -106,50 +116,55 @@ def nats_to_sns(
 
 
 class _Parts(NamedTuple):
-    """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none."""
+    """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none, and
+    `names` those of all its headers. `body` stands for the payload, as `marker` says."""
 
+    names: frozenset[str]
     payload: bytes
+    body: str
+    marker: dict[str, Attribute]
     attributes: dict[str, Attribute]
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
 
-    def all(self, note: Note) -> tuple[str, dict[str, Attribute]]:
-        """Body and attributes where any number is taken: in an SNS envelope."""
-        body, marker = body_of(self.payload)
-        return body, {**self.attributes, **marker, MESSAGE: note._replace(of=digest_of(body)).attribute()}
+    def all(self, note: Note) -> dict[str, Attribute]:
+        """The attributes where any number is taken: in an SNS envelope."""
+        return {**self.attributes, **self.marker, MESSAGE: note.attribute()}
 
-    def ten(self, note: Note) -> tuple[str, dict[str, Attribute]]:
-        """Body and at most ten attributes; the others are packed into the note."""
-        body, marker = body_of(self.payload)
-        room = ATTRIBUTES - len(marker)
-        if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
-            # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
-            return body, {**self.attributes, **marker}
-        kept, over = self.attributes, {}
+    def ten(self, note: Note) -> dict[str, Attribute]:
+        """At most ten attributes; the others are packed into the note."""
+        kept, room = self.attributes, ATTRIBUTES - len(self.marker)
         if len(kept) >= room:
-            kept = dict(list(self.attributes.items())[: room - 1])
-            over = {name: each for name, each in self.attributes.items() if name not in kept}
-        told = Note(note.subject, note.stream, note.sequence, note.via, note.headers, over, digest_of(body))
-        return body, {**kept, **marker, MESSAGE: told.attribute()}
+            if len(kept) == room and all(reserved(name) for name, _ in self.rest):
+                # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
+                return {**kept, **self.marker}
+            kept = dict(list(kept.items())[: room - 1])
+            note = note._replace(attributes={name: each for name, each in self.attributes.items() if name not in kept})
+        return {**kept, **self.marker, MESSAGE: note.attribute()}
 
 
 def _taken_apart(message: JetStreamMessage) -> _Parts:
     payload, headers = message.payload, message.headers
+    shape = shape_of(headers)
+    names = shape.names
     large: dict[str, Attribute] = {}
-    if message.header(MARK) and (unpacked := unfitted(payload)) is not None:
+    if MARK in names and message.header(MARK) and (unpacked := unfitted(payload)) is not None:
         payload, large = unpacked
         headers = tuple(pair for pair in headers if pair[0] != MARK)
-    restored, rest = from_headers(headers)
-    restored |= large
+        shape = shape_of(headers)
+    restored, rest = from_headers(headers, shape)
+    if large:
+        restored |= large
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    return _Parts(payload, restored, tuple(rest), via_of(message))
+    body, marker = body_of(payload)
+    return _Parts(names, payload, body, marker, restored, tuple(rest), via_of(message) if VIA in names else ())
 
 
 def _note(message: JetStreamMessage, parts: _Parts, passage: Passage, first: tuple[str, ...]) -> Note:
     via = passage.on(parts.via) if parts.via else first
-    return Note(message.subject, message.stream, message.sequence, via, parts.rest)
+    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(parts.body))
 
 
 def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> Skip | None:
@@ -159,20 +174,20 @@ def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> S
 
 
 def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
-    """When a producer asked, in the header `Sqs-Delay-Seconds`, for the message to be seen. Source: SQS API reference,
+    """When a producer asked, in the header DELAY, for the message to be seen. Source: SQS API reference,
     SendMessage, DelaySeconds: up to 900, and for a FIFO queue only on the queue."""
-    asked = message.header("Sqs-Delay-Seconds")
+    asked = message.header(DELAY)
     if asked is None:
         return None
     if not asked.isascii() or not asked.isdecimal() or int(asked) > LONGEST_DELAY:
-        raise Unmappable("Sqs-Delay-Seconds", f"it is no number of seconds from 0 to {LONGEST_DELAY}")
+        raise Unmappable(DELAY, f"it is no number of seconds from 0 to {LONGEST_DELAY}")
     if fifo:
-        raise Unmappable("Sqs-Delay-Seconds", "a FIFO queue delays all its messages or none", hint="leave it out")
+        raise Unmappable(DELAY, "a FIFO queue delays all its messages or none", hint="leave it out")
     return message.timestamp + int(asked)
 
 
 def _trace_header(message: JetStreamMessage) -> str | None:
-    trace = message.header("X-Amzn-Trace-Id")
+    trace = message.header(TRACE)
     return trace if trace and trace.startswith("Root=") and xml_text(trace) else None
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from bridge.core.errors import Unmappable
 from bridge.core.models import JetStreamMessage
 
+VIA = "Bridge-Via"
 HOPS = 8
 
 
@@ -41,7 +42,7 @@ class Passage:
         places = (*via, *(place for place in (*more, self.source) if place and place not in via))
         if len(places) > HOPS:
             raise Unmappable(
-                "Bridge-Via",
+                VIA,
                 f"it has been to {len(places)} places, and {HOPS} are the limit",
                 hint="nats-sqs-bridge check finds routes that form a loop",
             )
@@ -58,7 +59,7 @@ def marked(msg_id: str, via: Iterable[str]) -> str:
 
 def via_of(message: JetStreamMessage) -> tuple[str, ...]:
     """Where a JetStream message has been to."""
-    found = message.header("Bridge-Via")
+    found = message.header(VIA)
     if not found:
         return ()
     msg_id, *via = found.split() or [""]
