@@ -351,7 +351,9 @@ class Pump:
             if answer is not None:
                 self._observer.unsettled(item.delivery, answer)
         self._back([item.delivery for item, _ in settled])
-        heads = [head for item, _ in settled if (head := self._lanes.finish(item)) is not None]
+        heads = [
+            head for item, _ in settled if item.lane is not None and (head := self._lanes.finish(item)) is not None
+        ]
         if self._releasing.is_set():
             await self._abandon(heads)
         else:

@@ -64,7 +64,11 @@ class ClaimChecked:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        places = [place for place, out in enumerate(messages) if out.claim is not None or not self._fits(out)]
+        if self._kept is None:  # what does not fit is refused by the leg
+            places = [place for place, out in enumerate(messages) if out.claim is not None]
+        else:
+            fits = self._inner.fits
+            places = [place for place, out in enumerate(messages) if out.claim is not None or not fits(out)]
         if not places:
             return await self._inner.publish(messages)
         outs: list[Out | BridgeError] = list(messages)
@@ -74,10 +78,6 @@ class ClaimChecked:
         good = [out for out in outs if not isinstance(out, BridgeError)]
         answers = iter(await self._inner.publish(good) if good else ())
         return [out if isinstance(out, BridgeError) else next(answers) for out in outs]
-
-    def _fits(self, out: Out) -> bool:
-        """What does not is refused by the leg, unless there is a place to keep it."""
-        return self._kept is None or self._inner.fits(out)
 
     async def _ready(self, out: Out) -> Out | BridgeError:
         async with self._room:

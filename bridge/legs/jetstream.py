@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from nats import errors as nats_errors
 
@@ -241,27 +241,26 @@ class JetStreamSource:
         meta = parse_ack_subject(reply)
         if meta is None:
             return None
+        stream, delivered, sequence, consumer_sequence, timestamp = meta
+        consumer = self.consumer
         if self._handover is not None:
-            self._handover.numbered(meta.consumer_sequence)
-        until = now + self.consumer.ack_wait
-        if loan := self._loans.get(meta.sequence):
+            self._handover.numbered(consumer_sequence)
+        until = now + consumer.ack_wait
+        if loan := self._loans.get(sequence):
             loan.reply, loan.until, loan.lapsed = reply, until, False
             return None
-        loan = self._loans[meta.sequence] = _Loan(reply, until, meta.sequence)
+        loan = self._loans[sequence] = _Loan(reply, until, sequence)
         pairs = header_pairs_of(block) if block else ()
-        if self.consumer.group is not None and (pin := next((v for k, v in pairs if k == "Nats-Pin-Id"), "")):
+        if consumer.group is not None and (pin := next((v for k, v in pairs if k == "Nats-Pin-Id"), "")):
             self._pin, pairs = pin, tuple(pair for pair in pairs if pair[0] != "Nats-Pin-Id")
-        body = JetStreamMessage(subject, payload, meta.stream, meta.sequence, meta.timestamp, meta.delivered, pairs)
-        name = f"{meta.stream}:{meta.sequence}"
-        last = meta.delivered == self.consumer.max_deliver
         return Delivery(
-            body,
-            name,
-            meta.delivered,
-            meta.timestamp,
+            JetStreamMessage(subject, payload, stream, sequence, timestamp, delivered, pairs),
+            f"{stream}:{sequence}",
+            delivered,
+            timestamp,
             time.monotonic(),
             loan,
-            last,
+            delivered == consumer.max_deliver,
             None,
             512 + len(block) + len(payload),
         )
@@ -282,6 +281,8 @@ class JetStreamSource:
         )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
+        if self._exhausted is None:
+            return await self._settle(settled, repeat=True)
         lent = [each for each in settled if each.delivery.hopeless is None]
         answers = iter(await self._settle(lent, repeat=True))
         return [
@@ -295,15 +296,11 @@ class JetStreamSource:
     async def _settle(self, settled: Sequence[Settlement], *, repeat: bool) -> list[BridgeError | None]:
         loans: list[_Loan] = []
         words: list[bytes] = []
-        for settlement in settled:
-            assert isinstance(settlement.delivery.token, _Loan)
-            loans.append(settlement.delivery.token)
-            match settlement.outcome:
-                case Ack():
-                    words.append(b"+ACK")
-                case Retry(after):
-                    words.append(_nak(after))
-        for loan in loans:
+        for delivery, outcome in settled:
+            loan = delivery.token
+            assert isinstance(loan, _Loan)
+            loans.append(loan)
+            words.append(_nak(outcome.after) if isinstance(outcome, Retry) else b"+ACK")
             self._settled += loan.tended
             loan.tended = False  # a +WPI behind a -NAK would undo its delay
         answers = await self._tell(loans, words, repeat=repeat)
@@ -388,15 +385,12 @@ class JetStreamSource:
             await self._nats.renew()
 
 
-class _Meta(NamedTuple):
-    stream: str
-    delivered: int
-    sequence: int
-    consumer_sequence: int
-    timestamp: float
+Told = tuple[str, int, int, int, float]
+"""Stream, deliveries, sequence in the stream, sequence of the consumer, and when the stream stored it, in seconds since
+the epoch. A plain tuple: one is made for each message."""
 
 
-def parse_ack_subject(reply: str) -> _Meta | None:
+def parse_ack_subject(reply: str) -> Told | None:
     """What `$JS.ACK…` says of a delivery, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
     if not reply.startswith("$JS.ACK."):
         return None
@@ -404,8 +398,7 @@ def parse_ack_subject(reply: str) -> _Meta | None:
     if len(tokens) >= 11:
         tokens = tokens[:2] + tokens[4:]
     try:
-        # The time is that at which the stream stored the message, in nanoseconds.
-        return _Meta(tokens[2], int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7]) / 1e9)
+        return tokens[2], int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7]) / 1e9
     except (IndexError, ValueError):
         return None
 

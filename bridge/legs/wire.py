@@ -95,12 +95,13 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
         sinks = self.nc.sinks
         while (end := data.find(b"\r\n", at)) >= 0:
             words = data[at:end].split()
-            if not words or words[0] not in (b"MSG", b"HMSG"):
+            kind = words[0] if words else b""
+            if kind != b"HMSG" and kind != b"MSG":
                 self.buf = bytearray(data[at:])
                 await super().parse(b"")
                 return
             try:
-                header = int(words[-2]) if words[0] == b"HMSG" else 0
+                header = int(words[-2]) if kind == b"HMSG" else 0
                 sid, size = int(words[2]), int(words[-1])
             except (ValueError, IndexError):
                 raise errors.ProtocolError("nats: malformed MSG") from None

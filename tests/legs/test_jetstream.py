@@ -383,7 +383,7 @@ def test_ack_subjects_of_both_versions_are_read() -> None:
     old = parse_ack_subject("$JS.ACK.orders.c.3.41.7.1700000000500000000.9")
     new = parse_ack_subject("$JS.ACK._.hash.orders.c.3.41.7.1700000000500000000.9.random")
     assert old is not None
-    assert (old.stream, old.delivered, old.sequence, old.timestamp) == ("orders", 3, 41, 1700000000.5)
+    assert old == ("orders", 3, 41, 7, 1700000000.5)
     assert old == new
     assert parse_ack_subject("_INBOX.x") is None
     assert parse_ack_subject("$JS.ACK.too.short") is None

@@ -70,4 +70,4 @@ def via_of(message: JetStreamMessage) -> tuple[str, ...]:
 
 def digest_of(body: str) -> str:
     """What a note says of the body it belongs to."""
-    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).digest()[:8].hex()

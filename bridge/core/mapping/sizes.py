@@ -71,7 +71,12 @@ def sns_bytes(out: SnsOut) -> int:
 def attribute_bytes(attributes: Mapping[str, Attribute]) -> int:
     total = 0
     for name, (kind, value) in attributes.items():
-        total += _bytes(f"{name}{kind}{value}") if isinstance(value, str) else _bytes(f"{name}{kind}") + len(value)
+        if isinstance(value, str):
+            text = f"{name}{kind}{value}"
+        else:
+            text = f"{name}{kind}"
+            total += len(value)
+        total += len(text) if text.isascii() else _bytes(text)
     return total
 
 
