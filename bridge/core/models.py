@@ -64,7 +64,10 @@ class SqsMessage(NamedTuple):
     @property
     def size(self) -> int:
         """About how much it takes: the characters of its body and attributes, and a little."""
-        return 512 + len(self.body) + sum([len(each.value) for each in self.attributes.values()])
+        total = 512 + len(self.body)
+        for _, value in self.attributes.values():
+            total += len(value)
+        return total
 
 
 @dataclass(frozen=True, slots=True)

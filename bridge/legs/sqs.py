@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -367,24 +367,22 @@ class SqsDestination:
 
 def sqs_message(message: Any, queue: Queue) -> SqsMessage:
     """One message as ReceiveMessage has it."""
+    found = message.get("MessageAttributes")
     return SqsMessage(
-        message_id=message["MessageId"],
-        body=message.get("Body", ""),
-        queue=queue.name,
-        queue_arn=queue.arn,
-        attributes={key: _attribute(each) for key, each in (message.get("MessageAttributes") or {}).items()},
-        system=message.get("Attributes") or {},
+        message["MessageId"],
+        message.get("Body", ""),
+        queue.name,
+        queue.arn,
+        {key: _attribute(each) for key, each in found.items()} if found else {},
+        message.get("Attributes") or {},
     )
 
 
-def attribute_entries(attributes: Any) -> dict[str, dict[str, Any]]:
+def attribute_entries(attributes: Mapping[str, Attribute]) -> dict[str, dict[str, str | bytes]]:
     """Attributes as SQS and SNS take them."""
     return {
-        name: {
-            "DataType": each.data_type,
-            ("BinaryValue" if isinstance(each.value, bytes) else "StringValue"): each.value,
-        }
-        for name, each in attributes.items()
+        name: {"DataType": kind, ("BinaryValue" if isinstance(value, bytes) else "StringValue"): value}
+        for name, (kind, value) in attributes.items()
     }
 
 

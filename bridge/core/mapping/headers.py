@@ -69,6 +69,11 @@ def header_safe(value: str) -> bool:
     return value == value.strip() and _CONTROL.search(value) is None
 
 
+@lru_cache(maxsize=4096)
+def _type_safe(kind: str) -> bool:
+    return header_safe(kind)
+
+
 def base64_of(value: str | bytes) -> str:
     raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
     return base64.b64encode(raw).decode("ascii")
@@ -84,10 +89,10 @@ def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
     headers: dict[str, str] = {}
     odd: dict[str, Attribute] = {}
     for (name, attribute), header in zip(attributes.items(), _header_names(tuple(attributes)), strict=True):
-        if header is None or (attribute.data_type != "String" and not header_safe(attribute.data_type)):
+        kind, value = attribute
+        if header is None or (kind != "String" and not _type_safe(kind)):
             odd[name] = attribute
             continue
-        value = attribute.value
         if isinstance(value, bytes):
             headers[header] = base64_of(value)
         elif header_safe(value):
@@ -95,8 +100,8 @@ def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
         else:
             headers[header] = base64_of(value)
             headers[f"Sqs-Encoding-{name}"] = "base64"
-        if attribute.data_type != "String":
-            headers[f"Sqs-Type-{name}"] = attribute.data_type
+        if kind != "String":
+            headers[f"Sqs-Type-{name}"] = kind
     if odd:
         headers[PACKED] = json.dumps(packed(odd), separators=(",", ":"))
     return headers

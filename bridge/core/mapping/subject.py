@@ -95,6 +95,33 @@ class SubjectTemplate:
         if len(self.parts) == 1 and isinstance(self.parts[0], str):
             return self.parts[0]
 
+        subject = self._of_attributes(attributes)
+        if subject is None:
+            subject = self._filled(attributes, payload, message, notification)
+        if len(subject) > SUBJECT_LIMIT:
+            raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
+        return subject
+
+    def _of_attributes(self, attributes: Mapping[str, Attribute]) -> str | None:
+        """The subject, where text attributes that are there are all it takes: most templates, at half the cost."""
+        filled = []
+        for part in self.parts:
+            if isinstance(part, str):
+                filled.append(part)
+                continue
+            found = attributes.get(part.argument) if part.kind == "attributes" else None
+            if found is None or not found.value or isinstance(found.value, bytes):
+                return None
+            filled.append(encode_token(found.value))
+        return "".join(filled)
+
+    def _filled(
+        self,
+        attributes: Mapping[str, Attribute],
+        payload: bytes,
+        message: SqsMessage,
+        notification: SnsNotification | None,
+    ) -> str:
         def lookup(kind: str, name: str) -> str | None:
             if kind == "attributes":
                 found = attributes.get(name)
@@ -105,10 +132,7 @@ class SubjectTemplate:
                 return message.queue
             return notification.topic if notification else None
 
-        subject = fill(self.parts, lookup, json_of(payload), field="destination.subject", encode=encode_token)
-        if len(subject) > SUBJECT_LIMIT:
-            raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
-        return subject
+        return fill(self.parts, lookup, json_of(payload), field="destination.subject", encode=encode_token)
 
 
 @dataclass(frozen=True, slots=True)
