@@ -142,7 +142,7 @@ class SqsSourceConfig(Section):
         "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
     )
     wait_seconds: int = Field(20, ge=1, le=20, description="Long poll, in seconds; at most 60 % of shutdown_timeout.")
-    receivers: int = Field(16, ge=1, le=64, description="Most long polls side by side; an idle route keeps one.")
+    receivers: int = Field(32, ge=1, le=64, description="Most long polls side by side; an idle route keeps one.")
 
 
 class JetStreamSourceConfig(Section):
@@ -326,7 +326,7 @@ class RouteConfig(Section):
         description="Seconds the source must look empty before a drain is done; left out: 75 for SQS, whose counts "
         "settle only after a minute, 10 for JetStream.",
     )
-    max_in_flight: int = Field(500, ge=10, le=100_000, description="Most messages on loan at once.")
+    max_in_flight: int = Field(1000, ge=10, le=100_000, description="Most messages on loan at once.")
     max_in_flight_bytes: int = Field(
         67_108_864,
         ge=1_048_576,
