@@ -25,7 +25,7 @@ class Gate:
     gets that, and `refused` counts them. After `fail_one_in(n)`, one call in n fails before it is done, one in n after,
     and one batch in n in part: at uneven distances, each kind within the first ten calls that can fail so; `failed`
     counts them by kind. Whole calls fail once or, the first and every other, as often as the connection repeats them,
-    so that the route has to deal with it."""
+    so that the route has to deal with it, which `given_up` counts."""
 
     KINDS = ("before", "in part", "after")
 
@@ -36,6 +36,7 @@ class Gate:
         self.refused = 0
         self.trouble: tuple[int, str] | None = None
         self.failed = dict.fromkeys(self.KINDS, 0)
+        self.given_up = 0
         self._one_in = 0
         self._left: dict[str, int] = {}
         self._doomed: dict[tuple[str, bytes], int] = {}  # calls that fail again as often as they are repeated
@@ -86,6 +87,7 @@ class Gate:
         left = self._doomed.pop(call, 0)
         if left > 1:
             self._doomed[call] = left - 1
+        self.given_up += left == 1
         return left > 0
 
     def _struck(self, kind: str, call: tuple[str, bytes]) -> web.Response:
