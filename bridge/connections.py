@@ -42,10 +42,12 @@ class _Shared(Generic[T]):
 
 
 class Connections:
-    """Routes take connections and give them back; `prune` closes what is left over."""
+    """Routes take connections and give them back; `prune` closes what is left over. `repeated` is told the operation of
+    an AWS call that is made again."""
 
-    def __init__(self, notice: Notice) -> None:
+    def __init__(self, notice: Notice, repeated: Callable[[str], None]) -> None:
         self._notice = notice
+        self._repeated = repeated
         self._nats: list[_Shared[NatsConnection]] = []
         self._aws: list[_Shared[AwsConnection]] = []
 
@@ -103,7 +105,7 @@ class Connections:
         if shared is None:
             # A pool cannot grow, and a full one would starve long polls: who comes later gets one of its own.
             room = sum(_connections(other) for other in together if other.aws == route.aws)
-            connection = AwsConnection(aws_options(section, pool=SPARE + room))
+            connection = AwsConnection(aws_options(section, pool=SPARE + room), notice=self._repeated)
             closing = AsyncExitStack()
             await closing.enter_async_context(connection)
             shared = _Shared(route.aws, section, connection, closing, room)

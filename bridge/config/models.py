@@ -64,7 +64,9 @@ class AwsConfig(Section):
         None, description="For emulators and private endpoints."
     )
     transport: Literal["lean", "botocore"] = Field(
-        "lean", description="lean: SQS receives, sends and deletes go past botocore, at a fraction of its cost."
+        "lean",
+        description="lean: SQS receives, sends and deletes go past botocore, at a fraction of its cost. "
+        "Both repeat calls by the same rules.",
     )
     s3_endpoint_url: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
         None, description="The same, for S3 (claim checks)."

@@ -1,13 +1,16 @@
-"""One AWS connection: credentials, clients and the translation of every AWS error into ours.
+"""One AWS connection: credentials, clients, repeats, and the translation of every AWS error into ours.
 
-Retries of botocore are off: the pump owns backoff, and a SendMessage repeated behind its back may be a second message.
-May not: know a queue or a topic, or log.
+botocore makes each call once: what is repeated, and how often, retries.py says for both transports. A send whose
+answer was lost may then be a second message, as it may when the pump sends it again, which it would do anyway.
+May not: know a queue or a topic, or log. Who wants to count the repeats is told by `notice`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import random
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +25,8 @@ from botocore import exceptions as boto
 from botocore.httpsession import where
 
 from bridge.core.errors import BridgeError, Failed, LeaseLost, NotUsable, Refused, Throttled, Unavailable
-from bridge.legs.aws_lean import CALLS, LeanCalls, LeanError
+from bridge.legs.aws_lean import CALLS, SKEW_SECONDS, SKEWED, LeanCalls, LeanError, seconds_of
+from bridge.legs.retries import QUOTA, REPEATED, UNREPEATED, Retries
 
 READ_SECONDS = 35  # a long poll takes 20 s by itself
 CONNECT_SECONDS = 5
@@ -52,6 +56,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
         | {"packedpolicytoolarge", "sessiondurationescalation", "platformapplicationdisabled", "invalidclientid"}
         | {"403", "404"}  # the answer to a HEAD has no body, and its status is all there is
         | {"nosuchbucket", "allaccessdisabled", "accountproblem", "permanentredirect", "invalidbucketname"}
+        | {"requesttimetooskewed", "requestexpired", "invalidsignature"}  # the clock, or the secret
         | {"jwtpayloadsizeexceeded", "outboundwebidentityfederationdisabled", "invalidaction", "notauthorized"}
     ),
     Failed: frozenset(
@@ -94,10 +99,19 @@ class AwsOptions:
 
 
 class AwsConnection:
-    """Clients are made when first needed, so a mistake here is an error of the route, not of the process."""
+    """Clients are made when first needed, so a mistake here is an error of the route, not of the process. `notice` is
+    told the operation of every attempt but the first; `jitter` gives a number from 0 to 1."""
 
-    def __init__(self, options: AwsOptions) -> None:
+    def __init__(
+        self,
+        options: AwsOptions,
+        *,
+        notice: Callable[[str], None] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self.options = options
+        self._notice = notice or _silent
+        self._retries = Retries(jitter)
         self._stack = AsyncExitStack()
         self._clients: dict[str, Any] = {}
         self._making = asyncio.Lock()
@@ -113,17 +127,39 @@ class AwsConnection:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
-    async def call(self, service: str, operation: str, *, about: str, missing: str = "", **arguments: Any) -> Any:
+    async def call(
+        self, service: str, operation: str, *, about: str, missing: str = "", once: bool = False, **arguments: Any
+    ) -> Any:
         """One API call, by its botocore method name. `about` names the queue or topic in errors, `missing` is the hint
-        when it does not exist. Raises a BridgeError, never the SDK's."""
-        try:
-            if self.options.lean and service == "sqs" and operation in CALLS:
-                lean = self._lean or await self._make_lean()
-                return await lean.call(operation, arguments)
-            client = self._clients.get(service) or await self._client(service)
-            return await getattr(client, operation)(**arguments)
-        except SDK_ERRORS as error:
-            raise aws_error(error, f"{service} {operation} {about}", missing=missing) from error
+        when it does not exist. Those of REPEATED are made again as retries.py has it, unless `once`. Raises a
+        BridgeError, never the SDK's."""
+        attempt, cost, began = 1, UNREPEATED, time.monotonic()
+        polled = began
+        while True:
+            try:
+                if self.options.lean and service == "sqs" and operation in CALLS:
+                    lean = self._lean or await self._make_lean()
+                    answer = await lean.call(operation, arguments)
+                else:
+                    client = self._clients.get(service) or await self._client(service)
+                    answer = await getattr(client, operation)(**arguments)
+            except SDK_ERRORS as error:
+                again = None
+                if operation in REPEATED and not once:
+                    again = self._retries.again(error, attempt, time.monotonic() - began)
+                if again is None:
+                    raise aws_error(error, f"{service} {operation} {about}", missing=missing) from error
+            else:
+                if self._retries.left < QUOTA:
+                    self._retries.succeeded(cost)
+                return answer
+            await asyncio.sleep(again.after)
+            attempt, cost = attempt + 1, again.cost
+            self._notice(REPEATED[operation])
+            if seconds := arguments.get("WaitTimeSeconds"):
+                # A drain waits for one poll, not for three. Never 0: a short poll that finds nothing proves nothing.
+                before, polled = polled, time.monotonic()
+                arguments["WaitTimeSeconds"] = max(1, seconds - round(polled - before))
 
     def renew(self) -> None:
         """New HTTP connections for the hot calls from the next one on. Those under way end by themselves: cut, a
@@ -201,13 +237,15 @@ def aws_error(error: Exception, doing: str, *, missing: str = "") -> BridgeError
     match error:
         case LeanError():
             text = f"{doing}: {error}"
-            return coded_error(error.names, text, status=error.status, missing=missing)
+            return coded_error(error.names, text, status=error.status, missing=missing, date=error.date)
         case boto.ClientError():
             answer = error.response.get("Error", {})
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            about = error.response.get("ResponseMetadata", {})
+            status, date = int(about.get("HTTPStatusCode", 0)), seconds_of(about.get("HTTPHeaders", {}).get("date"))
             # SQS answers with legacy codes (AWS.SimpleQueueService.NonExistentQueue); the class has the modelled name.
             names = (type(error).__name__, str(answer.get("Code", "")))
-            return coded_error(names, f"{doing}: {answer.get('Message') or names[1]}", status=status, missing=missing)
+            text = f"{doing}: {answer.get('Message') or names[1]}"
+            return coded_error(names, text, status=status, missing=missing, date=date)
         case _ if isinstance(error, _UNREACHABLE):
             return Unavailable(f"{doing}: {_first_line(error)}", hint=UNREACHED)
         case boto.ParamValidationError():
@@ -228,15 +266,30 @@ def unreached(error: BridgeError) -> bool:
     return isinstance(error, Unavailable) and error.hint == UNREACHED
 
 
-def coded_error(names: tuple[str, ...], text: str, *, status: int = 0, missing: str = "") -> BridgeError:
-    """The error for AWS's own names of it: exception class, error code or the code of a failed batch entry."""
+def coded_error(
+    names: tuple[str, ...], text: str, *, status: int = 0, missing: str = "", date: float | None = None
+) -> BridgeError:
+    """The error for AWS's own names of it: exception class, error code or the code of a failed batch entry. `date` is
+    AWS's clock, in seconds since the epoch."""
     for name in names:
         plain = name.rpartition(".")[2].lower()
         for suffix in ("exception", "error"):
             for kind, codes in CODES.items():
                 if plain in codes or plain.removesuffix(suffix) in codes:
-                    return kind(text, hint=_hint(kind, plain, missing))
+                    wrong = _clock(date) if any(each in SKEWED for each in names) else ""
+                    return kind(text, hint=wrong or _hint(kind, plain, missing))
     return Unavailable(text) if status >= 500 else Throttled(text) if status == 429 else Failed(text)
+
+
+def _clock(date: float | None) -> str:
+    """What to do about our clock, if it is so wrong that AWS refuses what it signs. In tens of seconds: the sentence
+    stays the same from call to call."""
+    off = 0.0 if date is None else date - time.time()
+    if abs(off) <= SKEW_SECONDS:
+        return ""
+    return (
+        f"the clock of this machine is {abs(round(off, -1)):.0f} s {'behind' if off > 0 else 'ahead'}: let NTP set it"
+    )
 
 
 def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
@@ -247,6 +300,9 @@ def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if code.startswith("kms"):
         return "allow this role kms:GenerateDataKey and kms:Decrypt on the queue's key"
     return "check which role runs the bridge and what its policy and the queue's allow"
+
+
+def _silent(_: str) -> None: ...
 
 
 def _first_line(error: Exception) -> str:

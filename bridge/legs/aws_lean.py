@@ -3,7 +3,9 @@ signing key that is derived once a day.
 
 Credentials and their refresh, endpoints, regions and every other call stay botocore's (aws.py). Requests are signed as
 botocore signs them, and answers and errors read as it reads them; one suite runs against both.
-May not: retry (the pump does), or call anything but SQS.
+May not: repeat a call that failed (aws.py does), or call anything but SQS. Only a request that was refused for its date
+is signed anew and sent once more, which is part of the attempt: AWS did nothing with the first, no wait would help, and
+with the clock corrected it does not come again.
 Source: AWS JSON 1.0 protocol; AWS Signature Version 4.
 """
 
@@ -289,8 +291,12 @@ def _error(status: int, headers: Mapping[str, str], text: bytes) -> LeanError:
     kind = str(document.get("__type") or document.get("code") or status).rpartition("#")[2]
     legacy = headers.get("x-amzn-query-error", "").partition(";")[0]
     message = str(document.get("message") or document.get("Message") or "")
+    return LeanError((kind, legacy) if legacy else (kind,), message, status, seconds_of(headers.get("date")))
+
+
+def seconds_of(date: str | None) -> float | None:
+    """A Date header in seconds since the epoch."""
     try:
-        date = parsedate_to_datetime(headers.get("date", "")).timestamp()
+        return parsedate_to_datetime(date or "").timestamp()
     except (ValueError, TypeError):
-        date = None
-    return LeanError((kind, legacy) if legacy else (kind,), message, status, date)
+        return None

@@ -240,7 +240,7 @@ class CloudWatchAge:
 
 async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str:
     """The URL of a queue given by name or ARN. Raises NotUsable, with the hint `missing` where there is none."""
-    arguments = {"QueueName": queue}
+    arguments: dict[str, Any] = {"QueueName": queue}
     if queue.startswith("arn:"):
         account, name = queue.split(":")[4:6]
         arguments = {"QueueName": name, "QueueOwnerAWSAccountId": account}

@@ -240,7 +240,8 @@ class SqsSource:
             ]
             if not due:
                 continue
-            answers = await self._show([(loan, self._lease) for loan in due])
+            # Not repeated by the connection: that could come behind a hand-back, and hide the message again.
+            answers = await self._show([(loan, self._lease) for loan in due], once=True)
             for loan, answer in zip(due, answers, strict=True):
                 if isinstance(answer, LeaseLost | Refused):
                     loan.tended = False  # lost; lent again it brings a new handle
@@ -279,12 +280,14 @@ class SqsSource:
 
         return await send([Entry({"ReceiptHandle": loan.handle}) for loan in loans], call)
 
-    async def _show(self, loans: Sequence[tuple[_Loan, float]], *, at_once: int = 8) -> list[Answer]:
+    async def _show(
+        self, loans: Sequence[tuple[_Loan, float]], *, at_once: int = 8, once: bool = False
+    ) -> list[Answer]:
         """Makes each visible again after so many seconds from now."""
         now = asyncio.get_running_loop().time()
 
         async def call(entries: list[dict[str, Any]]) -> Any:
-            return await self._call("change_message_visibility_batch", Entries=entries)
+            return await self._call("change_message_visibility_batch", once=once, Entries=entries)
 
         entries = []
         for loan, seconds in loans:

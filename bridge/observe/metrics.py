@@ -20,6 +20,16 @@ OPENMETRICS = "application/openmetrics-text"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 
+AWS_CALLS = (
+    "ReceiveMessage",
+    "DeleteMessageBatch",
+    "ChangeMessageVisibilityBatch",
+    "SendMessageBatch",
+    "PublishBatch",
+)
+"""The calls that carry messages, which are the ones made again."""
+
+
 class Metrics:
     """Every metric of the process; each is an attribute."""
 
@@ -132,6 +142,14 @@ class Metrics:
             registry=self.registry,
         )
         self.of_places = (self.lag_messages, self.lag_seconds, self.headroom, self.drain, self.verdict)
+        self.aws_call_retries = Counter(
+            f"{prefix}aws_call_retries",
+            "AWS calls made again after an error that may pass, as AWS's SDKs do; what fails still is told of as ever.",
+            ["operation"],
+            registry=self.registry,
+        )
+        for each in AWS_CALLS:
+            self.aws_call_retries.labels(each)
         self.reload_successful = Gauge(
             f"{prefix}config_last_reload_successful",
             "1 if the last attempt to load the configuration succeeded, else 0: an older one goes on.",

@@ -9,12 +9,12 @@ from math import prod
 
 from bridge.core.lag import VERDICTS
 from bridge.observe.exposition import Distribution, Family, Histogram, Number
-from bridge.observe.metrics import Metrics
+from bridge.observe.metrics import AWS_CALLS, Metrics
 from bridge.observe.place import STATES
 from bridge.observe.route import OUTCOMES
 
 PLACE = ("side", "system", "name")
-CLOSED = {"outcome": OUTCOMES, "state": STATES}
+CLOSED = {"outcome": OUTCOMES, "state": STATES, "operation": AWS_CALLS}
 """Labels with values of their own, whatever is configured."""
 
 LABELS = {
@@ -25,6 +25,7 @@ LABELS = {
     "system": "`sqs` or `jetstream`",
     "name": "the queue, or `STREAM/consumer`",
     "state": ", ".join(f"`{each}`" for each in STATES),
+    "operation": ", ".join(f"`{each}`" for each in AWS_CALLS),
     "le": "upper bounds of a histogram's buckets, in seconds",
 }
 

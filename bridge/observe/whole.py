@@ -65,6 +65,11 @@ class Observation:
         level = self.log.info if event in ("connected", "reconnected") else self.log.warning
         level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}))
 
+    def aws_call_repeated(self, operation: str) -> None:
+        """A call to AWS that failed is made again."""
+        self.metrics.aws_call_retries.labels(operation).inc()
+        self.log.debug("aws_call_repeated", operation=operation)
+
     def starting(self, routes: int, url: str) -> None:
         self._loaded()
         self.log.info("starting", version=__version__, routes=routes, http=url)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import formatdate
 from inspect import isawaitable
 from typing import Any
 
@@ -36,6 +39,9 @@ class Stub:
     url: str = ""
     replies: dict[str, Reply] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    bytes: list[bytes] = field(default_factory=list)
+    ahead: float = 0.0
+    """Seconds its clock is ahead of ours; a request signed for another time than its own is refused, as AWS does."""
     headers: list[dict[str, str]] = field(default_factory=list)
 
     def named(self, operation: str) -> list[dict[str, Any]]:
@@ -48,20 +54,27 @@ async def stub_sqs(tls: ssl.SSLContext | None = None) -> AsyncIterator[Stub]:
 
     async def answer(request: web.Request) -> web.Response:
         operation = request.headers["X-Amz-Target"].removeprefix("AmazonSQS.")
-        body = json.loads(await request.text())
+        text = await request.read()
+        body = json.loads(text)
         stub.calls.append((operation, body))
+        stub.bytes.append(text)
         stub.headers.append(dict(request.headers))
+        now = time.time() + stub.ahead
+        date = {"Date": formatdate(now, usegmt=True)}
         try:
+            signed = datetime.strptime(request.headers["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
+            if abs(signed - now) > 300:
+                raise Fault(403, "RequestTimeTooSkewed")
             reply = stub.replies[operation](body)
             if isawaitable(reply):
                 reply = await reply
         except Fault as fault:
-            headers = {"x-amzn-query-error": f"{fault.legacy or fault.name};Sender"}
+            headers = {"x-amzn-query-error": f"{fault.legacy or fault.name};Sender", **date}
             error = json.dumps({"__type": f"com.amazonaws.sqs#{fault.name}", "message": "as the test says"})
             return web.Response(
                 status=fault.status, text=error, headers=headers, content_type="application/x-amz-json-1.0"
             )
-        return web.Response(text=json.dumps(reply), content_type="application/x-amz-json-1.0")
+        return web.Response(text=json.dumps(reply), headers=date, content_type="application/x-amz-json-1.0")
 
     app = web.Application()
     app.router.add_post("/{tail:.*}", answer)

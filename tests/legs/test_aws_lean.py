@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +15,9 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import BridgeError
 from bridge.legs.aws import AwsConnection, AwsOptions
-from bridge.legs.aws_lean import CALLS, CONTENT_TYPE, SKEW_SECONDS, Signer
+from bridge.legs.aws_lean import CALLS, CONTENT_TYPE, Signer
 from tests.legs.aws_world import REGION, World
-from tests.legs.stub_sqs import Fault, all_good, messages, stub_sqs
+from tests.legs.stub_sqs import Fault, messages, stub_sqs
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,8 @@ async def test_both_tell_the_same_errors(fault: Fault) -> None:
 
         stub.replies["ReceiveMessage"] = reply
         for lean in (True, False):
-            async with AwsConnection(AwsOptions(region=REGION, endpoint_url=stub.url, lean=lean)) as aws:
+            options = AwsOptions(region=REGION, endpoint_url=stub.url, lean=lean)
+            async with AwsConnection(options, jitter=lambda: 0.0) as aws:
                 with pytest.raises(BridgeError) as raised:
                     await aws.call("sqs", "receive_message", about="q", missing="create it", QueueUrl="q")
                 told.append((type(raised.value), str(raised.value)))
@@ -139,35 +139,10 @@ async def test_both_tell_the_same_errors(fault: Fault) -> None:
 async def test_no_answer_and_no_server_are_unavailable_on_both() -> None:
     for lean in (True, False):
         options = AwsOptions(region=REGION, endpoint_url="http://127.0.0.1:1", lean=lean)
-        async with AwsConnection(options) as aws:
+        async with AwsConnection(options, jitter=lambda: 0.0) as aws:
             with pytest.raises(BridgeError) as raised:
                 await aws.call("sqs", "receive_message", about="q", QueueUrl="q")
             assert type(raised.value).__name__ == "Unavailable"
-
-
-@pytest.mark.server
-async def test_a_clock_that_is_wrong_is_set_right_by_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = SKEW_SECONDS + 600
-    clock = SimpleNamespace(time=lambda: time.time() - wrong, strftime=time.strftime, gmtime=time.gmtime)
-    monkeypatch.setattr("bridge.legs.aws_lean.time", clock)
-    async with stub_sqs() as stub:
-        asked: list[float] = []
-
-        def reply(body: dict[str, Any]) -> Any:
-            asked.append(time.time())
-            if len(asked) == 1:
-                raise Fault(403, "RequestTimeTooSkewed")
-            return messages("m")
-
-        stub.replies |= {"ReceiveMessage": reply, "DeleteMessageBatch": all_good}
-        async with AwsConnection(AwsOptions(region=REGION, endpoint_url=stub.url)) as aws:
-            answer = await aws.call("sqs", "receive_message", about="q", QueueUrl="q")
-            assert [each["MessageId"] for each in answer["Messages"]] == ["m"]
-            assert aws._lean is not None
-            assert abs(aws._lean._skew - wrong) < 60
-            entries = [{"Id": "0", "ReceiptHandle": "h"}]
-            await aws.call("sqs", "delete_message_batch", about="q", QueueUrl="q", Entries=entries)
-    assert len(asked) == 2
 
 
 @pytest.mark.server

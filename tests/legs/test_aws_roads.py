@@ -30,12 +30,12 @@ BOTH = pytest.mark.parametrize("lean", [True, False], ids=["lean", "botocore"])
 NOWHERE = "sqs.test.invalid"
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's context for 127.0.0.1 and NOWHERE, and the file to trust it by."""
+def certificate(folder: Path, host: str = NOWHERE) -> tuple[ssl.SSLContext, Path]:
+    """A server's context for 127.0.0.1 and `host`, and the file to trust it by."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stub")])
     now = dt.datetime.now(dt.UTC)
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName(NOWHERE)]
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName(host)]
     built = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -59,7 +59,8 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
 
 
 async def received(url: str, *, lean: bool) -> list[str]:
-    async with AwsConnection(AwsOptions(region=REGION, endpoint_url=url, lean=lean)) as aws:
+    options = AwsOptions(region=REGION, endpoint_url=url, lean=lean)
+    async with AwsConnection(options, jitter=lambda: 0.0) as aws:
         answer = await aws.call("sqs", "receive_message", about="q", QueueUrl="q")
         return [each["MessageId"] for each in answer["Messages"]]
 
@@ -144,17 +145,42 @@ async def tunnel(port: int) -> AsyncIterator[tuple[str, list[str]]]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
 
 
-@pytest.mark.parametrize(
-    ("variable", "host"),
-    [
-        ("AWS_USE_FIPS_ENDPOINT", "sqs-fips.us-east-1.amazonaws.com"),
-        ("AWS_USE_DUALSTACK_ENDPOINT", "sqs.us-east-1.api.aws"),
-    ],
-)
-async def test_the_lean_road_leads_where_botocores_does(
-    variable: str, host: str, monkeypatch: pytest.MonkeyPatch
+ENDPOINTS = {
+    "fips": ({"AWS_USE_FIPS_ENDPOINT": "true"}, "sqs-fips.us-east-1.amazonaws.com"),
+    "dual-stack": ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "sqs.us-east-1.api.aws"),
+    "both": ({"AWS_USE_FIPS_ENDPOINT": "true", "AWS_USE_DUALSTACK_ENDPOINT": "true"}, "sqs-fips.us-east-1.api.aws"),
+    "fips of the profile": ({"AWS_PROFILE": "fips"}, "sqs-fips.us-east-1.amazonaws.com"),
+    "neither": ({}, "sqs.us-east-1.amazonaws.com"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("settings", "host"), ENDPOINTS.values(), ids=list(ENDPOINTS))
+async def test_calls_go_to_the_endpoint_that_is_asked_for(
+    lean: bool, settings: dict[str, str], host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, "true")
+    """Through a proxy that leads to a stand-in with a certificate for that host, and for no other of AWS's."""
+    context, pem = certificate(tmp_path, host)
+    (profiles := tmp_path / "config").write_text("[profile fips]\nuse_fips_endpoint = true\n")
+    for name, value in {**settings, "AWS_CA_BUNDLE": str(pem), "AWS_CONFIG_FILE": str(profiles)}.items():
+        monkeypatch.setenv(name, value)
+    async with stub_sqs(context) as stub, tunnel(urlsplit(stub.url).port or 0) as (proxy, asked):
+        monkeypatch.setenv("https_proxy", proxy)
+        stub.replies["ReceiveMessage"] = lambda body: messages("m")
+        stub.replies["GetQueueAttributes"] = lambda body: {"Attributes": {"QueueArn": "arn"}}
+        async with AwsConnection(AwsOptions(region="us-east-1", lean=lean), jitter=lambda: 0.0) as aws:
+            url = f"https://{host}/1/q"
+            await aws.call("sqs", "get_queue_attributes", about="q", QueueUrl=url, AttributeNames=["All"])
+            answer = await aws.call("sqs", "receive_message", about="q", QueueUrl=url)
+    assert [each["MessageId"] for each in answer["Messages"]] == ["m"]
+    assert set(asked) == {f"CONNECT {host}:443 HTTP/1.1"}
+    assert {each["Host"] for each in stub.headers} == {host}
+    assert all("/us-east-1/sqs/aws4_request" in each["Authorization"] for each in stub.headers)
+
+
+async def test_without_a_proxy_the_lean_road_leads_where_botocores_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    host = "sqs-fips.us-east-1.amazonaws.com"
     async with AwsConnection(AwsOptions(region="us-east-1")) as aws:
         lean = await aws._make_lean()
         assert urlsplit(aws._clients["sqs"].meta.endpoint_url).hostname == host

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import web
@@ -14,7 +18,7 @@ from bridge.core.models import Attribute, Out, SnsOut
 from bridge.core.route import Receipt
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.inventory import topic_facts
-from bridge.legs.sns import SnsDestination, open_topic, subscribers, subscriptions
+from bridge.legs.sns import SnsDestination, Topic, open_topic, subscribers, subscriptions
 from tests.legs.aws_world import REGION, World
 from tests.legs.exam import DestinationExam
 
@@ -113,3 +117,97 @@ async def test_a_subscription_nobody_confirmed_gets_nothing() -> None:
     ):
         assert await subscriptions(aws, "arn:t") == [("sqs", "arn:q")]
     assert pages == []
+
+
+@dataclass
+class Publishes:
+    """SNS that answers a PublishBatch once `gate` is open. `batches` are the messages of each, `entered` says that one
+    has come."""
+
+    batches: list[list[str]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reply(self, request: web.Request) -> web.Response:
+        form = dict(parse_qsl(await request.text()))
+        assert form["Action"] == "PublishBatch"
+        entries = "PublishBatchRequestEntries.member"
+        places = range(1, 1 + sum(key.startswith(entries) and key.endswith(".Message") for key in form))
+        self.batches.append([form[f"{entries}.{place}.Message"] for place in places])
+        self.entered.set()
+        await self.gate.wait()
+        members = "".join(
+            f"<member><Id>{form[f'{entries}.{place}.Id']}</Id>"
+            f"<MessageId>id-{form[f'{entries}.{place}.Message']}</MessageId></member>"
+            for place in places
+        )
+        result = f"<PublishBatchResult><Successful>{members}</Successful></PublishBatchResult>"
+        return web.Response(text=f"<PublishBatchResponse>{result}</PublishBatchResponse>", content_type="text/xml")
+
+
+@asynccontextmanager
+async def publishing(name: str) -> AsyncIterator[tuple[Publishes, SnsDestination]]:
+    publishes = Publishes()
+    app = web.Application()
+    app.router.add_post("/", publishes.reply)
+    async with (
+        TestServer(app) as server,
+        AwsConnection(AwsOptions(region=REGION, endpoint_url=str(server.make_url("/")))) as aws,
+    ):
+        topic = Topic(f"arn:aws:sns:{REGION}:1:{name}", name, name.endswith(".fifo"), 262_144)
+        yield publishes, SnsDestination(aws, topic)
+        publishes.gate.set()
+
+
+def single(destination: SnsDestination, body: str, group: str) -> asyncio.Task[object]:
+    """One message, published by itself, as a pump does that gets them one by one."""
+
+    async def publish() -> object:
+        (answer,) = await destination.publish([SnsOut(body, group=group, dedup_id=body)])
+        assert isinstance(answer, Receipt)
+        return answer.ref
+
+    return asyncio.create_task(publish())
+
+
+async def test_an_idle_topic_publishes_at_once_and_what_comes_meanwhile_goes_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.legs.sns.LINGER", 60)
+    async with publishing("t") as (publishes, destination), asyncio.timeout(20):
+        tasks = [single(destination, "m0", "g")]
+        await publishes.entered.wait()  # with nothing under way it waits for nobody, else this would take a minute
+        tasks += [single(destination, f"m{n}", "g") for n in range(1, 8)]
+        await asyncio.sleep(0)
+        publishes.gate.set()
+        assert await asyncio.gather(*tasks) == [f"id-m{n}" for n in range(8)]
+    assert publishes.batches == [["m0"], [f"m{n}" for n in range(1, 8)]]
+
+
+async def test_ten_that_gathered_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.legs.sns.LINGER", 60)
+    async with publishing("t") as (publishes, destination), asyncio.timeout(20):
+        tasks = [single(destination, "m0", "g")]
+        await publishes.entered.wait()
+        publishes.entered.clear()
+        tasks += [single(destination, f"m{n}", "g") for n in range(1, 11)]
+        await publishes.entered.wait()  # the first is still not answered
+        assert publishes.batches == [["m0"], [f"m{n}" for n in range(1, 11)]]
+        publishes.gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_what_gathers_for_a_fifo_topic_keeps_the_order_of_each_group() -> None:
+    async with publishing("t.fifo") as (publishes, destination), asyncio.timeout(20):
+        tasks = [single(destination, "m", "other")]
+        await publishes.entered.wait()
+        tasks += [single(destination, f"{group}{n}", group) for n in range(4) for group in "ab"]
+        await asyncio.sleep(0)
+        publishes.gate.set()
+        await asyncio.gather(*tasks)
+    sent = [body for batch in publishes.batches for body in batch]
+    for group in "ab":
+        assert [body for body in sent if body[0] == group] == [f"{group}{n}" for n in range(4)]
+    # Two of a group never share a batch: one that fails alone would let the other overtake it.
+    assert all(len({body[0] for body in batch}) == len(batch) for batch in publishes.batches)
+    assert len(publishes.batches) == 5

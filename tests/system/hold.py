@@ -6,12 +6,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import threading
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
+
+from bridge.legs.retries import ATTEMPTS
 
 CARRYING = ("ReceiveMessage", "SendMessageBatch", "DeleteMessageBatch", "ChangeMessageVisibilityBatch")
 
@@ -21,7 +24,8 @@ class Gate:
     only after `let_go`, which lets all later ones through. While `trouble` is set to (status, error name), every call
     gets that, and `refused` counts them. After `fail_one_in(n)`, one call in n fails before it is done, one in n after,
     and one batch in n in part: at uneven distances, each kind within the first ten calls that can fail so; `failed`
-    counts them by kind."""
+    counts them by kind. Whole calls fail once or, the first and every other, as often as the connection repeats them,
+    so that the route has to deal with it, which `given_up` counts."""
 
     KINDS = ("before", "in part", "after")
 
@@ -32,8 +36,10 @@ class Gate:
         self.refused = 0
         self.trouble: tuple[int, str] | None = None
         self.failed = dict.fromkeys(self.KINDS, 0)
+        self.given_up = 0
         self._one_in = 0
         self._left: dict[str, int] = {}
+        self._doomed: dict[tuple[str, bytes], int] = {}  # calls that fail again as often as they are repeated
         self._random = random.Random(1)
         self.url = ""
         self._ready = threading.Event()
@@ -77,6 +83,18 @@ class Gate:
         self.failed[kind] += 1
         return True
 
+    def _fails_again(self, call: tuple[str, bytes]) -> bool:
+        left = self._doomed.pop(call, 0)
+        if left > 1:
+            self._doomed[call] = left - 1
+        self.given_up += left == 1
+        return left > 0
+
+    def _struck(self, kind: str, call: tuple[str, bytes]) -> web.Response:
+        if self.failed[kind] % 2:
+            self._doomed[call] = ATTEMPTS - 1
+        return web.json_response({"__type": "InternalError", "message": kind}, status=500)
+
     async def _serve(self) -> None:
         self._loop, self._stop, self._free = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         async with aiohttp.ClientSession() as session:
@@ -92,11 +110,15 @@ class Gate:
                     await self._free.wait()
                     return web.Response(status=503)
                 target = request.headers.get("X-Amz-Target", "")
+                body = await request.read()
+                # A receive that is repeated asks for a shorter wait.
+                call = (target, re.sub(rb'"WaitTimeSeconds": ?\d+', b"", body))
+                if self._fails_again(call):
+                    return web.json_response({"__type": "InternalError", "message": "again"}, status=500)
                 if self._strikes("before", target):
-                    return web.json_response({"__type": "InternalError", "message": "before"}, status=500)
+                    return self._struck("before", call)
                 headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
                 url = self.target + request.path_qs
-                body = await request.read()
                 spoiled: dict[str, Any] | None = None
                 if body.count(b'"Id"') > 1 and self._strikes("in part", target):
                     body, spoiled = _without_one(body, self._random)
@@ -104,7 +126,7 @@ class Gate:
                     kept = {k: v for k, v in answer.headers.items() if k.lower().startswith(("x-amz", "content-type"))}
                     text = await answer.read()
                 if self._strikes("after", target):
-                    return web.json_response({"__type": "InternalError", "message": "after"}, status=500)
+                    return self._struck("after", call)
                 return web.Response(status=answer.status, body=_with(text, spoiled), headers=kept)
 
             app = web.Application(client_max_size=8 * 2**20)

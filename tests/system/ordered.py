@@ -88,6 +88,7 @@ def _replicas(
             until(lambda replica=replica: replica.state(route["name"]) == "running", "running")  # type: ignore[misc]
         yield replicas
         assert all(gate.failed.values()), f"not every way to fail was met, so not all was proven: {gate.failed}"
+        assert gate.given_up, "every call that failed was repeated with success, and no route had to deal with one"
 
 
 def _kill(replicas: list[Bridge], kills: int, count: Callable[[], int], messages: int) -> None:

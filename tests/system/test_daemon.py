@@ -141,6 +141,9 @@ def test_aws_failing_and_throttling_under_load_loses_nothing(tmp_path: Path, aws
             until(lambda: bridge.state(name) == "holding", "it says so")
             gate.trouble = None
             until(lambda: bridge.state(name) == "running", "it recovers by itself")
+        repeats = [line for line in bridge.get("/metrics")[1].splitlines() if "aws_call_retries_total{" in line]
+        assert len(repeats) == 5
+        assert any(float(line.split()[-1]) > 0 for line in repeats), "calls were made again, and counted"
         until(lambda: nats.count(name) == 300, "all carried")
         until(lambda: aws.counts(url) == (0, 0), "the queue is empty")
         bridge.terminate()
