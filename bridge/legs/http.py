@@ -16,6 +16,8 @@ from typing import Any
 HEAD_LIMIT = 65_536  # bytes of a status line and headers
 IDLE_SECONDS = 20.0  # a connection that rested longer may be closed at the other end just as we use it
 
+WATCHES = 20  # looks at what is under way in the time an answer may take
+
 
 class Broken(ConnectionError):
     """The connection ended, or what came was no HTTP."""
@@ -89,7 +91,7 @@ class _Connection(asyncio.Protocol):
         self._status = 0
         self._headers: dict[str, str] = {}
         self._keep = True
-        self._timer: asyncio.TimerHandle | None = None
+        self.late = 0.0  # loop time at which the answer is late
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -101,21 +103,18 @@ class _Connection(asyncio.Protocol):
         elif self._answered is not None:
             self._failed(exc if isinstance(exc, OSError) else Broken("the connection was closed before the answer"))
 
-    def ask(self, request: bytes, seconds: float) -> asyncio.Future[Answer]:
-        loop = asyncio.get_running_loop()
-        self._answered = loop.create_future()
-        self._timer = loop.call_later(seconds, self._late)
+    def ask(self, request: bytes, answered: asyncio.Future[Answer], late: float) -> None:
+        self._answered = answered
+        self.late = late
         self.transport.write(request)
-        return self._answered
 
-    def _late(self) -> None:
+    def give_up(self) -> None:
+        """The answer is late."""
         self._failed(TimeoutError("no answer in time"))
 
     def close(self) -> None:
         self.open = False
         self._answered = None
-        if self._timer is not None:
-            self._timer.cancel()
         if self.transport is not None:
             self.transport.abort()
 
@@ -166,8 +165,6 @@ class _Connection(asyncio.Protocol):
 
     def _done(self, body: bytes) -> None:
         answered, self._answered, self._body = self._answered, None, None
-        if self._timer is not None:
-            self._timer.cancel()
         if not self._keep:
             self.close()
         if answered is not None and not answered.done():
@@ -182,7 +179,7 @@ class _Connection(asyncio.Protocol):
 
 class Connections:
     """Kept connections to one host, at most `limit`; one more request waits for its turn. Times in seconds: `connect`
-    to be connected, TLS included, `read` for the answer."""
+    to be connected, TLS included, `read` for the answer, which is late by up to a WATCHth of that."""
 
     def __init__(
         self, host: str, port: int, *, tls: ssl.SSLContext | None, limit: int, connect: float, read: float
@@ -195,31 +192,51 @@ class Connections:
         self._room = asyncio.Semaphore(limit)
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: asyncio.TimerHandle | None = None
 
     async def ask(self, request: bytes) -> Answer:
         """Sends `request`, whole, and returns what answers. Cancelled, it closes the connection."""
         async with self._room:
-            connection = self._rested() or await self._connected()
+            loop = self._loop = self._loop or asyncio.get_running_loop()
+            now = loop.time()
+            connection = self._rested(now) or await self._connected(loop)
+            answered: asyncio.Future[Answer] = loop.create_future()
             self._busy.add(connection)
             try:
-                answer = await connection.ask(request, self._read)
+                connection.ask(request, answered, loop.time() + self._read)
+                if self._watch is None:
+                    self._watch = loop.call_later(self._read / WATCHES, self._look)
+                answer = await answered
             except BaseException:
                 connection.close()
                 raise
             finally:
                 self._busy.discard(connection)
             if connection.open:
-                connection.rested = asyncio.get_running_loop().time()
+                connection.rested = loop.time()
                 self._idle.append(connection)
             return answer
 
+    def _look(self) -> None:
+        """One timer looks after all that are busy: one for each request would cost more than its signature."""
+        self._watch = None
+        if self._loop is None or not self._busy:
+            return
+        now = self._loop.time()
+        for connection in [each for each in self._busy if each.late <= now]:
+            connection.give_up()
+        self._watch = self._loop.call_later(self._read / WATCHES, self._look)
+
     async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
 
-    def _rested(self) -> _Connection | None:
-        now = asyncio.get_running_loop().time()
+    def _rested(self, now: float) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()  # the last one: those not needed grow old, and are closed
             if connection.open and now - connection.rested < IDLE_SECONDS:
@@ -227,8 +244,7 @@ class Connections:
             connection.close()
         return None
 
-    async def _connected(self) -> _Connection:
-        loop = asyncio.get_running_loop()
+    async def _connected(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         async with asyncio.timeout(self._connect):
             _, connection = await loop.create_connection(
                 _Connection,
