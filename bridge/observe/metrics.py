@@ -124,7 +124,7 @@ class Metrics:
             registry=self.registry,
         )
         self.drain = Gauge(
-            f"{prefix}drain_seconds",
+            f"{prefix}empty_in_seconds",
             "Seconds until nothing waits, at this pace. NaN while it does not shrink.",
             place,
             registry=self.registry,

@@ -87,7 +87,7 @@ class PlaceObservation:
             "lag_is_bound": judged.bound,
             "growth_per_second": _rounded(judged.growth),
             "pace_per_second": _rounded(judged.pace),
-            "drain_seconds": _rounded(judged.eta),
+            "empty_in_seconds": _rounded(judged.eta),
             "retention_headroom_seconds": _rounded(judged.headroom),
             "retention_unlimited": backlog is not None and isinf(self.track.retention),
         }

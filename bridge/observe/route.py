@@ -335,7 +335,7 @@ class RouteObservation(RouteLife):
             "lag_seconds": own.get("lag_seconds"),
             "pace_per_second": own.get("pace_per_second"),
             "growth_per_second": own.get("growth_per_second"),
-            "drain_seconds": own.get("drain_seconds"),
+            "empty_in_seconds": own.get("empty_in_seconds"),
             "retention_headroom_seconds": own.get("retention_headroom_seconds"),
             "last_carried": self.last_carried,
             "blocked": dict(self.blocking),

@@ -105,7 +105,7 @@ def growth(value: float | None) -> str:
 
 def drained(place: Mapping[str, Any]) -> str:
     """When nothing will wait any more, at this pace."""
-    seconds, messages, grows = place.get("drain_seconds"), waiting(place), place.get("growth_per_second")
+    seconds, messages, grows = place.get("empty_in_seconds"), waiting(place), place.get("growth_per_second")
     if messages == 0:
         return "empty"
     if place["verdict"] == "STALLED":

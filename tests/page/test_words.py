@@ -14,7 +14,7 @@ def place(verdict: str = "OK", **more: Any) -> dict[str, Any]:
 
 
 def test_a_stalled_place_has_no_time_at_which_it_is_empty() -> None:
-    shrank = place("STALLED", growth_per_second=-0.9, drain_seconds=7.4, pace_per_second=0.9)
+    shrank = place("STALLED", growth_per_second=-0.9, empty_in_seconds=7.4, pace_per_second=0.9)
     assert words.pace(shrank) == "none"
     assert words.pace({**shrank, "verdict": "SLOW"}) == "0.9/s"
     assert words.pace(place("STALLED", pace_per_second=None)) == "unknown"

@@ -313,7 +313,7 @@ def test_status_is_json_with_everything_an_operator_asks_for(tmp_path: Path, aws
     assert document["connections"] == {"default": "connected"}
     assert set(document["routes"][name]) >= {
         *("state", "verdict", "reason", "verdict_since", "source", "destination", "trouble", "failures", "messages"),
-        *("lag_messages", "lag_seconds", "pace_per_second", "growth_per_second", "drain_seconds"),
+        *("lag_messages", "lag_seconds", "pace_per_second", "growth_per_second", "empty_in_seconds"),
         *(
             "retention_headroom_seconds",
             "last_carried",
