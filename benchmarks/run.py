@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -119,8 +120,9 @@ if __name__ == "__main__":
     options = parser.parse_args()
     console = Console(width=180)
     if options.peer and not peer_installed():
-        console.print(f"{PEER} is not installed, and left out: pip install --group bench")
+        console.print(f"{PEER} is not installed, and left out: uv pip install --group bench, or pip from 25.1 on")
         options.peer = None
+    console.print(f"Python {sys.version}")
     results = []
     with tempfile.TemporaryDirectory() as place, NatsServer(Path(place) / "nats") as server:
         for result in measure(options, server.url):
