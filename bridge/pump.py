@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.core.abreast import Abreast
 from bridge.core.credits import Credits
-from bridge.core.errors import BridgeError, Unmappable
+from bridge.core.errors import BridgeError, Throttled, Unmappable
 from bridge.core.lanes import Lanes
 from bridge.core.models import Out
 from bridge.core.route import Ack, Delivery, Destination, Mapping, Park, Receipt, Retry, Settlement, Skip, Source
@@ -118,8 +119,7 @@ class Pump:
         self._credits = Credits(messages=credits, size=credit_bytes, batch=source.batch)
         self._on_loan = 0
         self.received = 0
-        self._most_receivers = receivers
-        self._receivers = 0
+        self._abreast = Abreast(receivers)
         self._lanes: Lanes[_Item] = Lanes(lambda item: item.lane)
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
@@ -152,7 +152,7 @@ class Pump:
     # -- receiving
 
     def _start_receiver(self) -> None:
-        self._receivers += 1
+        self._abreast.begun()
         self._tasks.create_task(self._receive(), name="receive")
 
     async def _receive(self) -> None:
@@ -168,6 +168,8 @@ class Pump:
                     failures += 1
                     after = pause(error, failures, self._jitter(), self._policy)
                     self._observer.receive_failed(error, after)
+                    if isinstance(error, Throttled) and self._abreast.throttled():
+                        return  # there are too many: this one ends instead of waiting
                     await _pause(after, self._draining)
                     continue
                 failures = 0
@@ -178,12 +180,13 @@ class Pump:
                     await self._release([_Item(delivery) for delivery in deliveries])
                     return
                 self._admit(deliveries)
-                if len(deliveries) == limit and self._receivers < self._most_receivers:
-                    self._start_receiver()
-                elif not deliveries and self._receivers > 1:
+                if len(deliveries) == limit:
+                    if self._abreast.full():
+                        self._start_receiver()
+                elif not deliveries and self._abreast.empty():
                     return  # an idle route keeps one
         finally:
-            self._receivers -= 1
+            self._abreast.ended()
 
     async def _reserve(self) -> tuple[int, int] | None:
         """Waits for the credits of a batch; None when there is nothing more to ask for."""

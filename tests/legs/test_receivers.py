@@ -12,7 +12,7 @@ import pytest
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.memory import MemoryDestination
 from bridge.legs.sqs import SqsSource, open_queue
-from tests.legs.stub_sqs import Stub, all_good, messages, stub_sqs
+from tests.legs.stub_sqs import Fault, Stub, all_good, messages, stub_sqs
 from tests.test_pump import Running, until
 
 RECEIVERS = 16
@@ -78,3 +78,43 @@ async def test_sixteen_receivers_become_one_after_a_single_empty_poll_each() -> 
     # Sixteen came back with nothing, once each; from then on one poll follows another, with no other beside it.
     assert polls.empty_with[RECEIVERS:] == [0] * len(polls.empty_with[RECEIVERS:])
     assert len(polls.empty_with) >= RECEIVERS + 3
+
+
+class Quota(Polls):
+    """Takes `TAKES` polls at a time, as a queue with a quota does, and refuses any more."""
+
+    TAKES = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused_at: list[int] = []
+        """How much was left whenever a poll was refused."""
+
+    async def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self.open >= self.TAKES:
+            self.refused_at.append(self.left)
+            raise Fault(400, "RequestThrottled")
+        self.open += 1
+        try:
+            await asyncio.sleep(0.01)
+            if not self.left:
+                return {}
+            self.left -= 10
+            return messages(*(f"m{next(self._names)}" for _ in range(10)))
+        finally:
+            self.open -= 1
+
+
+async def test_a_queue_that_refuses_to_be_asked_so_often_is_asked_less() -> None:
+    polls, destination = Quota(), MemoryDestination()
+    async with (
+        stub_sqs() as stub,
+        AwsConnection(AwsOptions(region="eu-west-1", endpoint_url=stub.url), jitter=lambda: 0.0) as aws,
+    ):
+        told(stub, polls)
+        source = SqsSource(aws, await open_queue(aws, "q"), wait_seconds=1)
+        async with Running(source, destination, receivers=RECEIVERS):  # type: ignore[arg-type]  # any Source will do
+            await until(lambda: len(destination.kept) == BACKLOG)
+    assert polls.refused_at
+    # Those there were too many of end; the others go on, and are not refused again.
+    assert min(polls.refused_at) > BACKLOG / 2
