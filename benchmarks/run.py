@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -118,9 +119,10 @@ if __name__ == "__main__":
     parser.add_argument("--route", default="{}", help="JSON laid over the bridge's route")
     parser.add_argument("--json", type=Path, help="where to write the results")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     console = Console(width=180)
     if options.peer and not peer_installed():
-        console.print(f"{PEER} is not installed, and left out: uv pip install --group bench, or pip from 25.1 on")
+        console.print(f"{PEER} is not installed, and left out: .venv/bin/uv pip install --group bench")
         options.peer = None
     console.print(f"Python {sys.version}")
     results = []
