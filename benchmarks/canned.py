@@ -62,7 +62,7 @@ class Queue:
         self.calls[operation] = self.calls.get(operation, 0) + 1
         match operation:
             case "ReceiveMessage":
-                return self.lend()
+                return self.lend(int(json.loads(request).get("MaxNumberOfMessages", 1)))
             case "DeleteMessageBatch":
                 entries = json.loads(request)["Entries"]
                 self.last = time.time()
@@ -92,9 +92,9 @@ class Queue:
             case _:
                 return b"{}"
 
-    def lend(self) -> bytes | None:
+    def lend(self, most: int) -> bytes | None:
         at = time.time()
-        count = min(10, self.messages - self.lent, self.due(at) - self.lent)
+        count = min(most, self.messages - self.lent, self.due(at) - self.lent)
         if count <= 0:
             return None
         self.first = self.first or at
@@ -169,20 +169,23 @@ class Connection(asyncio.Protocol):
         queue = self.trickle if b'trickle"' in body[:200] else self.queue  # the queue's name or URL comes first
         answer = queue.answer(operation, body)
         if answer is None:
-            wait = float(json.loads(body).get("WaitTimeSeconds", 0))
-            return self.polling(queue, asyncio.get_running_loop().time() + wait)
+            asked = json.loads(body)
+            until = asyncio.get_running_loop().time() + float(asked.get("WaitTimeSeconds", 0))
+            return self.polling(queue, int(asked.get("MaxNumberOfMessages", 1)), until)
         return self.later(self.queue.latency, answer)
 
-    def polling(self, queue: Queue, until: float) -> None:
+    def polling(self, queue: Queue, most: int, until: float) -> None:
         """A long poll: waits for what will be there, or for its end."""
         if self.transport.is_closing():
             return
-        answer = queue.lend()
+        answer = queue.lend(most)
         left = until - asyncio.get_running_loop().time()
         if answer is not None or left <= 0:
             self.later(self.queue.latency, answer or b"{}")
         else:
-            asyncio.get_running_loop().call_later(min(left, queue.patience() + 0.0005), self.polling, queue, until)
+            asyncio.get_running_loop().call_later(
+                min(left, queue.patience() + 0.0005), self.polling, queue, most, until
+            )
 
     def later(self, seconds: float, body: bytes, status: int = 200) -> None:
         if seconds:

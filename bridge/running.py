@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
 from bridge.core.control import Action, Aim, Answer, decide
+from bridge.core.credits import COPIES
 from bridge.core.emptiness import SQS_SETTLES_SECONDS, Circumstances, Emptiness, Reading
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
@@ -174,7 +175,7 @@ class RunningRoute:
             parking=opened.parking,
             block=self.config.cannot_carry == "block",
             credits=self.config.max_in_flight,
-            credit_bytes=self.config.max_in_flight_bytes,
+            credit_bytes=self.config.max_in_flight_bytes // COPIES,
             receivers=opened.receivers,
         )
         async with asyncio.TaskGroup() as group:

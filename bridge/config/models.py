@@ -330,10 +330,10 @@ class RouteConfig(Section):
     )
     max_in_flight: int = Field(1000, ge=10, le=100_000, description="Most messages on loan at once.")
     max_in_flight_bytes: int = Field(
-        67_108_864,
+        201_326_592,
         ge=1_048_576,
         le=17_179_869_184,
-        description="Most bytes of them at once; large messages are then fewer. Memory takes about three times that.",
+        description="Most memory that messages on loan take, in bytes: of large ones there are then fewer.",
     )
 
 

@@ -9,12 +9,16 @@ Laws (tests/core/test_credits.py):
      until there is room again.
   3. With nothing on loan there is always something to ask for: a message larger than `size` is carried alone.
   4. What was reserved or charged comes back in full.
+  5. Messages that are larger than LARGE are received fewer at once.
 May not: wait, or know what a message is.
 """
 
 from __future__ import annotations
 
 FIRST_GUESS = 65_536  # bytes of a message, while none was seen
+LARGE = 104_858  # bytes of a message from which on fewer are received at once: 1 MiB in a receive of ten. What is read
+# and parsed in one go takes many times its size, and SQS counts a receive of more than 64 KiB as several anyway.
+COPIES = 4  # times a message on loan is in memory at most: as it came, as it goes, and on the wire on either side
 
 
 class Credits:
@@ -33,7 +37,7 @@ class Credits:
     def reserve(self) -> tuple[int, int] | None:
         """(messages, bytes) of a whole batch, or of as much as the bytes allow; None while there is no room for it.
         Receiving message by message would cost a call each."""
-        count = max(1, min(self._batch, self._size // self._typical))
+        count = max(1, min(self._batch, self._size // self._typical, self._batch * LARGE // self._typical))
         size = count * self._typical
         alone = self._messages == self._all
         if self._messages < count or (self._bytes < size and not alone):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.credits import Credits
+from bridge.core.credits import LARGE, Credits
 
 SIZES = st.integers(min_value=1, max_value=2_000_000)
 
@@ -68,3 +68,18 @@ def test_messages_of_one_size_never_take_more_than_they_may(size: int, each: int
         account.charge(reserved, reserved[0], reserved[0] * each)
         on_loan += reserved[0] * each
     assert on_loan <= max(size, each), "unless one alone is larger"
+
+
+@given(each=SIZES, batch=st.integers(1, 200))
+def test_large_messages_are_received_fewer_at_once(each: int, batch: int) -> None:
+    account = Credits(messages=10_000, size=10**12, batch=batch)
+    first = account.reserve()
+    assert first is not None
+    account.charge(first, 1, each)
+    for _ in range(200):
+        reserved = account.reserve()
+        assert reserved is not None
+        account.charge(reserved, 1, each)
+    reserved = account.reserve()
+    assert reserved is not None
+    assert reserved[0] == batch if each <= LARGE else 1 <= reserved[0] <= max(1, batch * LARGE // each)

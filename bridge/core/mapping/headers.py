@@ -27,6 +27,7 @@ from bridge.core.models import Attribute
 OURS = ("nats-", "sqs-", "sns-", "bridge-")  # prefixes, in any case: what NATS and the bridge give a meaning
 _ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for the server speaking
 PACKED = "Sqs-Attributes"
+REMEMBERED = 4_096  # characters of names that are worth remembering
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
 _ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!(?i:aws|amazon)\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -35,14 +36,12 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Pairs = Iterable[tuple[str, str]]
 
 
-@lru_cache(maxsize=4096)
 def reserved(name: str) -> bool:
     """Whether a header of this name means something to NATS, its clients or the bridge."""
     lowered = name.lower()
     return lowered.startswith(OURS) or lowered in _ALONE
 
 
-@lru_cache(maxsize=4096)
 def _header_name(name: str) -> str | None:
     """The header an attribute travels in when no other name collides with it; None when it can be no header."""
     if not _HEADER_NAME.fullmatch(name):
@@ -69,11 +68,6 @@ def header_safe(value: str) -> bool:
     return value == value.strip() and _CONTROL.search(value) is None
 
 
-@lru_cache(maxsize=4096)
-def _type_safe(kind: str) -> bool:
-    return header_safe(kind)
-
-
 def base64_of(value: str | bytes) -> str:
     raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
     return base64.b64encode(raw).decode("ascii")
@@ -88,9 +82,12 @@ def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
     """The headers of these attributes. Total: every name and value is carried."""
     headers: dict[str, str] = {}
     odd: dict[str, Attribute] = {}
-    for (name, attribute), header in zip(attributes.items(), _header_names(tuple(attributes)), strict=True):
+    names = tuple(attributes)
+    # What is remembered is bounded in bytes too: a name in an SNS envelope may be as long as its writer likes.
+    known = _header_names if len("".join(names)) <= REMEMBERED else _header_names.__wrapped__
+    for (name, attribute), header in zip(attributes.items(), known(names), strict=True):
         kind, value = attribute
-        if header is None or (kind != "String" and not _type_safe(kind)):
+        if header is None or (kind != "String" and not header_safe(kind)):
             odd[name] = attribute
             continue
         if isinstance(value, bytes):
@@ -248,7 +245,6 @@ def carriable(name: str, value: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
 def _attribute_name(name: str) -> bool:
     return _ATTRIBUTE_NAME.fullmatch(name) is not None
 
@@ -265,7 +261,6 @@ def _value_sendable(attribute: Attribute) -> bool:
     return isinstance(value, bytes) or xml_text(value)
 
 
-@lru_cache(maxsize=4096)
 def _is_text(kind: str) -> bool:
     return kind.partition(".")[0] in ("String", "Number")
 

@@ -49,17 +49,18 @@ def nats_to_sqs(
             return skip
         lane = _group(message, group) if fifo else None
         dedup_id = _id(message, mark)
+        body, marker = body_of(parts.payload)
         try:
-            note = _note(message, parts, passage, first)
+            note = _note(message, parts, body, passage, first)
             due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
         except Unmappable as error:
             error.lane = lane
             raise
         attributes: dict[str, Attribute]
         if envelope is not None:
-            body, attributes = enveloped(message, parts.body, parts.all(note), topic_arn=envelope), {}
+            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope), {}
         else:
-            body, attributes = parts.body, parts.ten(note)
+            attributes = parts.ten(note, marker)
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
@@ -94,12 +95,13 @@ def nats_to_sns(
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
         lane = _group(message, group) if fifo else None
+        body, marker = body_of(parts.payload)
         try:
-            note = _note(message, parts, passage, first)
+            note = _note(message, parts, body, passage, first)
         except Unmappable as error:
             error.lane = lane
             raise
-        body, attributes = parts.body, parts.ten(note)
+        attributes = parts.ten(note, marker)
         claim = _object_claim(body, attributes)
         trace = _trace_header(message) if TRACE in parts.names else None
         again = message.delivered > 1
@@ -117,30 +119,29 @@ def nats_to_sns(
 
 class _Parts(NamedTuple):
     """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none, and
-    `names` those of all its headers. `body` stands for the payload, as `marker` says."""
+    `names` those of all its headers."""
 
     names: frozenset[str]
     payload: bytes
-    body: str
-    marker: dict[str, Attribute]
     attributes: dict[str, Attribute]
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
 
-    def all(self, note: Note) -> dict[str, Attribute]:
-        """The attributes where any number is taken: in an SNS envelope."""
-        return {**self.attributes, **self.marker, MESSAGE: note.attribute()}
+    def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
+        """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
+        payload."""
+        return {**self.attributes, **marker, MESSAGE: note.attribute()}
 
-    def ten(self, note: Note) -> dict[str, Attribute]:
+    def ten(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
         """At most ten attributes; the others are packed into the note."""
-        kept, room = self.attributes, ATTRIBUTES - len(self.marker)
+        kept, room = self.attributes, ATTRIBUTES - len(marker)
         if len(kept) >= room:
             if len(kept) == room and all(reserved(name) for name, _ in self.rest):
                 # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
-                return {**kept, **self.marker}
+                return {**kept, **marker}
             kept = dict(list(kept.items())[: room - 1])
             note = note._replace(attributes={name: each for name, each in self.attributes.items() if name not in kept})
-        return {**kept, **self.marker, MESSAGE: note.attribute()}
+        return {**kept, **marker, MESSAGE: note.attribute()}
 
 
 def _taken_apart(message: JetStreamMessage) -> _Parts:
@@ -158,13 +159,12 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    body, marker = body_of(payload)
-    return _Parts(names, payload, body, marker, restored, tuple(rest), via_of(message) if VIA in names else ())
+    return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else ())
 
 
-def _note(message: JetStreamMessage, parts: _Parts, passage: Passage, first: tuple[str, ...]) -> Note:
+def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:
     via = passage.on(parts.via) if parts.via else first
-    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(parts.body))
+    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body))
 
 
 def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> Skip | None:

@@ -23,13 +23,18 @@ _GROUP = _PLAIN | frozenset("!\"#$%&'()*+,./:;<=>?@[\\]^`{|}~")
 _RESERVED = ("$JS.", "$SYS.", "$KV.", "$O.", "_INBOX.")
 
 
-@lru_cache(maxsize=4096)
 def encode_token(text: str) -> str:
     """`text` as one legal subject token: letters, digits, `_` and `-` stay, each other UTF-8 byte becomes `=XX`.
 
     Different texts give different tokens. One longer than 200 characters is cut and ends in `=~` and 32 hex digits of
     its SHA-256. The caller treats an empty text as missing: an empty token is not legal.
     """
+    # What is remembered is bounded in bytes too: a long text is the message's own, and does not come again.
+    return _encoded(text) if len(text) <= TOKEN_LIMIT else _encoded.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(text: str) -> str:
     if _PLAIN.issuperset(text):
         token = text
     else:
