@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from benchmarks.processes import canned
+from benchmarks.processes import canned, end_in_order
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.aws_lean import LeanCalls
 from bridge.legs.http import Answer
@@ -75,6 +75,7 @@ if __name__ == "__main__":
     parser.add_argument("--messages", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    end_in_order()
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     for _ in range(options.rounds):
         for each in ("botocore", "aiohttp", "ours"):

@@ -1,11 +1,12 @@
-"""A canned SQS for benchmarks: as fast as it can be made, so that it is never what is measured. It shares no code with
-the bridge.
+"""A canned SQS and SNS for benchmarks: as fast as it can be made, so that it is never what is measured. It shares no
+code with the bridge.
 
 It lends `messages` messages and no more, as fast as they are asked for or at a `rate`, in tens as producers send them.
-It accepts sends, and counts: every id lent has to be deleted, once. A latency is added to each call, a share of calls
-may fail with 500. Beside the queue there may be another, `trickle`, with a rate of its own. `GET /report` tells the
-counts as JSON, and how long messages were out: from lent to deleted, both seen from here, so it holds two calls'
-latency besides the work; at a rate without the first tenth of the messages, for connections are opened meanwhile.
+It accepts sends and publishes to any topic, and counts: every id lent has to be deleted, once. A latency is added to
+each call, a share of calls may fail with 500. Beside the queue there may be another, `trickle`, with a rate of its own.
+`GET /report` tells the counts as JSON, and how long messages were out: from lent to deleted, both seen from here, so it
+holds two calls' latency besides the work; at a rate without the first tenth of the messages, for connections are opened
+meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import time
 from array import array
 from typing import Any
@@ -83,6 +85,17 @@ class Queue:
             case "ChangeMessageVisibilityBatch":
                 entries = json.loads(request)["Entries"]
                 return json.dumps({"Successful": [{"Id": each["Id"]} for each in entries]}).encode()
+            case "PublishBatch":
+                ids = ENTRY.findall(request)
+                self.sent += len(ids)
+                self.first = self.first or time.time()
+                self.last = time.time()
+                members = b"".join([b"<member><Id>%s</Id><MessageId>m</MessageId></member>" % each for each in ids])
+                return b"<R><PublishBatchResult><Successful>%s</Successful></PublishBatchResult></R>" % members
+            case "GetTopicAttributes":
+                return b"<R><GetTopicAttributesResult><Attributes/></GetTopicAttributesResult></R>"
+            case "ListSubscriptionsByTopic":
+                return b"<R><ListSubscriptionsByTopicResult><Subscriptions/></ListSubscriptionsByTopicResult></R>"
             case "GetQueueUrl":
                 return b'{"QueueUrl":"http://127.0.0.1/123456789012/%s"}' % self.name.encode()
             case "GetQueueAttributes":
@@ -163,9 +176,12 @@ class Connection(asyncio.Protocol):
         if head.startswith(b"get /report"):
             return self.reply(json.dumps({**self.queue.report(), "trickle": self.trickle.report()}).encode())
         target = _header(head, b"x-amz-target").decode()
+        action = ACTION.search(body[:200]) if not target else None  # SNS: a form, and XML
         operation = next((name for name in NAMES if name.lower() == target.rpartition(".")[2]), target)
+        operation = action[1].decode() if action else operation
         if self.queue.failing and self.queue.chance.random() < self.queue.failing:
-            return self.later(self.queue.latency, b'{"__type":"InternalError"}', 500)
+            error = b"<R><Error><Code>InternalError</Code></Error></R>" if action else b'{"__type":"InternalError"}'
+            return self.later(self.queue.latency, error, 500)
         queue = self.trickle if b'trickle"' in body[:200] else self.queue  # the queue's name or URL comes first
         answer = queue.answer(operation, body)
         if answer is None:
@@ -203,6 +219,9 @@ NAMES = (
     *("ReceiveMessage", "DeleteMessageBatch", "SendMessageBatch", "ChangeMessageVisibilityBatch"),
     *("GetQueueUrl", "GetQueueAttributes"),
 )
+
+ACTION = re.compile(rb"Action=(\w+)")
+ENTRY = re.compile(rb"PublishBatchRequestEntries\.member\.\d+\.Id=([^&]*)")
 
 
 def _header(head: bytes, name: bytes) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import ENVIRONMENT, INWARD
-from benchmarks.processes import Idle, canned, wait
+from benchmarks.processes import Idle, canned, end_in_order, wait
 from bridge.embedded import NatsServer, free_port
 from bridge.legs.nats import NatsConnection, NatsOptions
 
@@ -66,6 +66,7 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds of each AWS call")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    end_in_order()
     with tempfile.TemporaryDirectory() as place, NatsServer(Path(place) / "nats") as server:
         for _ in range(options.rounds):
             for hot in (False, True):

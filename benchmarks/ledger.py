@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.processes import end_in_order
 from bridge.core.models import JetStreamOut
 from bridge.core.route import Destination, Receipt
 from bridge.embedded import NatsServer
@@ -62,6 +63,7 @@ if __name__ == "__main__":
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    end_in_order()
     with (
         tempfile.TemporaryDirectory() as folder,
         NatsServer(Path(folder) / "nats") as server,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -95,23 +96,31 @@ class Idle:
         return found
 
 
-def quantile(metrics: str, share: float, before: str = "") -> float | None:
-    """Milliseconds, interpolated in the bucket it falls into; a share of 1 gives the upper edge of the last bucket.
-    What the metrics had `before` does not count."""
-    earlier = _buckets(before)
-    buckets = [(le, count - earlier.get(le, 0.0)) for le, count in _buckets(metrics).items()]
+def quantiles(metrics: str, name: str, before: str = "") -> list[float]:
+    """p50, p99, p99.9 and the most of a histogram of the route, in milliseconds, interpolated in the bucket each falls
+    into; the most is the upper edge of the last bucket. What the metrics had `before` does not count."""
+    earlier = _buckets(before, name)
+    buckets = [(le, count - earlier.get(le, 0.0)) for le, count in _buckets(metrics, name).items()]
     if not buckets or not buckets[-1][1]:
-        return None
+        return []
+    return [_quantile(buckets, share) for share in (0.5, 0.99, 0.999, 1.0)]
+
+
+def _quantile(buckets: list[tuple[float, float]], share: float) -> float:
     goal, under, low = share * buckets[-1][1], 0.0, 0.0
     for le, count in buckets:
-        if count >= goal:
-            if le == float("inf"):
-                return 1000 * low
+        if count >= goal and le != float("inf"):
             return 1000 * (low + (le - low) * (goal - under) / max(1.0, count - under))
-        under, low = count, le
-    return None
+        if le != float("inf"):
+            under, low = count, le
+    return 1000 * low
 
 
-def _buckets(metrics: str) -> dict[float, float]:
-    pairs = re.findall(r'publish_seconds_bucket\{le="([^"]+)",route="bench"\} (\S+)', metrics)
+def _buckets(metrics: str, name: str) -> dict[float, float]:
+    pairs = re.findall(rf'{name}_bucket\{{le="([^"]+)",route="bench"\}} (\S+)', metrics)
     return {float(le): float(count) for le, count in pairs}
+
+
+def end_in_order() -> None:
+    """SIGTERM ends what was started, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -2,15 +2,14 @@
 with `--peer mq-bridge` that engine too, on the same work. `--half` goes on at half of the pace each direction reached.
 
 Only ratios within one run mean anything: machines differ, and are noisy. Reports messages a second, CPU microseconds a
-message, publish latencies, memory, AWS calls, and the ratios; as a table, and as JSON with --json. Every message lent
-must be deleted once, or sent once, else the run fails.
+message, publish latencies, transit, memory, AWS calls, and the ratios; as a table, and as JSON with --json. Every
+message lent must be deleted once, or sent once, else the run fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import Direction, Result, Work, bridge, floor, peer, peer_installed
+from benchmarks.processes import end_in_order
 from bridge.embedded import NatsServer
 
 PEER = "mq-bridge"
@@ -39,13 +39,14 @@ def measure(options: argparse.Namespace, nats: str) -> Iterator[Result]:
     fastest: dict[tuple[float, Direction], float] = {}
     for _ in range(options.rounds):
         for work in works:
-            if not options.alone:
+            alone = options.alone or work.direction == "topic"  # the others know no SNS
+            if not alone:
                 yield floor(replace(work, failing=0.0))
             found = bridge(work, settings)
             yield found
             pace = fastest.get((work.latency, work.direction), 0.0)
             fastest[work.latency, work.direction] = max(pace, found.per_second)
-            if options.peer:
+            if options.peer and not alone:
                 # One call at a time is all it does by default: at a latency it would take for ever.
                 few = work if not work.latency else replace(work, messages=min(work.messages, 10_000))
                 yield peer(replace(few, failing=0.0))
@@ -59,6 +60,7 @@ def measure(options: argparse.Namespace, nats: str) -> Iterator[Result]:
 def show(results: list[Result], console: Console) -> None:
     table = Table("who", "direction", "ms/call", "rate", "msg/s", "CPU us/msg", "cores", "RSS MiB", "calls/1,000")
     table.add_column("publish p50 p99 p99.9 max ms")
+    table.add_column("transit p50 p99 p99.9 max ms")
     table.add_column("lent to deleted p50 p99 p99.9 max ms")
     table.add_column("idle process late p99 p99.9 max ms")
     for each in results:
@@ -69,6 +71,7 @@ def show(results: list[Result], console: Console) -> None:
             " ".join("-" if value is None else f"{value:.0f}" for value in memories),
             f"{each.calls_per_1000:.0f}",
             " ".join(f"{value:.1f}" for value in each.publish_ms),
+            " ".join(f"{value:.1f}" for value in each.transit_ms),
             " ".join(f"{value:.1f}" for value in each.out_ms),
             " ".join(f"{value:.1f}" for value in each.late_ms),
         )
@@ -113,14 +116,15 @@ if __name__ == "__main__":
     parser.add_argument("--burst", type=int, default=10, help="messages that come into the stream together, at a rate")
     parser.add_argument("--half", action="store_true", help="afterwards the bridge at half of the pace it reached")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--direction", choices=["in", "back", "both"], default="both")
+    ways = ["in", "back", "both", "topic"]
+    parser.add_argument("--direction", choices=ways, default="both", help="topic: from JetStream to SNS, alone")
     parser.add_argument("--alone", action="store_true", help="without the floor")
     parser.add_argument("--peer", choices=[PEER], help="beside it, where its wheel is installed")
     parser.add_argument("--route", default="{}", help="JSON laid over the bridge's route")
     parser.add_argument("--json", type=Path, help="where to write the results")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
-    console = Console(width=180)
+    end_in_order()
+    console = Console(width=200)
     if options.peer and not peer_installed():
         console.print(f"{PEER} is not installed, and left out: .venv/bin/uv pip install --group bench")
         options.peer = None

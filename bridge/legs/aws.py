@@ -23,9 +23,11 @@ from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredR
 from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 from botocore.httpsession import where
+from botocore.parsers import ResponseParserError
 
 from bridge.core.errors import BridgeError, Failed, LeaseLost, NotUsable, Refused, Throttled, Unavailable
 from bridge.legs.aws_lean import CALLS, SKEW_SECONDS, SKEWED, LeanCalls, LeanError, seconds_of
+from bridge.legs.http import Broken
 from bridge.legs.retries import QUOTA, REPEATED, UNREPEATED, Retries
 
 READ_SECONDS = 35  # a long poll takes 20 s by itself
@@ -75,12 +77,21 @@ _UNREACHABLE = (
     boto.IncompleteReadError,
     boto.ResponseStreamingError,
     boto.CapacityNotAvailableError,
+    ResponseParserError,  # a proxy's page instead of AWS's answer; it is no BotoCoreError
     aiohttp.ClientError,
     OSError,
     TimeoutError,
 )
 UNREACHED = "is aws.endpoint_url right, is the network open?"
-SDK_ERRORS = (LeanError, boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, TimeoutError)
+SDK_ERRORS = (
+    LeanError,
+    boto.BotoCoreError,
+    boto.ClientError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +154,9 @@ class AwsConnection:
                 else:
                     client = self._clients.get(service) or await self._client(service)
                     answer = await getattr(client, operation)(**arguments)
+                    if service != "s3" and "html" in _content_type(answer):
+                        # botocore reads a proxy's page as an answer that says nothing: an empty queue, for one.
+                        raise Broken("what answered is not AWS: a page")
             except SDK_ERRORS as error:
                 again = None
                 if operation in REPEATED and not once:
@@ -300,6 +314,10 @@ def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if code.startswith("kms"):
         return "allow this role kms:GenerateDataKey and kms:Decrypt on the queue's key"
     return "check which role runs the bridge and what its policy and the queue's allow"
+
+
+def _content_type(answer: Any) -> str:
+    return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", ""))
 
 
 def _silent(_: str) -> None: ...

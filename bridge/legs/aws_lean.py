@@ -25,7 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import orjson
 
-from bridge.legs.http import IDLE_SECONDS, Answer, Connections
+from bridge.legs.http import IDLE_SECONDS, Answer, Broken, Connections
 
 CALLS: Mapping[str, str] = {
     "receive_message": "ReceiveMessage",
@@ -272,7 +272,12 @@ def _base64(value: object) -> str:
 
 
 def _parsed(name: str, text: bytes) -> dict[str, Any]:
-    answer: dict[str, Any] = orjson.loads(text) if text else {}
+    try:
+        answer: Any = orjson.loads(text) if text else {}
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Broken("what answered is not SQS: no JSON object")  # a proxy's page, most likely
     if name == "ReceiveMessage" and b'"BinaryValue"' in text:
         for message in answer.get("Messages") or ():
             for each in (message.get("MessageAttributes") or {}).values():

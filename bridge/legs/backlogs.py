@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, Literal, Protocol
 
-from bridge.core.errors import BridgeError
+from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.route import Backlog
-from bridge.legs.aws import AwsConnection
+from bridge.legs.aws import UNREACHED, AwsConnection
 from bridge.legs.nats import NatsConnection
 
 Side = Literal["bridge", "legacy", "new", "dead_letter"]
@@ -191,11 +191,21 @@ class WatchedQueue:
             QueueUrl=self._url,
             AttributeNames=[*COUNTS, "MessageRetentionPeriod"],
         )
-        facts = answer.get("Attributes", {})
-        pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
+        pending, in_flight, delayed = counts_of(answer, self._name)
+        facts = answer["Attributes"]
         oldest = await self._age.oldest() if self._age is not None and (pending or in_flight) else None
         retention = float(facts.get("MessageRetentionPeriod", 345_600))
         return Seen(self._name, Backlog(pending, in_flight, delayed, oldest=oldest), retention, exact=False)
+
+
+def counts_of(answer: Mapping[str, Any], queue: str) -> tuple[int, int, int]:
+    """COUNTS in an answer of GetQueueAttributes. Raises Unavailable where there are none: a queue nobody counted is not
+    empty."""
+    facts = answer.get("Attributes") or {}
+    if COUNTS[0] not in facts:
+        raise Unavailable(f"what answered for queue {queue} told no counts: is it SQS?", hint=UNREACHED)
+    pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
+    return pending, in_flight, delayed
 
 
 class CloudWatchAge:

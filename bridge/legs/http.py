@@ -15,7 +15,6 @@ from typing import Any
 
 HEAD_LIMIT = 65_536  # bytes of a status line and headers
 IDLE_SECONDS = 20.0  # a connection that rested longer may be closed at the other end just as we use it
-
 WATCHES = 20  # looks at what is under way in the time an answer may take
 
 

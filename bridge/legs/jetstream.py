@@ -281,7 +281,7 @@ class JetStreamSource:
         )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-        if self._exhausted is None:
+        if self._exhausted is None:  # then none is hopeless
             return await self._settle(settled, repeat=True)
         lent = [each for each in settled if each.delivery.hopeless is None]
         answers = iter(await self._settle(lent, repeat=True))

@@ -99,6 +99,7 @@ class SnsDestination:
     def __init__(self, aws: AwsConnection, topic: Topic) -> None:
         self.topic = topic
         self._aws = aws
+        self._missing = create_topic_command(topic.name)
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -138,12 +139,11 @@ class SnsDestination:
         return entry
 
     async def _call(self, entries: list[dict[str, Any]]) -> Any:
-        missing = create_topic_command(self.topic.name)
         return await self._aws.call(
             "sns",
             "publish_batch",
             about=self.topic.name,
-            missing=missing,
+            missing=self._missing,
             TopicArn=self.topic.arn,
             PublishBatchRequestEntries=entries,
         )

@@ -18,7 +18,7 @@ from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
 from bridge.core.route import Backlog, Delivery, Receipt, Retry, Settlement
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import ENTRIES, Answer, Entry, send
-from bridge.legs.backlogs import COUNTS, queue_url
+from bridge.legs.backlogs import COUNTS, counts_of, queue_url
 from bridge.legs.gather import LINGER, Gather
 
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
@@ -252,8 +252,8 @@ class SqsSource:
     async def backlog(self) -> Backlog:
         """`oldest` is our own sampling: SQS tells an age only through CloudWatch. Of what is on loan or was handed back
         it is known; what waits was sent after the newest that came, for standard queues roughly keep their order."""
-        facts = (await self._call("get_queue_attributes", AttributeNames=list(COUNTS))).get("Attributes", {})
-        pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
+        answer = await self._call("get_queue_attributes", AttributeNames=list(COUNTS))
+        pending, in_flight, delayed = counts_of(answer, self.queue.name)
         now, monotonic = time.time(), asyncio.get_running_loop().time()
         if not pending and not in_flight:
             self._empty_at, self._back = now, {}

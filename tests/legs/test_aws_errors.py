@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import botocore.exceptions
 import botocore.session
 import pytest
+from aiohttp import web
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable
 from bridge.embedded import MotoServer
 from bridge.legs.aws import CODES, AwsConnection, AwsOptions, aws_error, coded_error
+from bridge.legs.backlogs import WatchedQueue
+from bridge.legs.sqs import Queue, SqsSource, open_queue
 from tests.legs.aws_world import REGION
 
 KNOWN = frozenset().union(*CODES.values())
@@ -114,6 +119,47 @@ async def test_an_endpoint_nobody_answers_at_is_an_outage() -> None:
     async with AwsConnection(AwsOptions(region=REGION, endpoint_url="http://127.0.0.1:1")) as aws:
         with pytest.raises(Unavailable):
             await aws.call("sqs", "list_queues", about="q")
+
+
+@asynccontextmanager
+async def a_proxys_page() -> AsyncIterator[str]:
+    """Where AWS should be, something answers everything with 200 and a page."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="<html><body>log in to the network<br></body></html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("lean", [True, False], ids=["lean", "botocore"])
+async def test_a_page_instead_of_an_answer_is_an_outage(lean: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    async with a_proxys_page() as url:
+        options = AwsOptions(region=REGION, endpoint_url=url, lean=lean)
+        async with AwsConnection(options, jitter=lambda: 0.0) as aws:
+            with pytest.raises(Unavailable):
+                await aws.call("sns", "list_topics", about="t")
+            with pytest.raises(Unavailable):
+                await aws.call("sns", "publish_batch", about="t", TopicArn="arn:x", PublishBatchRequestEntries=[])
+            queue = Queue("http://q", "arn:q", "q", False, 30, 1_048_576, 345_600, False)
+            with pytest.raises(Unavailable):
+                await SqsSource(aws, queue).backlog()
+            (seen,) = await WatchedQueue(aws, "http://q/1/q").look()
+            assert isinstance(seen.backlog, Unavailable)
+            with pytest.raises(Unavailable, match="what answered is not"):
+                await SqsSource(aws, queue).receive(10)
+            with pytest.raises(Unavailable):
+                await open_queue(aws, "q")
 
 
 @pytest.mark.server
