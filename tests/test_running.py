@@ -320,3 +320,14 @@ async def test_a_route_that_does_not_stop_in_time_is_abandoned_by_a_reload(monke
     await until(lambda: len(world.destination.kept) >= 1)  # the next life carries; the two come back with their lease
     daemon.signalled()
     assert await running == 0
+
+
+async def test_a_signal_before_anything_ran_ends_the_daemon_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.running.open_route", World().open)
+    daemon = Daemon(config("in"), Observation(), lambda: config("in"))
+    running = asyncio.create_task(daemon.run())
+    while daemon._deadline is None:
+        await asyncio.sleep(0)
+    assert daemon._main is None
+    daemon.signalled()
+    assert await asyncio.wait_for(running, 30) == 0
