@@ -6,13 +6,14 @@ the note (note.py). May not: drop anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
-from bridge.core.mapping.headers import from_headers, reserved, shape_of, xml_text
+from bridge.core.mapping.headers import from_headers, reserved, shape_of, sqs_name, xml_text
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
@@ -58,9 +59,9 @@ def nats_to_sqs(
             raise
         attributes: dict[str, Attribute]
         if envelope is not None:
-            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope), {}
+            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark), {}
         else:
-            attributes = parts.ten(note, marker)
+            attributes = parts.ten(note, marker, legal=sqs_name)
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
@@ -69,7 +70,7 @@ def nats_to_sqs(
     def to_queue(message: JetStreamMessage, canary: Canary) -> Mapped:
         body, attributes, lane = written(canary), mark_of(canary), TOKEN if fifo else None
         if envelope is not None:
-            body, attributes = enveloped(message, body, attributes, topic_arn=envelope), {}
+            body, attributes = enveloped(message, body, attributes, topic_arn=envelope, mark=mark), {}
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, _id(message, mark), again=again), lane, canary)
 
@@ -132,11 +133,18 @@ class _Parts(NamedTuple):
         payload."""
         return {**self.attributes, **marker, MESSAGE: note.attribute()}
 
-    def ten(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
-        """At most ten attributes; the others are packed into the note."""
+    def ten(
+        self, note: Note, marker: dict[str, Attribute], *, legal: Callable[[str], bool] | None = None
+    ) -> dict[str, Attribute]:
+        """At most ten attributes, of legal names; the others are packed into the note."""
         kept, room = self.attributes, ATTRIBUTES - len(marker)
+        if legal is not None and not all(map(legal, kept)):
+            kept = {name: each for name, each in kept.items() if legal(name)}
+            if len(kept) < room:
+                packed = {name: each for name, each in self.attributes.items() if name not in kept}
+                return {**kept, **marker, MESSAGE: note._replace(attributes=packed).attribute()}
         if len(kept) >= room:
-            if len(kept) == room and all(reserved(name) for name, _ in self.rest):
+            if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
                 # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
                 return {**kept, **marker}
             kept = dict(list(kept.items())[: room - 1])

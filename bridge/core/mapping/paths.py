@@ -74,7 +74,7 @@ class _AsWritten(Functions):
 
     @signature({"types": []})
     def _func_to_string(self, found: object) -> str:
-        return found if isinstance(found, str) else _json(found)
+        return found if isinstance(found, str) else as_written(found)
 
     @signature({"types": []})
     def _func_to_number(self, found: object) -> object:
@@ -94,14 +94,15 @@ def _number(found: float | str) -> float:
     return Written.of(found) if isinstance(found, str) else found
 
 
-def _json(found: object) -> str:
+def as_written(found: object) -> str:
+    """A value of `document_of` as JSON, without blanks. Raises RecursionError for one nested too deep."""
     match found:
         case Written():
             return found.text
         case list():
-            return f"[{','.join(map(_json, found))}]"
+            return f"[{','.join(map(as_written, found))}]"
         case dict():
-            return f"{{{','.join(f'{json.dumps(key)}:{_json(each)}' for key, each in found.items())}}}"
+            return f"{{{','.join(f'{json.dumps(key)}:{as_written(each)}' for key, each in found.items())}}}"
         case _:
             return json.dumps(found)
 
@@ -125,7 +126,7 @@ class Path(NamedTuple):
     def scalar(self, document: object) -> str | None:
         """What is there as text, numbers as they were written; None where it is neither text, number nor boolean."""
         found = self.find(document)
-        return found if isinstance(found, str) else _json(found) if isinstance(found, bool | int | float) else None
+        return found if isinstance(found, str) else as_written(found) if isinstance(found, bool | int | float) else None
 
 
 def compiled(text: str) -> Path:
