@@ -35,6 +35,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _TIMESTAMP = re.compile(r"[!-~]{1,64}")
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)  # as SNS does, for strict parsers
 _SEQUENCE = re.compile(r"[0-9]{1,40}")
+_HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair: strict parsers refuse the whole document
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{1,2000}={0,2}")
 _REQUIRED = ("MessageId", "Message", "Timestamp")
 _CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
@@ -133,7 +134,7 @@ def enveloped(
     }
     if (number := _or(message.header("Sns-Sequence-Number"), _SEQUENCE, "")) or arn.endswith(".fifo"):
         document["SequenceNumber"] = number or f"{10**19 + message.sequence}"  # twenty digits, as SNS has them
-    if (subject := subject_of(message)) is not None:
+    if (subject := subject_of(message)) is not None and not _HALF.search(subject):
         document["Subject"] = subject
     host = host_of(arn) or "sns.amazonaws.com"
     certificate, signature = message.header("Sns-Signing-Cert-Url"), message.header("Sns-Signature")

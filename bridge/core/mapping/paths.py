@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -132,7 +133,8 @@ class Path(NamedTuple):
 def compiled(text: str) -> Path:
     """Raises ConfigError for what can never be right: a predicate of the placeholder, and in its hint what to write."""
     try:
-        parsed = jmespath.compile(text)
+        with warnings.catch_warnings(action="ignore"):  # of a constant that is no JSON
+            parsed = jmespath.compile(text)
     except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0].removesuffix(":")
         raise ConfigError(f"is no JMESPath: {reason}", hint=_quoted_hint(text)) from error
