@@ -33,8 +33,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route(destination="""{kind: jetstream, subject: "a.{body.'detail-type'}"}"""),
         [
             (
-                """routes[0].destination.subject: {body.'detail-type'} in "a.{body.'detail-type'}" is the same for every """
-                "message; single quotes and backticks make a constant, a name stands in double quotes: "
+                """routes[0].destination.subject: {body.'detail-type'} in "a.{body.'detail-type'}" is the same for """
+                "every message; single quotes and backticks make a constant, a name stands in double quotes: "
                 """'{body."detail-type"}'"""
             )
         ],
@@ -53,8 +53,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route(destination='{kind: jetstream, subject: a, schedules: due, deliver_at: "{body.times[*]}"}'),
         [
             (
-                "routes[0].destination.deliver_at: {body.times[*]} in '{body.times[*]}' never gives a text, a number or a "
-                "boolean, but array; take one element of the list: {body.(times[*] | [0])}"
+                "routes[0].destination.deliver_at: {body.times[*]} in '{body.times[*]}' never gives a text, a number or "
+                "a boolean, but array; take one element of the list: {body.(times[*] | [0])}"
             )
         ],
     ),

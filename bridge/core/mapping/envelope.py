@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -36,7 +37,8 @@ _TIMESTAMP = re.compile(r"[!-~]{1,64}")
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)  # as SNS does, for strict parsers
 _SEQUENCE = re.compile(r"[0-9]{1,40}")
 _HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair: strict parsers refuse the whole document
-_SIGNATURE = re.compile(r"[A-Za-z0-9+/]{1,2000}={0,2}")
+_SIGNATURE = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_REMEMBERED = 1_024  # characters of a URL or a signature; AWS needs a third of it
 _REQUIRED = ("MessageId", "Message", "Timestamp")
 _CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
 _KNOWN = frozenset(
@@ -66,18 +68,21 @@ def notification_of(message: SqsMessage) -> SnsNotification | None:
         return None
     if not arn.startswith("arn:") or ":sns:" not in arn or _returned(message):
         return None
+    topic = arn if len(arn) <= _REMEMBERED and _is_topic(arn) else None
     kind = document.get("Type")
     if kind in _CONFIRMATIONS and isinstance(document.get("Token"), str):
         if "SubscribeURL" in document or "SubscribeUrl" in document:
-            raise _confirmation(kind, _checked("TopicArn", arn, _ARN))
+            raise _foreign("TopicArn") if topic is None else _confirmation(kind, topic)
         return None
     if kind != "Notification" or not all(isinstance(document.get(name), str) for name in _REQUIRED):
         return None
     if not arn.endswith(".fifo") and not _has_signature(document):
         return None
+    if topic is None:
+        raise _foreign("TopicArn")
     return SnsNotification(
         message_id=_checked("MessageId", document["MessageId"], _ID),
-        topic_arn=_checked("TopicArn", arn, _ARN),
+        topic_arn=topic,
         message=document["Message"],
         timestamp=_checked("Timestamp", document["Timestamp"], _TIMESTAMP),
         subject=_text(document, "Subject"),
@@ -103,16 +108,15 @@ def headers_of(notification: SnsNotification, body: str) -> dict[str, str]:
         else:
             headers["Sns-Subject"] = base64_of(notification.subject)
             headers["Sns-Subject-Encoding"] = "base64"
-    if _leads_to_sns(url := document.get("UnsubscribeURL") or document.get("UnsubscribeUrl"), arn):
-        headers["Sns-Unsubscribe-Url"] = str(url)
-    certificate, signature = certificate_url_of(document), document.get("Signature")
-    version = str(document.get("SignatureVersion"))
-    if _genuine_form(version, signature, certificate, arn):
-        headers["Sns-Signature-Version"] = version
-        headers["Sns-Signature"] = str(signature)
-        headers["Sns-Signing-Cert-Url"] = str(certificate)
-    subject = document.get("Subject")
-    if not document.keys() <= _KNOWN or not (subject is None or isinstance(subject, str)):
+    if (url := document.get("UnsubscribeURL") or document.get("UnsubscribeUrl")) and _leads_to_sns(url, arn):
+        headers["Sns-Unsubscribe-Url"] = url
+    if signature := document.get("Signature"):
+        certificate, version = certificate_url_of(document), str(document.get("SignatureVersion"))
+        if _genuine_form(version, signature, certificate, arn):
+            headers["Sns-Signature-Version"] = version
+            headers["Sns-Signature"] = signature
+            headers["Sns-Signing-Cert-Url"] = str(certificate)
+    if not document.keys() <= _KNOWN or (notification.subject is None and document.get("Subject") is not None):
         headers[OTHERS] = _others(body)
     return headers
 
@@ -207,10 +211,19 @@ def _confirmation(kind: str, arn: str) -> Unmappable:
     )
 
 
+@lru_cache(maxsize=256)
+def _is_topic(arn: str) -> bool:
+    return _ARN.fullmatch(arn) is not None
+
+
 def _checked(name: str, value: str, grammar: re.Pattern[str]) -> str:
     if not grammar.fullmatch(value):
-        raise Unmappable(name, "SNS writes nothing like that there, in what otherwise is an SNS envelope")
+        raise _foreign(name)
     return value
+
+
+def _foreign(name: str) -> Unmappable:
+    return Unmappable(name, "SNS writes nothing like that there, in what otherwise is an SNS envelope")
 
 
 def _sequence(found: object, body: str) -> str | None:
@@ -313,19 +326,31 @@ def _timestamp(message: JetStreamMessage) -> str:
 
 
 def _leads_to_sns(url: object, arn: str) -> bool:
-    if not isinstance(url, str):
-        return False
+    return isinstance(url, str) and len(url) <= _REMEMBERED and _within(url, arn)
+
+
+@lru_cache(maxsize=256)
+def _within(url: str, arn: str) -> bool:
+    """Whether this is a URL of SNS in the topic's region: a subscription has one, and its messages all have it."""
     host = host_of(arn)
     return host is not None and url.startswith(f"https://{host}/") and url.isascii() and url.isprintable()
+
+
+@lru_cache(maxsize=256)
+def _certifies(url: str, arn: str) -> bool:
+    return certificate_url_problem(url, arn) is None
 
 
 def _genuine_form(version: object, signature: object, certificate: object, arn: str) -> bool:
     """Whether these three are what SNS writes for this topic."""
     return (
         version in ("1", "2")
+        and isinstance(certificate, str)
+        and len(certificate) <= _REMEMBERED
+        and _certifies(certificate, arn)
         and isinstance(signature, str)
+        and len(signature) <= _REMEMBERED
         and _SIGNATURE.fullmatch(signature) is not None
-        and certificate_url_problem(certificate, arn) is None
     )
 
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from bridge.core.errors import Unmappable
@@ -35,6 +36,7 @@ _CERTIFICATE = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,128}\.pem")
 FIFO_IS_UNSIGNED = "SNS does not sign messages of FIFO topics"
 
 
+@lru_cache(maxsize=256)
 def host_of(topic_arn: str) -> str | None:
     """The host of SNS in the topic's own region; None for an ARN of no partition and region that AWS has."""
     found = _TOPIC.fullmatch(topic_arn)
