@@ -53,8 +53,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route(destination='{kind: jetstream, subject: a, schedules: due, deliver_at: "{body.times[*]}"}'),
         [
             (
-                "routes[0].destination.deliver_at: {body.times[*]} in '{body.times[*]}' never gives a text, a number or "
-                "a boolean, but array; take one element of the list: {body.(times[*] | [0])}"
+                "routes[0].destination.deliver_at: {body.times[*]} in '{body.times[*]}' never gives a text, a number "
+                "or a boolean, but array; take one element of the list: {body.(times[*] | [0])}"
             )
         ],
     ),

@@ -230,7 +230,7 @@ def test_no_expression_is_refused_that_gives_values_of_its_own(expression: str, 
         compiled(expression)
     except ConfigError:
         try:
-            parsed = jmespath.compile(expression)
+            parsed = jmespath.compile(expression).parsed
         except jmespath.exceptions.JMESPathError:
             return
         found = {Path(expression, parsed).scalar(document) for document in documents}

@@ -127,10 +127,12 @@ def unpacked(document: object) -> dict[str, Attribute]:
 class Shape(NamedTuple):
     """What the names of a message's headers tell, and those are the same for most messages of a stream. `telling` are
     the headers that may stand for an attribute, in wire order: its place, the attribute's name (empty for PACKED),
-    and the places of the headers with its type and its encoding, or -1."""
+    and the places of the headers with its type and its encoding, or -1. `amazons`: one of them may be an attribute of a
+    name SQS refuses (`sqs_name`)."""
 
     names: frozenset[str]
     telling: tuple[tuple[int, str, int, int], ...]
+    amazons: bool
 
 
 def shape_of(pairs: Sequence[tuple[str, str]]) -> Shape:
@@ -216,7 +218,7 @@ def _shape(names: tuple[str, ...]) -> Shape:
             name = header.removeprefix("Sqs-Attr-")
             if _attribute_name(name):
                 telling.append((at, name, single.get(f"Sqs-Type-{name}", -1), single.get(f"Sqs-Encoding-{name}", -1)))
-    return Shape(frozenset(names), tuple(telling))
+    return Shape(frozenset(names), tuple(telling), any(not name or not sqs_name(name) for _, name, _, _ in telling))
 
 
 def _typed(kind: object, value: object) -> Attribute:

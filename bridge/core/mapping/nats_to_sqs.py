@@ -6,7 +6,6 @@ the note (note.py). May not: drop anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
@@ -61,7 +60,7 @@ def nats_to_sqs(
         if envelope is not None:
             body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark), {}
         else:
-            attributes = parts.ten(note, marker, legal=sqs_name)
+            attributes = parts.ten(note, marker, amazons=not parts.amazons)
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
@@ -120,27 +119,27 @@ def nats_to_sns(
 
 class _Parts(NamedTuple):
     """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none, and
-    `names` those of all its headers."""
+    `names` those of all its headers. `amazons`: some attributes may have names SQS refuses."""
 
     names: frozenset[str]
     payload: bytes
     attributes: dict[str, Attribute]
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
+    amazons: bool
 
     def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
         """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
         payload."""
         return {**self.attributes, **marker, MESSAGE: note.attribute()}
 
-    def ten(
-        self, note: Note, marker: dict[str, Attribute], *, legal: Callable[[str], bool] | None = None
-    ) -> dict[str, Attribute]:
-        """At most ten attributes, of legal names; the others are packed into the note."""
+    def ten(self, note: Note, marker: dict[str, Attribute], *, amazons: bool = True) -> dict[str, Attribute]:
+        """At most ten attributes; the others are packed into the note. Not `amazons`: those with names that only SNS
+        takes are among the others."""
         kept, room = self.attributes, ATTRIBUTES - len(marker)
-        if legal is not None and not all(map(legal, kept)):
-            kept = {name: each for name, each in kept.items() if legal(name)}
-            if len(kept) < room:
+        if not amazons:
+            kept = {name: each for name, each in kept.items() if sqs_name(name)}
+            if len(kept) < room and len(kept) < len(self.attributes):
                 packed = {name: each for name, each in self.attributes.items() if name not in kept}
                 return {**kept, **marker, MESSAGE: note._replace(attributes=packed).attribute()}
         if len(kept) >= room:
@@ -167,7 +166,9 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else ())
+    return _Parts(
+        names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), shape.amazons or bool(large)
+    )
 
 
 def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jmespath
 import jmespath.exceptions
 from jmespath.functions import Functions, signature
+from jmespath.visitor import TreeInterpreter
 
 from bridge.core.errors import ConfigError
 
@@ -60,7 +61,9 @@ Written.__name__ = "float"  # the library knows the types of JSON by their names
 def document_of(text: str | bytes) -> object:
     """The JSON document, its numbers as written; None if it is none. Total."""
     try:
-        return json.loads(text, parse_float=Written.of, parse_int=_integer)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 
@@ -68,6 +71,9 @@ def document_of(text: str | bytes) -> object:
 def _integer(text: str) -> int | Written:
     # int() refuses 4,301 digits and more, and forgets the sign of a zero.
     return Written.of(text) if text == "-0" or len(text) > 4_000 else int(text)
+
+
+_DECODER = json.JSONDecoder(parse_float=Written.of, parse_int=_integer)
 
 
 class _AsWritten(Functions):
@@ -108,19 +114,20 @@ def as_written(found: object) -> str:
             return json.dumps(found)
 
 
-_OPTIONS = jmespath.Options(custom_functions=_AsWritten())
+_INTERPRETER = TreeInterpreter(jmespath.Options(custom_functions=_AsWritten()))  # holds nothing of a document
 
 
 class Path(NamedTuple):
     """A compiled expression."""
 
     text: str
-    parsed: jmespath.parser.ParsedResult
+    parsed: Any  # a node of the syntax tree
 
     def find(self, document: object) -> object:
         """What is there; None for nothing, and where a function gets what it does not take. Total."""
         try:
-            return self.parsed.search(document, options=_OPTIONS)
+            found: object = _INTERPRETER.visit(self.parsed, document)
+            return found
         except (jmespath.exceptions.JMESPathError, ArithmeticError, ValueError, TypeError, RecursionError):
             return None
 
@@ -134,11 +141,11 @@ def compiled(text: str) -> Path:
     """Raises ConfigError for what can never be right: a predicate of the placeholder, and in its hint what to write."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of a constant that is no JSON
-            parsed = jmespath.compile(text)
+            parsed = jmespath.compile(text).parsed
     except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0].removesuffix(":")
         raise ConfigError(f"is no JMESPath: {reason}", hint=_quoted_hint(text)) from error
-    given = _Reader().read(parsed.parsed, _Given(_ANY, constant=False))
+    given = _Reader().read(parsed, _Given(_ANY, constant=False))
     if given.constant:
         raise ConfigError("is the same for every message", hint=_constant_hint(text))
     if not given.types & _SCALARS:
