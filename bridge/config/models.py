@@ -193,7 +193,7 @@ class SqsDestinationConfig(Section):
         "left out: the group the message had in SQS, else its subject.",
     )
     envelope: Annotated[str, grammar.said(grammar.topic_arn)] | None = Field(
-        None, description="A topic ARN: bodies are wrapped as that topic would wrap them, unsigned."
+        None, description="A topic ARN: bodies are wrapped as that topic would wrap them; the bridge signs nothing."
     )
 
 

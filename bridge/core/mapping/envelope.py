@@ -296,7 +296,8 @@ def _others(body: str) -> str:
         if not isinstance(document, dict):
             raise RecursionError
         known = _KNOWN if isinstance(document.get("Subject"), str | None) else _KNOWN - {"Subject"}
-        return as_written({name: each for name, each in document.items() if name not in known})
+        text = as_written({name: each for name, each in document.items() if name not in known})
+        return text.replace("\x7f", "\\u007f")
     except RecursionError:
         raise Unmappable("body", "the SNS envelope has a field that is nested too deep") from None
 
