@@ -10,7 +10,7 @@ May not: raise anything but ValueError, or know an operator.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]  # not in the stubs
 from json.scanner import NUMBER_RE
@@ -112,7 +112,8 @@ def _scalar(text: str, at: int, mark: str) -> tuple[Any, int]:
 
 
 class Path(NamedTuple):
-    """What policies name at one path: `leaves` and their bits; `bit` is its own, `below` whether paths go on below."""
+    """What a policy names at one path: `leaves` and their bits; `bit` is its own where a rule asks for its lack, else 0;
+    `below` whether paths go on below."""
 
     leaves: tuple[tuple[int, Leaf], ...]
     bit: int
@@ -147,7 +148,8 @@ class View:
         if len(self._nodes) > 1:
             for node in reversed(self._nodes):  # those below stand behind those above
                 self._anywhere |= node.found
-                _settle(node)
+                if node.arrays:
+                    _settle(node)
 
     def satisfies(self, rule: Sequence[Key]) -> bool:
         """Whether one choice of elements satisfies every key. `rule` is ordered by path."""
@@ -225,14 +227,19 @@ def _nodes(document: tuple[tuple[str, Any], ...], paths: Mapping[str, Path]) -> 
                 elif type(value) is list:
                     waiting.append((value, at, node))
                 else:
-                    _look(node, path, (value,))
+                    if value is not None and value != "":
+                        node.present |= path.bit
+                    for bit, leaf in path.leaves:
+                        if not node.found & bit and leaf.matches(value):
+                            node.found |= bit
             continue
         assert above is not None
         path = paths[above]
         scalars = [each for each in container if type(each) is not tuple and type(each) is not list]
-        _look(node, path, scalars)
-        if len(scalars) == len(container):
-            continue
+        if scalars:
+            _look(node, path, scalars)
+            if len(scalars) == len(container):
+                continue
         inner = [each for each in container if type(each) is list or (path.below and type(each) is tuple)]
         if len(inner) == 1:  # no choice
             waiting.append((inner[0], above, node))
@@ -244,18 +251,16 @@ def _nodes(document: tuple[tuple[str, Any], ...], paths: Mapping[str, Path]) -> 
     return nodes
 
 
-def _look(node: _Node, path: Path, scalars: Iterable[Any]) -> None:
-    leaves = [pair for pair in path.leaves if not node.found & pair[0]]
-    for scalar in scalars:
-        if exists(scalar):
-            node.present |= path.bit
-        for bit, leaf in leaves:
-            if not node.found & bit and leaf.matches(scalar):
-                node.found |= bit
+def _look(node: _Node, path: Path, scalars: Sequence[Any]) -> None:
+    if path.bit and any(map(exists, scalars)):
+        node.present |= path.bit
+    for bit, leaf in path.leaves:
+        if not node.found & bit and leaf.among(scalars):
+            node.found |= bit
 
 
 def _settle(node: _Node) -> None:
-    """Elements with nothing in them are no choice, and neither is a single one."""
+    """Elements that neither have nor lack anything a rule asks for are no choice, and neither is a single one."""
     arrays: list[list[_Node]] = []
     for elements in node.arrays:
         live = [each for each in elements if each.found or each.present or each.arrays]
@@ -263,9 +268,10 @@ def _settle(node: _Node) -> None:
             (only,) = live
             node.found |= only.found
             node.present |= only.present
-            if len(only.arrays) > len(arrays):  # the shorter list moves, or a long one would move at every depth
-                arrays, only.arrays = only.arrays, arrays
-            arrays += only.arrays
+            inner, only.arrays = only.arrays, []
+            if len(inner) > len(arrays):  # the shorter list moves, or a long one would move at every depth
+                arrays, inner = inner, arrays
+            arrays += inner
         elif live:
             arrays.append(live)
     node.arrays = arrays

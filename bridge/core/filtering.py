@@ -23,6 +23,9 @@ from bridge.core.patterns import Leaf
 Scope = Literal["MessageAttributes", "MessageBody"]
 
 KEYS, COMBINATIONS, BYTES = 5, 150, 256 * 1024
+LEFT_OUT = ("filter", "left out by the route's filter")
+"""The reason of what is parked for it: the field and the sentence of an Unmappable."""
+
 OR = "$or"
 RESERVED = frozenset(
     "exactly equals-ignore-case prefix suffix anything-but exists wildcard numeric cidr = < <= > >= regex not-wildcard "
@@ -71,7 +74,9 @@ class FilterPolicy:
             raise _too_complex(combinations)
         # In the order in which event-ruler asks them: that of the UTF-16 of their names.
         rules = tuple(
-            tuple((path, rule[path].leaf) for path in sorted(rule, key=lambda each: each.encode("utf-16-be", "replace")))
+            tuple(
+                (path, rule[path].leaf) for path in sorted(rule, key=lambda each: each.encode("utf-16-be", "replace"))
+            )
             for rule in conditions
         )
         return cls(scope, rules, *_indexed(rules))
@@ -193,19 +198,20 @@ def _indexed(
 ) -> tuple[dict[str, Path], tuple[tuple[Key, ...], ...]]:
     """What a body is looked at for: every path of the rules and those above it, and the rules in bits of them."""
     bits: dict[tuple[str, int], tuple[int, Leaf]] = {}
-    names: dict[str, int] = {}
+    names: dict[str, int] = {}  # of paths a rule asks the lack of
     below: set[str] = set()
     for rule in rules:
         for path, leaf in rule:
             bits.setdefault((path, id(leaf)), (1 << len(bits), leaf))
-            names.setdefault(path, 1 << len(names))
+            if leaf.absent:
+                names.setdefault(path, 1 << len(names))
             parts = path.split(".")
             below |= {".".join(parts[:end]) for end in range(1, len(parts))}
     paths = {
         path: Path(tuple(bits[at] for at in bits if at[0] == path), names.get(path, 0), path in below)
-        for path in {**names, **dict.fromkeys(below)}
+        for path in dict.fromkeys([*(path for path, _ in bits), *below])
     }
     keys = tuple(
-        tuple(Key(bits[path, id(leaf)][0], names[path], leaf.absent) for path, leaf in rule) for rule in rules
+        tuple(Key(bits[path, id(leaf)][0], names.get(path, 0), leaf.absent) for path, leaf in rule) for rule in rules
     )
     return paths, keys

@@ -79,7 +79,7 @@ class Leaf:
 
     def among(self, found: Iterable[Any]) -> bool:
         """An array matches by any of its elements."""
-        return any(self.matches(each) for each in found)
+        return any(map(self.matches, found))
 
 
 def exists(found: Any) -> bool:
@@ -198,7 +198,9 @@ def _either_case(wanted: str, *, backwards: bool = False) -> str:
 
 def _ignoring_case(operator: str, wanted: dict[str, Any], at: str) -> Test:
     if list(wanted) != ["equals-ignore-case"] or not isinstance(text := wanted["equals-ignore-case"], str):
-        raise ConfigError(f"{at}: {operator} takes a text", hint=f'or write {{"{operator}": {{"equals-ignore-case": "x"}}}}')
+        raise ConfigError(
+            f"{at}: {operator} takes a text", hint=f'or write {{"{operator}": {{"equals-ignore-case": "x"}}}}'
+        )
     if operator == "prefix":
         begins = re.compile(_either_case(text)).match
         return lambda found: type(found) is str and begins(found) is not None
@@ -307,9 +309,7 @@ def _anything_but(wanted: Any, at: str) -> Test:
 def _nested(wanted: dict[str, Any], at: str) -> list[Test]:
     operator, texts = next(iter(wanted.items()), ("", []))
     if len(wanted) != 1 or operator not in ("prefix", "suffix", "wildcard", "equals-ignore-case"):
-        raise ConfigError(
-            f"{at}: anything-but takes values, or one of prefix, suffix, wildcard and equals-ignore-case"
-        )
+        raise ConfigError(f"{at}: anything-but takes values, or one of prefix, suffix, wildcard and equals-ignore-case")
     texts = texts if isinstance(texts, list) else [texts]
     if not texts or (operator in ("prefix", "suffix") and "" in texts):
         raise ConfigError(f"{at}: anything-but {operator} takes a text or a list of them, none empty")
