@@ -112,8 +112,8 @@ def _scalar(text: str, at: int, mark: str) -> tuple[Any, int]:
 
 
 class Path(NamedTuple):
-    """What a policy names at one path: `leaves` and their bits; `bit` is its own where a rule asks for its lack, else 0;
-    `below` whether paths go on below."""
+    """What a policy names at one path: `leaves` and their bits; `bit` is its own where a rule asks for its lack, else
+    0; `below`: paths go on below."""
 
     leaves: tuple[tuple[int, Leaf], ...]
     bit: int

@@ -186,8 +186,8 @@ def _pieces(wanted: str, at: str) -> Iterator[str]:
 
 
 def _either_case(wanted: str, *, backwards: bool = False) -> str:
-    """A pattern of each letter in lower and in upper case, as event-ruler compares: letter by letter, so that no folding
-    makes one letter another ("ss" is not "ß"). The spellings of a letter differ in how they begin: no way back."""
+    """A pattern of each letter in lower and in upper case, as event-ruler compares: letter by letter, so that no
+    folding makes "ss" of "ß". The spellings of a letter differ in how they begin, so nothing is tried twice."""
     letters = []
     for letter in wanted:
         spellings = dict.fromkeys((letter, letter.lower(), letter.upper()))

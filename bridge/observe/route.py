@@ -362,7 +362,7 @@ class RouteObservation(RouteLife):
             self.log.warning(
                 "filter_matched_none",
                 left_out=self.left_out,
-                meaning=f"the filter has left out all {self.left_out} messages since the start; is it the subscription's?",
+                meaning=f"the filter has left out all {self.left_out} messages since the start",
             )
 
     def _filter_matched_none(self) -> bool:

@@ -120,7 +120,7 @@ def _satisfies(wanted: Any, found: Any) -> bool:
             other = _address(found) if isinstance(found, str) else None
             if other is None or other.version != start.version:
                 return False
-            return other in ip_network(f"{start}/{mask}", strict=False)
+            return bool(other in ip_network(f"{start}/{mask}", strict=False))
         case {"prefix": {"equals-ignore-case": text}}:
             return isinstance(found, str) and any(_same(text, found[:end]) for end in range(len(found) + 1))
         case {"suffix": {"equals-ignore-case": text}}:
@@ -134,7 +134,7 @@ def _satisfies(wanted: Any, found: Any) -> bool:
         case {"wildcard": text}:
             return isinstance(found, str) and _fits(text, found)
         case str() if isinstance(found, str) and (one := _address(wanted)) is not None:
-            return one == _address(found)
+            return bool(one == _address(found))
     return _plainly(wanted, found)
 
 
@@ -154,7 +154,7 @@ def _number(found: Any) -> Decimal | None:
 
 def _compared(found: Any, sign: str, limit: Any) -> bool:
     order = (found > Decimal(str(limit))) - (found < Decimal(str(limit)))
-    return {"=": order == 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[sign]
+    return bool({"=": order == 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[sign])
 
 
 def _same(wanted: str, found: str) -> bool:
