@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test quick check format endurance bench drill matrix lock clean
+.PHONY: help demo test quick check format endurance bench policies drill matrix lock clean
 
 help:                ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ endurance: $(READY)  ## 20,000 messages through ten SIGKILLs; 10,000 in order th
 
 bench: $(READY)      ## the real daemon beside the floor: pace, CPU, latency, memory (some minutes)
 	$(BIN)/python -m benchmarks.run
+
+policies: $(READY)   ## filter policies beside AWS's event-ruler, on 20,000 generated pairs (a minute; needs Java and Maven)
+	$(BIN)/python -m tests.interop.policies
 
 drill: $(READY)      ## stop either side in turn: how soon page, status, metrics and alerts tell (needs prometheus)
 	$(BIN)/python -m tests.endurance.drill

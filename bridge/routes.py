@@ -95,6 +95,7 @@ async def open_route(
     destination: Destination
     closing = AsyncExitStack()
     policy = None if route.filter is None else FilterPolicy.parse(route.filter, route.filter_scope)
+    park_filtered = route.filtered == "park"
     passage = partial(Passage, route.name, skip_echo=route.echo == "skip")
     match route.destination:
         case JetStreamDestinationConfig() as to:
@@ -123,6 +124,7 @@ async def open_route(
                     fifo=queue.fifo,
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
+                    park_filtered=park_filtered,
                     life=queue.retention if to.ttl == "retention" else None,
                     due=None if to.deliver_at is None else DueTemplate.parse(to.deliver_at),
                     fetch=fetches,
@@ -169,7 +171,7 @@ async def open_route(
     return OpenRoute(
         source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,
-        mapping=to_aws(passage=passage(consumer.place, frozenset(places)), policy=policy),
+        mapping=to_aws(passage=passage(consumer.place, frozenset(places)), policy=policy, park_filtered=park_filtered),
         parking=parking,
         # Two pulls side by side may come back in either order, and a FIFO target is promised one.
         receivers=1 if fifo else 2,

@@ -307,6 +307,9 @@ class RouteConfig(Section):
     filter_scope: Literal["MessageAttributes", "MessageBody"] = Field(
         "MessageAttributes", description="What filter looks at, as FilterPolicyScope."
     )
+    filtered: Literal["drop", "park"] = Field(
+        "drop", description="What becomes of a message that filter leaves out: drop: deleted, as SNS does; park: kept."
+    )
     cannot_carry: Literal["park", "block"] = Field(
         "park", description="park: it is parked and the rest goes on; block: its message group waits (ordered routes)."
     )

@@ -151,6 +151,12 @@ def _route(
             yield (*place, "filter"), str(error)
     elif route.get("filter_scope") is not None and route.get("filter") is None:
         yield (*place, "filter_scope"), "it goes with a filter; add filter"
+    if route.get("filtered") is not None and route.get("filter") is None:
+        yield (*place, "filtered"), "it goes with a filter; add filter"
+    elif route.get("filtered") == "park" and not route.get("parking"):
+        yield (*place, "filtered"), "park needs a place; add parking"
+    elif route.get("filtered") == "park" and route.get("cannot_carry") == "block":
+        yield (*place, "filtered"), "cannot_carry: block parks nothing; write drop, or cannot_carry: park"
     ordered = _last(
         (source if source.get("kind") == "sqs" else destination).get("queue") or destination.get("topic") or ""
     )
