@@ -125,6 +125,10 @@ def _route(
             yield (*place, "parking", "queue"), "it is the queue the route reads; a parked message would come back"
     if source.get("verify") and source.get("envelope") == "never":
         yield (*place, "source", "verify"), "envelope is never, so there is nothing to verify; leave one of them out"
+    if source.get("pointers") == "keep":
+        for name in ("buckets", "unlisted"):
+            if source.get(name):
+                yield (*place, "source", name), "pointers is keep, so nothing is fetched; leave one of them out"
     if source.get("verify") and find_spec("cryptography") is None:
         yield (*place, "source", "verify"), "it needs an extra; pip install 'nats-sqs-bridge[verify]'"
     if source.get("kind") == "jetstream" and (consumer := source.get("consumer")):
