@@ -177,6 +177,8 @@ class S3Payloads:
             )
         except BridgeError:
             raise
+        except RecursionError as error:  # botocore follows a redirect without end, where S3 names no region
+            raise Refused(f"s3 get_object {about}: S3 redirects it, and does not say where to") from error
         except Exception as error:
             raise Failed(f"s3 get_object {about}: {type(error).__name__}") from error
         return answer
