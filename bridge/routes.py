@@ -18,6 +18,7 @@ from bridge.config import (
     JetStreamParkingConfig,
     JetStreamSourceConfig,
     NatsConfig,
+    ObjectStoreClaimCheckConfig,
     RouteConfig,
     S3ClaimCheckConfig,
     SnsDestinationConfig,
@@ -239,10 +240,15 @@ def _traced(
     return tracing.around(inner, route=route.name, system=system, to=to, enveloped=enveloped)
 
 
+def own_place(claim_check: S3ClaimCheckConfig | ObjectStoreClaimCheckConfig) -> Place:
+    """Where a route stores, it may fetch: all of the bucket, for producers may use it too."""
+    return Place(claim_check.kind, claim_check.bucket)
+
+
 def allowed_of(route: RouteConfig) -> Allowed:
     """The places whose payloads a route may fetch: those it names, and no others."""
     source, claim_check = route.source, route.claim_check
-    own = () if claim_check is None else (Place(claim_check.kind, claim_check.bucket),)
+    own = () if claim_check is None else (own_place(claim_check),)
     match source:
         case SqsSourceConfig(pointers="keep"):
             return Allowed()
