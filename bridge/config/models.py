@@ -254,8 +254,8 @@ class S3ClaimCheckConfig(Section):
     )
     pointer_format: Literal["v1", "v2"] = Field(
         "v2",
-        description="v2: PayloadS3Pointer and ExtendedPayloadSize; v1: MessageS3Pointer and SQSLargePayloadSize, all that "
-        "the Java client 1.0 reads; later ones read both.",
+        description="v2: PayloadS3Pointer and ExtendedPayloadSize; v1: MessageS3Pointer and SQSLargePayloadSize, all "
+        "that the Java client 1.0 reads; later ones read both.",
     )
 
 
