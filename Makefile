@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test quick check format endurance bench policies drill matrix lock clean
+.PHONY: help demo test quick check format endurance bench policies drill matrix extended-client lock clean
 
 help:                ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(READY)       ## watch real messages cross, both ways (about a minute)
 	$(BIN)/nats-sqs-bridge demo
@@ -42,6 +42,9 @@ drill: $(READY)      ## stop either side in turn: how soon page, status, metrics
 
 matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few minutes)
 	$(BIN)/python -m tests.endurance.matrix
+
+extended-client: $(READY) ## Amazon's extended client for Java, 1.0 and 2, and the bridge (needs Java 17 and Maven)
+	$(BIN)/python -m tests.interop.extended_client
 
 lock: $(READY)       ## renew the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \

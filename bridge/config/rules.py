@@ -133,6 +133,10 @@ def _route(
             (*place, "destination", "subject"),
             "{topic} is known only from an envelope, and envelope is never; write {topic|direct} or leave one out",
         )
+    if source.get("pointers") == "keep":
+        for name in ("buckets", "unlisted"):
+            if source.get(name):
+                yield (*place, "source", name), "pointers is keep, so nothing is fetched; leave one of them out"
     if source.get("verify") and find_spec("cryptography") is None:
         yield (*place, "source", "verify"), "it needs an extra; pip install 'nats-sqs-bridge[verify]'"
     if source.get("kind") == "jetstream" and (consumer := source.get("consumer")):

@@ -224,7 +224,9 @@ def test_a_payload_too_large_for_sqs_travels_through_s3_and_back(
     large = "ä" * 700_000  # 1.4 MB in UTF-8
     nats.publish(f"{name}.x", [large])
     out = outward(name, {"kind": "sqs", "queue": name}, claim_check={"kind": "s3", "bucket": name})
-    there = inward(name, destination={"subject": f"{name}2.in"})
+    there = inward(
+        name, source={"kind": "sqs", "queue": name, "buckets": [name]}, destination={"subject": f"{name}2.in"}
+    )
     with Bridge(tmp_path, [out], nats=nats.url, aws=aws.url) as bridge:
         until(lambda: bridge.count("out", "carried") == 1, "sent as a pointer")
     assert aws.counts(url) == (1, 0)
