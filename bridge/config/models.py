@@ -98,6 +98,13 @@ class HttpConfig(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+    allowed_hosts: Annotated[list[Annotated[str, grammar.said(grammar.host_name)]], BeforeValidator(grammar.listed)] = (
+        Field(
+            default_factory=list,
+            description="Host names clients use, like bridge or bridge.example.com; IP addresses, localhost and `host` always work. "
+            "Any other name is refused with 421: it may be a web page's, pointed here.",
+        )
+    )
     token_file: str | None = Field(
         None, description="A file with the token actions need, read again on reload; without it there are no actions."
     )

@@ -1,23 +1,36 @@
-"""Logs: JSON or console on stderr, and how often the same trouble is told. May not: know a route or a metric."""
+"""Logs: JSON or console on stderr, and how often the same is logged. May not: know a route or a metric."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from bridge.core.plain import plain, plain_document, plain_lines
+
 REPEAT_SECONDS = 10.0  # the same trouble of a route is logged once in this time; the metrics count every one
+BURST = 50  # lines of an event that comes once for each message or call; after them one a second
 
 
 def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's name in the configuration
     """`format` is json, console or auto (console on a terminal). Logs go to stderr."""
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
-    render: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+    # JSON escapes by itself; on a console, text from outside could do whatever a terminal does.
+    render: list[Any] = (
+        [
+            structlog.processors.format_exc_info,
+            _plainly,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+        if console
+        else [structlog.processors.JSONRenderer()]
     )
     common: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     # Libraries speak through logging: in the same format, and only when something is wrong.
@@ -25,16 +38,26 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     theirs.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[theirs], force=True)
     structlog.configure(
-        processors=[*common, render],
+        processors=[*common, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _plainly(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
+    """Every value as a person may read it; a traceback keeps its lines."""
+    for key, value in event.items():
+        if key in ("exception", "stack"):
+            event[key] = "\n".join(plain_lines(str(value)))
+        elif not isinstance(value, bool | int | float | None):
+            event[key] = plain_document(value) if isinstance(value, str | list | tuple | dict) else plain(str(value))
+    return event
 
 
 class Repeats:
@@ -52,3 +75,25 @@ class Repeats:
             self._logged.clear()
         self._logged[key] = now
         return True
+
+
+class Quota:
+    """How many lines of an event that may come with every message: BURST at once, and one a second from then on."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, float] = {}
+        self._at: dict[str, float] = {}
+        self._unlogged: dict[str, int] = {}
+
+    def unlogged(self, event: str) -> dict[str, int] | None:
+        """None when this one is not to be logged; else the fact to log beside it: how many before it were not."""
+        now = time.monotonic()
+        left = min(BURST, self._left.get(event, BURST) + now - self._at.get(event, now))
+        self._at[event] = now
+        if left < 1:
+            self._left[event] = left
+            self._unlogged[event] = self._unlogged.get(event, 0) + 1
+            return None
+        self._left[event] = left - 1
+        count = self._unlogged.pop(event, 0)
+        return {"unlogged": count} if count else {}
