@@ -80,10 +80,7 @@ class Rendered:
 def names_us(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host header may mean this server: an IP address, localhost, or one of `allowed` (in lower case)."""
     name = host.strip().lower()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    else:
-        name = name.partition(":")[0].removesuffix(".")
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
     if name == "localhost" or name.endswith(".localhost") or name in allowed:
         return True
     try:

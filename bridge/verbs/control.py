@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -51,8 +51,10 @@ class Running:
         status, answer, text = self._ask("POST", path, seconds, json.dumps({"by": _who()}), headers)
         message = str(answer.get("message") or f"{self.url} answered {status}{text}")
         match status:
-            case 200:
+            case 200 if isinstance(answer.get("message"), str):
                 return answer
+            case 200:
+                raise Unavailable(STRANGE.format(url=self.url))
             case 401 | 403:
                 raise ConfigError(message)
             case 404:
@@ -87,20 +89,23 @@ class Running:
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         try:
             connection = kind(parts.hostname or "", parts.port, timeout=seconds)
-            # Its timeout is for each read, and one byte a second would keep us for ever.
-            end = Timer(seconds, _shut, [connection])
-            end.daemon = True
+            late = Event()
             try:
                 connection.connect()
+                # Its timeout is for each read, and one byte a second would keep us for ever.
+                end = Timer(seconds, _shut, [connection.sock, late])
+                end.daemon = True
                 end.start()
-                connection.request(method, f"{parts.path}{path}", body, dict(headers or {}))
-                answer = connection.getresponse()
-                found = answer.read(LONGEST_ANSWER + 1)
-                if end.finished.is_set():
-                    raise TimeoutError(f"no whole answer within {seconds:g} s")
+                try:
+                    connection.request(method, f"{parts.path}{path}", body, dict(headers or {}))
+                    answer = connection.getresponse()
+                    found = answer.read(LONGEST_ANSWER + 1)
+                finally:
+                    end.cancel()
             finally:
-                end.cancel()
                 connection.close()
+            if late.is_set():
+                raise TimeoutError(f"no whole answer within {seconds:g} s")
         except (OSError, HTTPException, ValueError) as error:  # ValueError: a URL no request can be made for
             reason = plain(str(error))[:200] or type(error).__name__
             raise Unavailable(
@@ -117,9 +122,10 @@ class Running:
 STRANGE = "{url} answers, but it is no nats-sqs-bridge, or one of another version"
 
 
-def _shut(connection: HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):  # closed meanwhile
-        connection.sock.shutdown(socket.SHUT_RDWR)
+def _shut(connected: socket.socket, late: Event) -> None:
+    late.set()
+    with suppress(OSError):  # closed meanwhile
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _document(answer: bytes) -> tuple[dict[str, Any], str]:
