@@ -11,7 +11,7 @@ human must choose: a place is judged against its own past (Burrow's idea), by th
 
 Laws (tests/core/test_lag.py): unknown is never zero; what is empty is OK; what is finished steadily is never STALLED;
 every verdict has a reason.
-May not: look, or read a clock. Times are seconds since the epoch, passed in.
+May not: look, or read a clock. Times are passed in, in seconds on one clock that never goes back; Backlog.oldest too.
 """
 
 from __future__ import annotations

@@ -23,11 +23,8 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     # JSON escapes by itself; on a console, text from outside could do whatever a terminal does.
     render: list[Any] = (
         [
-            structlog.processors.format_exc_info,
             _plainly,
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ]
         if console
         else [structlog.processors.JSONRenderer()]

@@ -5,7 +5,6 @@ May not: decide, wait, or write a payload, an attribute's value or a secret anyw
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +15,11 @@ from typing import Any
 from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
+from bridge.observe import clock
 from bridge.observe.heartbeat import Heartbeats
-from bridge.observe.life import AT_REST, RouteLife, Trouble
+from bridge.observe.life import AT_REST, RouteLife
 from bridge.observe.metrics import Metrics
+from bridge.observe.trouble import Trouble
 from bridge.observe.waiting import Waiting
 
 OUTCOMES = (
@@ -43,9 +44,11 @@ class RouteObservation(RouteLife):
         super().__init__(name, log.bind(route=name), metrics.up.labels(name))
         self.source = self.destination = ""
         self.connection = ""
-        self.last_received = time.monotonic()
+        self.last_received = clock.now()
         self.heals = 0
         self._healed = 0.0
+        self._held = False  # whether anything is held that the destination did not take
+        self._idle_since: float | None = None  # when a look saw that nothing waits, if the newest one did
         self._leases_lost = 0
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
@@ -85,8 +88,11 @@ class RouteObservation(RouteLife):
         self._pending.set(backlog.pending)
         if backlog.leases_lost > self._leases_lost:
             self._leases.inc(backlog.leases_lost - self._leases_lost)
-            self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
+            self._note(
+                "warning", "leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again"
+            )
         self._leases_lost = backlog.leases_lost
+        self._idle_since = None if backlog.pending else clock.now()
         # What was finished is known better here than there, and so is whether anything was.
         # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
         readers = None if self.on_loan else backlog.readers
@@ -97,6 +103,7 @@ class RouteObservation(RouteLife):
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
+        self._idle_since = None
         self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
@@ -124,17 +131,18 @@ class RouteObservation(RouteLife):
             return False
         if self.on_loan or self.state != "running" or self._trouble:
             return False
-        quiet = min(time.monotonic() - self.last_received, time.time() - own.track.idle_since)
-        return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
+        now = clock.now()
+        quiet = now - max(self.last_received, own.track.idle_since)
+        return quiet > patience and now - self._healed > patience * 2 ** min(self.heals, 6)
 
     def healed(self) -> None:
         """The route listens anew."""
         self.heals += 1
-        self._healed = time.monotonic()
+        self._healed = clock.now()
         self._heals.inc()
         self.log.warning(
             "listening_anew",
-            quiet_seconds=round(time.monotonic() - self.last_received, 1),
+            quiet_seconds=round(clock.now() - self.last_received, 1),
             meaning="messages wait at the source and none arrived; subscriptions and connections are made anew",
         )
 
@@ -149,7 +157,7 @@ class RouteObservation(RouteLife):
     def received(self, deliveries: Sequence[Delivery]) -> None:
         self._clear("source")
         if deliveries:
-            self.last_received = time.monotonic()
+            self.last_received = clock.now()
             self.heals = 0
             self.log.debug("received", count=len(deliveries))
 
@@ -157,12 +165,13 @@ class RouteObservation(RouteLife):
         self._in_trouble("source", error, "receive_failed", again_in=round(after, 1))
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
-        now, now_monotonic = time.time(), time.monotonic()
+        now = clock.now()
+        wall = clock.wall(now)
         messages = self.heartbeats.without_canaries(carried)
         duplicates = sum([receipt.duplicate for _, receipt in messages])
         trace = messages[-1][1].trace if messages else ""  # they were published together
-        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages], trace)
-        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages], trace)
+        self._transit.observe([max(0.0, wall - delivery.sent_at) for delivery, _ in messages], trace)
+        self._publish.observe([now - delivery.received_at for delivery, _ in messages], trace)
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))
@@ -175,6 +184,7 @@ class RouteObservation(RouteLife):
 
     def held(self, deliveries: Sequence[Delivery], error: BridgeError, after: float) -> None:
         self._count("retried", len(deliveries))
+        self._held = True
         self._in_trouble(
             "destination", error, "held", messages=len(deliveries), id=deliveries[0].id, again_in=round(after, 1)
         )
@@ -186,19 +196,21 @@ class RouteObservation(RouteLife):
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None:
         self._count("retried", 1)
         self._keep("handed_back", delivery, error)
-        self.log.warning(
-            "handed_back", id=delivery.id, attempt=delivery.attempt, error=str(error), after=round(after, 1)
+        self._trouble.handed_back(clock.now(), after)
+        self._note(
+            "warning", "handed_back", id=delivery.id, attempt=delivery.attempt, error=str(error), after=round(after, 1)
         )
 
     def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None:
         self._count("parked", 1)
         self._keep("parked", delivery, reason)
-        self.log.warning("parked", id=delivery.id, attempt=delivery.attempt, reason=str(reason), at=receipt.ref)
+        self._note("warning", "parked", id=delivery.id, attempt=delivery.attempt, reason=str(reason), at=receipt.ref)
 
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         self._count("rejected", 1)
         self._keep("rejected", delivery, reason)
-        self.log.error(
+        self._note(
+            "error",
             "rejected",
             id=delivery.id,
             attempt=delivery.attempt,
@@ -210,7 +222,8 @@ class RouteObservation(RouteLife):
     def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         if delivery.id not in self.blocking:
             self._keep("blocked", delivery, reason)
-            self.log.error(
+            self._note(
+                "error",
                 "blocked",
                 id=delivery.id,
                 reason=str(reason),
@@ -238,11 +251,14 @@ class RouteObservation(RouteLife):
     def released(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
             self._unblocked(delivery.id for delivery in deliveries)
-            self.log.info("released", count=len(deliveries))
+            self._note("info", "released", count=len(deliveries))
 
     def in_flight(self, count: int) -> None:
         self.on_loan = count
         self._in_flight.set(count)
+        if self._held and count <= len(self.blocking):  # what blocks its group was refused, and waits for us
+            self._held = False
+            self._review(held=False, idle_since=self._idle_since)
 
     # -- what it makes of them
 
@@ -251,16 +267,18 @@ class RouteObservation(RouteLife):
         if self.state in AT_REST:
             return None
         if self.state == "starting":
-            return "not opened yet"
-        if trouble := self._standing():
+            return self._stopped() if self._resuming else "not opened yet"
+        if trouble := self._standing(partial=False):
             return trouble
         judged = self.judged
         return judged.reason if judged.verdict == "STALLED" else None
 
     def judge(self) -> None:
-        """Judges every place anew."""
+        """Judges every place again, and ends trouble that is over."""
+        self._review(held=self._held, idle_since=self._idle_since)
         self._at_rest.set(self.state in ("pausing", "paused", "drained"))
-        self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
+        busy = self.on_loan > 0 or self._idle_since is None  # where nothing waits, all that failed was made good
+        self.waiting.judge(trouble=self._standing(partial=busy), stopped=self._stopped())
 
     @property
     def judged(self) -> Judgement:
@@ -275,22 +293,27 @@ class RouteObservation(RouteLife):
         """Messages the source need not lend again."""
         return sum(self.counts[outcome] for outcome in OUTCOMES if outcome not in ("retried", "rejected"))
 
-    def _standing(self) -> str:
-        """The trouble that is no passing one, empty without any."""
+    def _standing(self, *, partial: bool) -> str:
+        """The trouble that is no passing one, empty without any; with `partial` also if some calls work all the same."""
         trouble = self._in_the_way()
-        return trouble.error if trouble else ""
+        if trouble is None:
+            return ""
+        if not trouble.is_partial(clock.now()):
+            return trouble.error
+        return f"some calls fail: {trouble.error}" if partial else ""
 
     def _in_the_way(self) -> Trouble | None:
         if self.state == "starting":
             return None  # it is only being opened; if it cannot be, it is down
-        for side, trouble in self._trouble.items():
-            if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
-                return trouble
-        return None
+        now = clock.now()
+        found = [each for side, each in self._trouble.items() if side == "open" or now - each.since > GRACE_SECONDS]
+        return min(found, key=lambda each: each.is_partial(now), default=None)
 
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
         match self.state:
+            case "starting" if self._resuming:
+                return "it is resumed, and opens again when the receive under way has ended (up to 20 s)"
             case "starting":
                 return "it is being opened"
             case "down":
@@ -308,7 +331,7 @@ class RouteObservation(RouteLife):
         """Of every place, by side, system and name: when, how many messages, how old the oldest. None is unknown."""
         return {
             (place.side, place.system, place.name): [
-                (point.at, point.messages, point.seconds) for point in place.track.history
+                (clock.wall(point.at), point.messages, point.seconds) for point in place.track.history
             ]
             for place in self.waiting.places()
         }
@@ -318,6 +341,7 @@ class RouteObservation(RouteLife):
         judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
+            "state_since": clock.wall(self.state_since),
             "verdict": judged.verdict,
             "reason": judged.reason,
             "hint": trouble.hint if trouble else "",
@@ -329,7 +353,7 @@ class RouteObservation(RouteLife):
             "source_in_flight_messages": own.get("in_flight"),
             "source_delayed_messages": own.get("delayed"),
             "in_flight_messages": self.on_loan,
-            "drain": None if self.drain is None else dict(self.drain),
+            "drain": self.drain_now(),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "lag_messages": own.get("lag_messages"),
             "lag_seconds": own.get("lag_seconds"),
@@ -337,12 +361,17 @@ class RouteObservation(RouteLife):
             "growth_per_second": own.get("growth_per_second"),
             "empty_in_seconds": own.get("empty_in_seconds"),
             "retention_headroom_seconds": own.get("retention_headroom_seconds"),
-            "last_carried": self.last_carried,
+            "last_carried": None if self.last_carried is None else clock.wall(self.last_carried),
             "blocked": dict(self.blocking),
             "heartbeat": self.heartbeats.snapshot(),
-            "failures": list(self.failures),
+            "failures": [{**each, "at": clock.wall(each["at"])} for each in self.failures],
             "places": [place.snapshot() for place in self.waiting.places()],
         }
+
+    def _note(self, level: str, event: str, **facts: Any) -> None:
+        """A line of an event that may come with every message: no flood of messages is a flood of lines."""
+        if (more := self._quota.unlogged(event)) is not None:
+            getattr(self.log, level)(event, **facts, **more)
 
     def _count(self, outcome: str, count: int) -> None:
         if count:
@@ -350,4 +379,4 @@ class RouteObservation(RouteLife):
             self._outcomes[outcome].inc(count)
 
     def _keep(self, what: str, delivery: Delivery, error: BridgeError) -> None:
-        self.failures.append({"at": time.time(), "what": what, "id": delivery.id, "error": str(error)})
+        self.failures.append({"at": clock.now(), "what": what, "id": delivery.id, "error": str(error)})
