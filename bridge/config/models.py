@@ -261,7 +261,9 @@ class WatchedConsumersConfig(Section):
 
     kind: Literal["jetstream"] = Field(description="jetstream")
     stream: grammar.StreamName = Field(description="Stream.")
-    consumer: grammar.StreamName | None = Field(None, description="One consumer; left out: all but the bridge's own.")
+    consumer: grammar.StreamName | None = Field(
+        None, description="One consumer, durable or not; left out: all durable ones but the bridge's own."
+    )
 
 
 class SamplingConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -97,6 +98,28 @@ class TestConsumer:
         assert [(each.name, each.retention) for each in seen] == [(f"{name}/a", 3600.0), (f"{name}/b", 3600.0)]
         await nats.api(f"CONSUMER.DELETE.{name}.a")
         assert [each.name for each in await watched.look()] == [f"{name}/b", f"{name}/z"]
+
+    async def test_what_somebody_left_by_ctrl_c_is_no_service_that_is_down(
+        self, nats: NatsConnection, name: str
+    ) -> None:
+        """Ephemeral and ordered consumers, more of them than a page of the list has; by name each can be watched."""
+        await add_stream(nats, name)
+        client = await nats.live()
+        ordered = await client.jetstream().subscribe(f"{name}.>", ordered_consumer=True)
+
+        async def ephemeral(number: int) -> None:
+            config = {"name": f"a-{number:03}", "ack_policy": "none", "inactive_threshold": 60 * 10**9}
+            body = {"stream_name": name, "config": config}
+            await nats.api(f"CONSUMER.CREATE.{name}.a-{number:03}", body)
+
+        await asyncio.gather(*[ephemeral(number) for number in range(257)])
+        await add_consumer(nats, name, "z-durable")
+        await add_consumer(nats, name, "z-push", deliver_subject=f"push.{name}")
+        seen = await WatchedConsumers(nats, name).look()
+        assert [each.name for each in seen] == [f"{name}/z-durable", f"{name}/z-push"]
+        (named,) = await WatchedConsumers(nats, name, "a-007").look()
+        assert isinstance(named.backlog, Backlog)
+        await ordered.unsubscribe()
 
     async def test_one_that_is_not_there_is_unknown_and_not_empty(self, nats: NatsConnection, name: str) -> None:
         await add_stream(nats, name)
