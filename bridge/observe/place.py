@@ -66,7 +66,8 @@ class PlaceObservation:
         self.judged = judged
         metrics, labels = self.metrics, self.labels
         metrics.lag_messages.labels(*labels).set(_number(judged.messages))
-        metrics.lag_seconds.labels(*labels).set(_number(judged.seconds))
+        age_known = not judged.bound or judged.verdict not in ("OK", "SLOW")
+        metrics.lag_seconds.labels(*labels).set(_number(judged.seconds if age_known else None))
         metrics.headroom.labels(*labels).set(_number(judged.headroom))
         metrics.drain.labels(*labels).set(_number(judged.eta))
         metrics.verdict.labels(*labels).set(VERDICTS.index(judged.verdict))

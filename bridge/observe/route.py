@@ -17,6 +17,7 @@ from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe import clock
 from bridge.observe.heartbeat import Heartbeats
+from bridge.observe.hops import broken
 from bridge.observe.life import AT_REST, RouteLife
 from bridge.observe.metrics import Metrics
 from bridge.observe.trouble import Trouble
@@ -43,6 +44,7 @@ class RouteObservation(RouteLife):
     def __init__(self, name: str, log: Any, metrics: Metrics) -> None:
         super().__init__(name, log.bind(route=name), metrics.up.labels(name))
         self.source = self.destination = ""
+        self.systems = ("", "")  # of both: sqs, sns or jetstream, known before it opens
         self.connection = ""
         self.last_received = clock.now()
         self.heals = 0
@@ -76,6 +78,7 @@ class RouteObservation(RouteLife):
     ) -> None:
         """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
+        self.systems = (source.partition(" ")[0], destination.partition(" ")[0])
         self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
@@ -303,11 +306,20 @@ class RouteObservation(RouteLife):
         return f"some calls fail: {trouble.error}" if partial else ""
 
     def _in_the_way(self) -> Trouble | None:
-        if self.state == "starting":
-            return None  # it is only being opened; if it cannot be, it is down
         now = clock.now()
-        found = [each for side, each in self._trouble.items() if side == "open" or now - each.since > GRACE_SECONDS]
-        return min(found, key=lambda each: each.is_partial(now), default=None)
+        return min(self._not_passing().values(), key=lambda each: each.is_partial(now), default=None)
+
+    def _not_passing(self) -> dict[str, Trouble]:
+        if self.state == "starting":
+            return {}  # it is only being opened; if it cannot be, it is down
+        since = clock.now() - GRACE_SECONDS
+        return {side: each for side, each in self._trouble.items() if side == "open" or each.since < since}
+
+    def _broken(self) -> list[str]:
+        if self.state in AT_REST or self.state == "starting":
+            return []
+        held, waiting = self.on_loan - len(self.blocking), self._idle_since is None
+        return broken(self.judged.verdict, self._not_passing(), self.systems, held=held, waiting=waiting)
 
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
@@ -348,6 +360,7 @@ class RouteObservation(RouteLife):
             "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,
+            "broken": self._broken(),
             "trouble": [trouble.error for trouble in self._trouble.values()],
             "source_pending_messages": own.get("pending"),
             "source_in_flight_messages": own.get("in_flight"),

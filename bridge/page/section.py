@@ -36,7 +36,8 @@ def moment(at: float | None, now: float) -> Markup:
 def section(
     name: str, route: Mapping[str, Any], histories: Mapping[tuple[str, str, str], History], now: float
 ) -> Markup:
-    since = route.get("verdict_since")
+    resting = story.on_purpose(route)
+    since = route.get("state_since" if resting else "verdict_since")
     return el(
         "section",
         el(
@@ -49,7 +50,9 @@ def section(
         ),
         el("p", el("strong", story.cause(route)), class_="reason"),
         el("p", route["hint"], class_="hint") if route.get("hint") else None,
-        el("p", f"{route['verdict']} since ", moment(since, now), class_="quiet") if since else None,
+        el("p", f"{route['state'] if resting else route['verdict']} since ", moment(since, now), class_="quiet")
+        if since
+        else None,
         _troubles(route),
         flow({**route, "name": name}),
         el("h3", "Lag, old and new"),
@@ -95,7 +98,10 @@ def _lag(
     side, system, name = place["side"], place["system"], place["name"]
     history = histories.get((side, system, name), ())
     messages = plot([(at, count) for at, count, _ in history], now=now, what=f"messages at {name}", seconds=False)
-    seconds = plot([(at, age) for at, _, age in history], now=now, what=f"age of the oldest at {name}", seconds=True)
+    ages = [(at, age) for at, _, age in history]
+    # Of a queue whose ages nobody tells there is nothing to draw, and nothing is missing either.
+    untold = any(count is not None for _, count, _ in history) and all(age is None for _, age in ages)
+    seconds = None if untold else plot(ages, now=now, what=f"age of the oldest at {name}", seconds=True)
     facts = (
         [el("b", words.count(words.waiting(place))), el("small", _parts(place)), messages],
         [el("b", words.age(place)), seconds],
