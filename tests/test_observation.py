@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import structlog
@@ -34,11 +34,11 @@ class Clocks:
 
 
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clocks]:
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     both = Clocks()
     for module in ("clock", "logs", "heartbeat"):
         monkeypatch.setattr(f"bridge.observe.{module}.time", both)
-    yield both
+    return both
 
 
 def opened() -> tuple[Observation, RouteObservation]:
@@ -298,7 +298,7 @@ def test_a_clock_that_is_set_changes_no_verdict_and_no_age(step: float, clocks: 
     assert observation.snapshot()["uptime_seconds"] == pytest.approx(1800.0, abs=5)
     points = next(iter(observation.history("r").values()))
     assert now - points[0][0] == pytest.approx(1800.0, abs=15)
-    assert all(first[0] < second[0] for first, second in zip(points, points[1:], strict=False))
+    assert all(first[0] < second[0] for first, second in pairwise(points))
 
 
 def test_moments_keep_their_spelling_while_the_clock_only_drifts(clocks: Clocks) -> None:

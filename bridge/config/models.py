@@ -101,8 +101,8 @@ class HttpConfig(Section):
     allowed_hosts: Annotated[list[Annotated[str, grammar.said(grammar.host_name)]], BeforeValidator(grammar.listed)] = (
         Field(
             default_factory=list,
-            description="Host names clients use, like bridge or bridge.example.com; IP addresses, localhost and `host` always work. "
-            "Any other name is refused with 421: it may be a web page's, pointed here.",
+            description="Host names clients use, like bridge or bridge.example.com. IP addresses, localhost and `host` "
+            "always work; any other name is refused with 421, for it may be a web page's, pointed here.",
         )
     )
     token_file: str | None = Field(

@@ -30,7 +30,7 @@ def moment(wall_seconds: float) -> float:
 
 
 def _measured() -> float:
-    global _offset  # noqa: PLW0603 - the machine has one wall clock
+    global _offset
     measured = time.time() - time.monotonic()
     if abs(measured - _offset) > STEP_SECONDS:
         _offset = measured

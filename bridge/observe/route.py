@@ -35,6 +35,7 @@ OUTCOMES = (
     "heartbeat_failed",
 )
 FAILURES_KEPT = 20
+REJECTED_SECONDS = 120.0  # what is rejected comes again within this time
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
 
@@ -49,6 +50,7 @@ class RouteObservation(RouteLife):
         self.last_received = clock.now()
         self.heals = 0
         self._healed = 0.0
+        self._rejected_at = -inf
         self._held = False  # whether anything is held that the destination did not take
         self._idle_since: float | None = None  # when a look saw that nothing waits, if the newest one did
         self._leases_lost = 0
@@ -211,6 +213,7 @@ class RouteObservation(RouteLife):
 
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         self._count("rejected", 1)
+        self._rejected_at = clock.now()
         self._keep("rejected", delivery, reason)
         self._note(
             "error",
@@ -297,7 +300,7 @@ class RouteObservation(RouteLife):
         return sum(self.counts[outcome] for outcome in OUTCOMES if outcome not in ("retried", "rejected"))
 
     def _standing(self, *, partial: bool) -> str:
-        """The trouble that is no passing one, empty without any; with `partial` also if some calls work all the same."""
+        """The trouble that is no passing one, empty without any; with `partial` also if some calls work."""
         trouble = self._in_the_way()
         if trouble is None:
             return ""
@@ -319,6 +322,8 @@ class RouteObservation(RouteLife):
         if self.state in AT_REST or self.state == "starting":
             return []
         held, waiting = self.on_loan - len(self.blocking), self._idle_since is None
+        if clock.now() - self._rejected_at < REJECTED_SECONDS:
+            waiting = False  # what waits has arrived, could not be carried, and comes again
         return broken(self.judged.verdict, self._not_passing(), self.systems, held=held, waiting=waiting)
 
     def _stopped(self) -> str:

@@ -1,8 +1,8 @@
 """What stands in a route's way, side by side, and when it is over.
 
-A success disproves trouble of its side at once. Trouble that comes back soon was not over: from then on it is one state,
-in which some calls fail, until none has failed for a while. And trouble must not outlive its cause on an idle route,
-where no success comes: what else disproves it is below, by side.
+A success disproves trouble of its side at once. Trouble that comes back soon was not over: from then on it is one
+state, in which some calls fail, until none has failed for a while. And trouble must not outlive its cause on an idle
+route, where no success comes: what else disproves it is below, by side.
 
     open          the route has opened
     nats          the connection says that it is there

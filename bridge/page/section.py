@@ -56,7 +56,7 @@ def section(
         _troubles(route),
         flow({**route, "name": name}),
         el("h3", "Lag, old and new"),
-        _lags(route["places"], histories, now),
+        _lags(route["places"], histories, now, calm=resting),
         _facts(route, now),
         el("h3", "Messages since the start"),
         _outcomes(route),
@@ -74,7 +74,13 @@ def _troubles(route: Mapping[str, Any]) -> Markup | None:
     return el("ul", [el("li", each) for each in more], class_="trouble") if more else None
 
 
-def _lags(places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str, str], History], now: float) -> Markup:
+def _lags(
+    places: Sequence[Mapping[str, Any]],
+    histories: Mapping[tuple[str, str, str], History],
+    now: float,
+    *,
+    calm: bool,
+) -> Markup:
     if not places:
         return el("p", "Nothing was looked at yet.", class_="quiet")
     heads = ("Where", "Messages", "Age of the oldest", "Finished", "Growth", "Drained", "Retention left")
@@ -86,17 +92,22 @@ def _lags(places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str
             el("tr", [el("th", each, scope="col", role="columnheader") for each in heads], role="row"),
             role="rowgroup",
         ),
-        el("tbody", [_lag(place, histories, heads, now) for place in places], role="rowgroup"),
+        el("tbody", [_lag(place, histories, heads, now, calm=calm) for place in places], role="rowgroup"),
         class_="lags",
         role="table",  # a phone shows it as cards, and it stays a table to those who hear it
     )
 
 
 def _lag(
-    place: Mapping[str, Any], histories: Mapping[tuple[str, str, str], History], heads: Sequence[str], now: float
+    place: Mapping[str, Any],
+    histories: Mapping[tuple[str, str, str], History],
+    heads: Sequence[str],
+    now: float,
+    *,
+    calm: bool,
 ) -> Markup:
     side, system, name = place["side"], place["system"], place["name"]
-    history = histories.get((side, system, name), ())
+    history, own = histories.get((side, system, name), ()), side == "bridge"
     messages = plot([(at, count) for at, count, _ in history], now=now, what=f"messages at {name}", seconds=False)
     ages = [(at, age) for at, _, age in history]
     # Of a queue whose ages nobody tells there is nothing to draw, and nothing is missing either.
@@ -114,9 +125,12 @@ def _lag(
         "th",
         el("span", words.SIDES.get(side, side), class_=f"side side-{side}"),
         el("span", name, class_="name"),
-        badge(place["verdict"]),
-        el("span", place["reason"], class_="quiet") if place["verdict"] != "OK" and side != "bridge" else None,
-        el("span", "since ", moment(place["since"], now), class_="quiet") if place["verdict"] != "OK" else None,
+        badge(place["verdict"], calm=calm and own),
+        # Of the route itself both stand above.
+        el("span", place["reason"], class_="quiet") if place["verdict"] != "OK" and not own else None,
+        el("span", "since ", moment(place["since"], now), class_="quiet")
+        if place["verdict"] != "OK" and not own
+        else None,
         scope="row",
         role="rowheader",
     )

@@ -268,8 +268,8 @@ def _advice(route: Mapping[str, Any], trouble: Sequence[str], *, comes_again: bo
     if route["in_flight_messages"]:
         return f"Look at the destination, {route['destination']}: what was sent there is not answered. Nothing is lost."
     return (
-        f"The bridge subscribes again by itself. If messages still wait after that, see who else reads {route['source']}, "
-        "and what the log says."
+        "The bridge subscribes again by itself. If messages still wait after that, see who else reads "
+        f"{route['source']}, and what the log says."
     )
 
 
