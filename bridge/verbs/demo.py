@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.live import Live
 
 from bridge.core.errors import BridgeError, Failed
+from bridge.core.plain import plain_document
 from bridge.demo.actors import Producer, Seen, consume_core, consume_pull, consume_push, consume_sqs, enveloped, plain
 from bridge.demo.show import line, picture, summary
 from bridge.demo.world import REGION, create_aws, create_nats, write_config
@@ -208,7 +209,7 @@ class Stage:
     async def _look(self) -> bool:
         timeout = aiohttp.ClientTimeout(total=2)
         async with aiohttp.request("GET", f"{self.url}/status", timeout=timeout) as answer:
-            self.status = await answer.json()
+            self.status = plain_document(await answer.json())
         return True
 
     async def _watch(self, daemon: asyncio.subprocess.Process, frame: Frame) -> None:

@@ -63,7 +63,7 @@ CASES: list[tuple[str, Any, list[str]]] = [
 
 
 @pytest.mark.parametrize(("what", "event", "hops"), CASES, ids=[case[0] for case in CASES])
-def test_only_the_hop_that_is_broken_is_marked(what: str, event: Any, hops: list[str]) -> None:  # noqa: ARG001
+def test_only_the_hop_that_is_broken_is_marked(what: str, event: Any, hops: list[str]) -> None:
     observation = Observation()
     event(stalled(observation))
     assert told(observation)["routes"]["in"]["broken"] == hops
