@@ -27,6 +27,14 @@ from tests.legs.test_jetstream import add_consumer, add_stream
 pytestmark = pytest.mark.server
 
 
+class Clock:
+    """The clocks of a module, standing still."""
+
+    def __init__(self, wall: float, monotonic: float) -> None:
+        self.time = lambda: wall
+        self.monotonic = lambda: monotonic
+
+
 @pytest.fixture
 async def nats(nats_server: NatsServer) -> AsyncIterator[NatsConnection]:
     async with NatsConnection(NatsOptions((nats_server.url,))) as connection:
@@ -204,6 +212,22 @@ class TestQueue:
         assert backlog.pending == 1
         assert backlog.oldest is not None
         assert began <= backlog.oldest <= time.time()
+
+    async def test_a_clock_that_is_set_back_makes_nothing_younger(
+        self, aws_world: World, aws: AwsConnection, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = await aws_world.queue(name)
+        source = SqsSource(aws, await open_queue(aws, name), wait_seconds=0)
+        assert not await source.receive(10)
+        await aws_world.send(url, "a")
+        before = await source.backlog()
+        assert before.oldest is not None
+        age = time.time() - before.oldest
+        # As the time of one leg: what signs requests has to keep AWS's.
+        monkeypatch.setattr("bridge.legs.sqs.time", Clock(time.time() - 3600, time.monotonic() + 30))
+        after = await source.backlog()
+        assert after.oldest is not None
+        assert time.time() - 3600 - after.oldest == pytest.approx(age + 30, abs=2)
 
     async def test_a_queue_of_others_is_counted(self, aws_world: World, aws: AwsConnection, name: str) -> None:
         url = await aws_world.queue(name, MessageRetentionPeriod="3600")
