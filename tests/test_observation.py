@@ -271,6 +271,17 @@ def test_a_flood_of_messages_is_no_flood_of_lines(clocks: Clocks) -> None:
         assert sum(1 + line.get("unlogged", 0) for line in lines if line["event"] == "parked") == 3001
 
 
+def test_a_verdict_that_changes_every_second_is_no_line_every_second(clocks: Clocks) -> None:
+    with structlog.testing.capture_logs() as lines:
+        observation, route = opened()
+        for second in range(600):
+            clocks.passes(1.0)
+            route.sampled(Backlog(0)) if second % 2 else route.not_sampled(Unavailable("no answer"))
+            observation.judge()
+    assert sum(line["event"] == "verdict" for line in lines) <= 20 + 61
+    assert len(lines) < 200
+
+
 # -- clocks
 
 

@@ -323,7 +323,7 @@ class RouteConfig(Section):
         None,
         max_length=20,
         description="Whose lag is shown beside the bridge's own. Left out: the source's dead-letter queue, and every "
-        "consumer of the destination stream, or the destination queue and its dead-letter queue.",
+        "durable consumer of the destination stream, or the destination queue and its dead-letter queue.",
     )
     longest_outage: float = Field(
         1800.0,

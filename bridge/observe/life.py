@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bridge.core.emptiness import Emptiness
 from bridge.core.errors import BridgeError
 from bridge.observe import clock
-from bridge.observe.logs import Quota, Repeats
+from bridge.observe.logs import CHANGES, Quota, Repeats
 from bridge.observe.trouble import Troubles
 
 State = Literal[
@@ -34,6 +34,7 @@ class RouteLife:
         self._trouble = self._unopened()
         self._repeats = Repeats()
         self._quota = Quota()
+        self._changes = Quota(*CHANGES)
         self._up = up
         self._up.set(0)
 
@@ -150,7 +151,7 @@ class RouteLife:
             self._recovered(side)
 
     def _recovered(self, side: str) -> None:
-        if side != "open" and (more := self._quota.unlogged(f"recovered {side}")) is not None:
+        if side != "open" and (more := self._changes.unlogged(side)) is not None:
             self.log.info("recovered", side=side, **more)
         self._rederive()
 

@@ -13,7 +13,8 @@ import structlog
 from bridge.core.plain import plain, plain_document, plain_lines
 
 REPEAT_SECONDS = 10.0  # the same trouble of a route is logged once in this time; the metrics count every one
-BURST = 50  # lines of an event that comes once for each message or call; after them one a second
+BURST = 50  # lines of an event that may come with every message or call; after them one a second
+CHANGES = (20, 10.0)  # of a state that may change every second
 
 
 def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's name in the configuration
@@ -75,9 +76,11 @@ class Repeats:
 
 
 class Quota:
-    """How many lines of an event that may come with every message: BURST at once, and one a second from then on."""
+    """How many lines of one event there may be: `burst` at once, and one in `every` seconds from then on."""
 
-    def __init__(self) -> None:
+    def __init__(self, burst: float = BURST, every: float = 1.0) -> None:
+        self._burst = burst
+        self._every = every
         self._left: dict[str, float] = {}
         self._at: dict[str, float] = {}
         self._unlogged: dict[str, int] = {}
@@ -85,7 +88,8 @@ class Quota:
     def unlogged(self, event: str) -> dict[str, int] | None:
         """None when this one is not to be logged; else the fact to log beside it: how many before it were not."""
         now = time.monotonic()
-        left = min(BURST, self._left.get(event, BURST) + now - self._at.get(event, now))
+        left = self._left.get(event, self._burst) + (now - self._at.get(event, now)) / self._every
+        left = min(self._burst, left)
         self._at[event] = now
         if left < 1:
             self._left[event] = left

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bridge.core.lag import Track
 from bridge.core.route import Backlog
-from bridge.observe.logs import Quota
+from bridge.observe.logs import CHANGES, Quota
 from bridge.observe.metrics import Metrics
 from bridge.observe.place import PlaceObservation
 
@@ -26,7 +26,7 @@ class Waiting:
         self.log = log
         self._route = route
         self._metrics = metrics
-        self._quota = Quota()
+        self._quota = Quota(*CHANGES)
 
     def opened(self, source: str, *, every: float, exact: bool, retention: float) -> None:
         """`source` is `system name`. Another source than before begins anew."""

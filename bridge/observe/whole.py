@@ -11,7 +11,7 @@ import structlog
 
 from bridge import __version__
 from bridge.observe import clock
-from bridge.observe.logs import Quota, Repeats
+from bridge.observe.logs import CHANGES, Quota, Repeats
 from bridge.observe.metrics import Metrics
 from bridge.observe.route import RouteObservation
 
@@ -29,7 +29,7 @@ class Observation:
         self.failed_reload: dict[str, Any] | None = None  # the last one, until one succeeds
         self._rejected: dict[str, tuple[int, float | None]] = {}  # by route: how many at the last look, when it grew
         self._repeats = Repeats()
-        self._quota = Quota()
+        self._quota = Quota(*CHANGES)
 
     def route(self, name: str) -> RouteObservation:
         """The observation of one route; the same for the same name."""
