@@ -113,7 +113,7 @@ class Metrics:
         )
         self.lag_seconds = Gauge(
             f"{prefix}lag_seconds",
-            "Age of the oldest message not finished there. NaN while unknown, or while only a bound is known and it moves.",
+            "Age of the oldest message not finished there. NaN while unknown, and while it is only a bound.",
             place,
             registry=self.registry,
         )
