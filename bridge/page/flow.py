@@ -13,6 +13,7 @@ from typing import Any
 
 from bridge.page import words
 from bridge.page.html import Markup, el
+from bridge.page.story import ON_PURPOSE
 
 SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?", "WARNING": "▲"}
 BOX, ROW = 58, 70  # a box and the way to the next one
@@ -77,7 +78,8 @@ def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box
     says = f"{route['in_flight_messages']:,} in flight"
     state = route["state"]
     role = "bridge" if state in PLAIN else f"bridge · {state}"
-    bridge = Box(role, route.get("name", "the bridge"), says, route["verdict"])
+    # Where an operator wanted it so, its state says all, and no red.
+    bridge = Box(role, route.get("name", "the bridge"), says, "" if state in ON_PURPOSE else route["verdict"])
     counts = route["messages"]
     destination = Box(
         f"destination · {_system(target)}" if target else "destination",

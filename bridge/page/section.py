@@ -107,7 +107,8 @@ def _lag(
     calm: bool,
 ) -> Markup:
     side, system, name = place["side"], place["system"], place["name"]
-    history, own = histories.get((side, system, name), ()), side == "bridge"
+    own = side == "bridge"
+    history = histories.get((side, system, name), ())
     messages = plot([(at, count) for at, count, _ in history], now=now, what=f"messages at {name}", seconds=False)
     ages = [(at, age) for at, _, age in history]
     # Of a queue whose ages nobody tells there is nothing to draw, and nothing is missing either.
@@ -135,7 +136,7 @@ def _lag(
         role="rowheader",
     )
     cells = [el("td", fact, data_label=head, role="cell") for head, fact in zip(heads[1:], facts, strict=True)]
-    return el("tr", where, cells, role="row", class_=f"v-{place['verdict'].lower()}")
+    return el("tr", where, cells, role="row", class_="v-none" if calm and own else f"v-{place['verdict'].lower()}")
 
 
 def _parts(place: Mapping[str, Any]) -> str | None:

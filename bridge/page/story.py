@@ -369,13 +369,13 @@ def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Fi
     recent = now is not None and grew is not None and now - grew < RECENT_SECONDS
     # Where they are why nothing moves, they are the news, and not that nothing moves.
     because = route["verdict"] == "STALLED" and not route["trouble"] and _comes_again(route, now)
-    times = "once" if rejected == 1 else f"{rejected:,} times"
+    times, left = ("once", "It is") if rejected == 1 else (f"{rejected:,} times", "They are")
     yield Finding(
         LOSING if because else LEFT if recent else NOTE,
         WARNING if recent else "OK",
         name,
         f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
-        f"They are left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
+        f"{left} left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
         "Set `parking` on the route to keep such messages with their reason.",
     )
 
