@@ -11,7 +11,7 @@ from typing import Any
 from bridge.core.lag import spelled
 from bridge.page import story, words
 from bridge.page.flow import SIGNS, flow, tone
-from bridge.page.html import Markup, el, join
+from bridge.page.html import Child, Markup, el, join
 from bridge.page.plots import plot
 
 History = Sequence[tuple[float, int | None, float | None]]
@@ -114,7 +114,7 @@ def _lag(
     # Of a queue whose ages nobody tells there is nothing to draw, and nothing is missing either.
     untold = any(count is not None for _, count, _ in history) and all(age is None for _, age in ages)
     seconds = None if untold else plot(ages, now=now, what=f"age of the oldest at {name}", seconds=True)
-    facts = (
+    facts: tuple[Child, ...] = (
         [el("b", words.count(words.waiting(place))), el("small", _parts(place)), messages],
         [el("b", words.age(place)), seconds],
         words.pace(place),
