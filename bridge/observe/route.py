@@ -361,7 +361,7 @@ class RouteObservation(RouteLife):
             "state_since": clock.wall(self.state_since),
             "verdict": judged.verdict,
             "reason": judged.reason,
-            "hint": trouble.hint if trouble else "",
+            "hint": trouble.hint if trouble and judged.verdict != "OK" else "",
             "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,
