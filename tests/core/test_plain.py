@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.plain import plain, plain_document, plain_lines
@@ -15,7 +15,7 @@ anything = st.text(st.characters(codec=None, exclude_categories=()))
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | anything,
     lambda inner: st.lists(inner) | st.dictionaries(anything, inner),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 
@@ -28,6 +28,7 @@ def test_what_comes_out_is_printable_and_printable_text_stays(text: str) -> None
     assert "\n".join(plain_lines(text)).count("\n") == text.count("\n")
 
 
+@settings(max_examples=40)
 @given(documents)
 def test_a_document_keeps_its_numbers_and_loses_its_controls(document: object) -> None:
     shown = plain_document(document)
