@@ -63,6 +63,9 @@ class ClaimChecked:
         self._kept = kept
         self._room = asyncio.Semaphore(AT_ONCE)
 
+    async def close(self) -> None:
+        await self._inner.close()
+
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         if self._kept is None:  # what does not fit is refused by the leg
             places = [place for place, out in enumerate(messages) if out.claim is not None]
