@@ -335,7 +335,7 @@ class Replies:
                 async with asyncio.timeout(timeout):
                     await client.send(messages)
             await asked.done
-            if asked.nobody and confirm is not None and not asked.late:
+            if asked.nobody and confirm is not None:
                 await asked.wait_on(await confirm(list(asked.nobody)))
         except (TimeoutError, errors.Error, OSError):
             pass  # the answers that did come count; the rest stay None

@@ -126,6 +126,8 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
                 if not subject or not words[-1].isdigit():
                     raise ValueError
                 if (sink := sinks.get(words[2])) is None:
+                    if not words[2].isdigit():
+                        raise ValueError
                     number = int(words[2])
             except (ValueError, IndexError):
                 if not odd:
