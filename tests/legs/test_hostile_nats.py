@@ -8,14 +8,15 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge.core.errors import BridgeError, Refused, Unavailable
+from bridge.core.errors import BridgeError, NotUsable, Refused, Unavailable
 from bridge.core.models import JetStreamMessage, JetStreamOut
 from bridge.core.route import Ack, Backlog, Delivery, Receipt, Retry, Settlement
-from bridge.embedded import NatsServer
+from bridge.embedded import NatsServer, free_port
 from bridge.legs.backlogs import WatchedConsumers
 from bridge.legs.consumer import open_consumer
 from bridge.legs.inventory import stream_facts
@@ -23,7 +24,7 @@ from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions
 from bridge.legs.parking import StreamShelf
-from bridge.legs.stream import open_destination
+from bridge.legs.stream import JetStreamDestination, open_destination
 from bridge.legs.wire import WireClient
 from tests.legs.exam import take, until
 from tests.legs.test_jetstream import add_consumer, add_stream, nats
@@ -73,6 +74,10 @@ async def answering(client: WireClient, subject: str, answers: Callable[[str], l
     await client.flush()
 
 
+def always(*answers: tuple[bytes, bytes]) -> Callable[[str], list[tuple[bytes, bytes]]]:
+    return lambda _: list(answers)
+
+
 def named(name: str) -> list[tuple[bytes, bytes]]:
     return [(block, payload.replace(b"NAME", name.encode())) for block, payload in FORGED]
 
@@ -88,7 +93,7 @@ async def test_a_service_that_replies_on_a_captured_subject_changes_nothing(
     destination = await open_destination(nats, pattern=f"{name}.*", stream=None)
     async with attacker(nats_server) as other:
         for number, one in enumerate(named(name)):
-            await answering(other, f"{name}.{number}", lambda _, one=one: [one] * 3)
+            await answering(other, f"{name}.{number}", always(one, one, one))
         await answering(other, f"{name}.all", lambda _: named(name))
         outs = [JetStreamOut(f"{name}.{n}", b"x", f"id:{n}") for n in [*range(len(FORGED)), "all"]]
         answers = await destination.publish(outs)
@@ -111,12 +116,54 @@ async def test_whatever_is_no_puback_is_awaited_past_and_the_stream_is_heard(
     true = (b"", json.dumps({"stream": name, "seq": 7}).encode())
     async with attacker(nats_server) as other:
         for number, one in enumerate(named(name)):
-            await answering(other, f"{name}.{number}", lambda _, one=one: [one])
+            await answering(other, f"{name}.{number}", always(one))
         assert [type(each) for each in await destination.publish(outs)] == [Unavailable] * len(outs)
     async with attacker(nats_server) as other:
         for number, one in enumerate(named(name)):
-            await answering(other, f"{name}.{number}", lambda _, one=one: [one, true, one])
+            await answering(other, f"{name}.{number}", always(one, true, one))
         assert await destination.publish(outs) == [Receipt(f"{name}:7")] * len(outs)
+
+
+async def test_a_service_on_this_side_of_a_leaf_is_not_the_stream_beyond_it(tmp_path: Path, name: str) -> None:
+    port = free_port()
+    with (
+        NatsServer(
+            tmp_path / "hub", config=jetstream(tmp_path / "hub", "hub") + f"leafnodes {{ port: {port} }}"
+        ) as hub,
+        NatsServer(
+            tmp_path / "leaf",
+            config=jetstream(tmp_path / "leaf", "leaf")
+            + f'leafnodes {{ remotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}',
+        ) as leaf,
+    ):
+        async with (
+            NatsConnection(NatsOptions((hub.url,))) as there,
+            NatsConnection(NatsOptions((leaf.url,), domain="hub")) as here,
+            attacker(leaf) as other,
+        ):
+            await add_stream(there, name)
+            destination = await opened(here, name)
+            # In the name of a stream that is called the same in another domain, too.
+            forged = [*named(name), (b"", json.dumps({"stream": name, "domain": "leaf", "seq": 9}).encode())]
+            for number, one in enumerate(forged):
+                await answering(other, f"{name}.{number}", always(one))
+            answers = await destination.publish([JetStreamOut(f"{name}.{n}", b"", str(n)) for n in range(len(forged))])
+            assert [type(each) for each in answers] == [Receipt] * len(forged)
+            assert await kept(there, name) == len(forged)
+
+
+def jetstream(folder: Path, domain: str) -> str:
+    return f'jetstream {{ store_dir: "{folder}", domain: {domain} }}\n'
+
+
+async def opened(nats: NatsConnection, name: str) -> JetStreamDestination:
+    """Once the link is there."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await open_destination(nats, pattern=f"{name}.*", stream=None)
+            except (NotUsable, Unavailable):
+                await asyncio.sleep(0.02)
 
 
 async def test_what_no_stream_keeps_is_never_carried_whoever_answers(
@@ -260,7 +307,14 @@ async def test_only_what_ran_out_is_parked_whatever_advisories_say(
     async with attacker(nats_server) as other:
         good = {"stream": name, "consumer": "c", "deliveries": 2}
         sequences: list[Any] = [0, -1, 2, 3, 4, 999, None, "2", 2.0, True, [], 10**30]
-        for document in [*({**good, "stream_seq": each} for each in sequences), [], None, {}, {**good, "stream": 5}]:
+        documents: list[Any] = [
+            *({**good, "stream_seq": each} for each in sequences),
+            [],
+            None,
+            {},
+            {**good, "stream": 5},
+        ]
+        for document in documents:
             await other.publish(subject, json.dumps(document).encode())
         await other.publish(subject, b"\xff{")
         await other.flush()
