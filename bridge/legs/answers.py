@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -134,43 +134,37 @@ class Captures:
         return cls(subjects, info.text("domain", ""), any(covers(each, pattern) for each in subjects))
 
     def take(self, subject: str, domain: object) -> bool:
-        if domain != self.domain and domain and self.domain:
+        if domain is not None and domain != self.domain and domain and self.domain:
             return False
         return self.whole or any(covers(each, subject) for each in self.subjects)
 
 
-class PubAck(NamedTuple):
-    """A stream's answer to a publish: `sequence` where it is stored, or the error."""
-
-    stream: str
-    sequence: int
-    duplicate: bool
-    error: Answer | None
+PubAck = tuple[str, int, bool, Answer | None]
+"""A stream's answer to a publish: its name, where it is stored, whether it was before, or the error. A plain tuple: one
+is made for each message."""
 
 
 def pub_ack(payload: bytes, subject: str, known: Mapping[str, Captures]) -> PubAck | str | None:
     """The answer of a stream in `known` that captures `subject`; the name of a stream that is not, or does not; None
     for what is no PubAck. Errors name their stream as well."""
-    found = _document(payload)
-    if found is None:
+    try:
+        found = orjson.loads(payload)
+        stream, sequence = found["stream"], found["seq"]
+        captures = known.get(stream)
+    except (ValueError, KeyError, TypeError, IndexError):
         return None
-    stream, sequence, error = found.get("stream"), found.get("seq"), found.get("error")
-    if type(stream) is not str or type(sequence) is not int:
-        return None
-    if error is None:
-        if not 0 < sequence < MOST:
-            return None
-        refused = None
-    else:
+    refused = None
+    if (error := found.get("error")) is not None:
         if type(error) is not dict or type(error.get("code")) is not int:
             return None
         if type(error.get("err_code", 0)) is not int and error["err_code"] is not None:
             return None
         refused = Answer(error, subject)
-    captures = known.get(stream)
+    elif sequence.__class__ is not int or sequence < 1:
+        return None
     if captures is None or not captures.take(subject, found.get("domain")):
-        return stream
-    return PubAck(stream, sequence, found.get("duplicate") is True, refused)
+        return str(stream) if type(stream) is str else None
+    return stream, sequence, found.get("duplicate") is True, refused
 
 
 def retention(config: Answer) -> float:

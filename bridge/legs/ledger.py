@@ -16,7 +16,7 @@ from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
-from bridge.legs.answers import Answer, Captures, PubAck, last_header, pub_ack
+from bridge.legs.answers import Answer, Captures, last_header, pub_ack
 from bridge.legs.nats import NatsConnection
 from bridge.legs.wire import NOBODY, Reply, header_pairs_of, status_of
 
@@ -75,8 +75,8 @@ class Ledger:
 
         def read(at: int, block: bytes, payload: bytes) -> bool | None:
             ack = None if block else pub_ack(payload, requests[at][0], self._known)
-            if isinstance(ack, PubAck):
-                return ack.error is None
+            if isinstance(ack, tuple):
+                return ack[3] is None
             return False if block and status_of(block)[0] == NOBODY else None
 
         return [bool(answer) for answer in await self._nats.replies.ask_for(requests, SECONDS, read)]

@@ -16,7 +16,7 @@ from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
-from bridge.legs.answers import Answer, Captures, PubAck, pub_ack
+from bridge.legs.answers import Answer, Captures, pub_ack
 from bridge.legs.nats import NatsConnection, place_of, stream_info
 from bridge.legs.wire import NOBODY, Reply, status_of
 
@@ -194,13 +194,14 @@ class JetStreamDestination:
             if block:  # a PubAck has none
                 return NotUsable(f"no stream captures {subject}") if status_of(block)[0] == NOBODY else None
             ack = pub_ack(payload, subject, known)
-            if isinstance(ack, PubAck):
-                if ack.error is not None:
-                    return publish_error(ack.error)
-                if self._stream is None or ack.stream == self._stream:
-                    return Receipt(f"{ack.stream}:{ack.sequence}", ack.duplicate)
+            if ack.__class__ is tuple:
+                stream, sequence, duplicate, error = ack
+                if error is not None:
+                    return publish_error(error)
+                if self._stream is None or stream == self._stream:
+                    return Receipt(f"{stream}:{sequence}", duplicate)
             elif ack is not None and len(self._strange) < STRANGE:
-                self._strange.add(ack)
+                self._strange.add(str(ack))
             return None
 
         async def confirm(places: list[int]) -> list[int]:
