@@ -59,7 +59,7 @@ async def measure(road: str, messages: int) -> None:
                 return await aws.call("sqs", operation, about="q", **arguments)
 
             await call("change_message_visibility_batch", QueueUrl="q", Entries=[])
-            lean = aws._lean  # noqa: SLF001 - a benchmark looks inside
+            lean = aws._clients.lean  # noqa: SLF001 - a benchmark looks inside
             if road == "aiohttp" and isinstance(lean, LeanCalls):
                 await lean._road.close()  # noqa: SLF001
                 lean._road = Aiohttp(f"http://{urlsplit(sqs.url).netloc}/")  # noqa: SLF001

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.core.errors import BridgeError, Failed, Refused
-from bridge.legs.aws import coded_error
+from bridge.legs.aws_errors import coded_error
 
 ENTRIES = 10
 BYTES = 1_048_576

@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol
 
 from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.route import Backlog
-from bridge.legs.aws import UNREACHED, AwsConnection
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_errors import UNREACHED
 from bridge.legs.nats import NatsConnection
 
 Side = Literal["bridge", "legacy", "new", "dead_letter"]

@@ -39,7 +39,8 @@ from bridge.core.findings import Finding, findings
 from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.legs import inventory
-from bridge.legs.aws import AwsConnection, unreached
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_errors import unreached
 from bridge.legs.consumer import open_consumer
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
