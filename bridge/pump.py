@@ -20,7 +20,7 @@ from typing import Protocol
 
 from bridge.core.abreast import Abreast
 from bridge.core.credits import Credits
-from bridge.core.errors import BridgeError, Throttled, Unmappable
+from bridge.core.errors import BridgeError, Refused, Throttled, Unmappable
 from bridge.core.lanes import Lanes
 from bridge.core.models import Out
 from bridge.core.route import Ack, Delivery, Destination, Mapping, Park, Receipt, Retry, Settlement, Skip, Source
@@ -332,7 +332,7 @@ class Pump:
                     outcome.hold(item, after)
                     self._observer.held([item.delivery], answer, after)
                 case HandBack() | Reject():
-                    self._reject(item, reason, outcome)
+                    self._reject(item, _unparkable(reason, answer), outcome)
 
     def _reject(self, item: _Item, reason: BridgeError, outcome: _Round) -> None:
         """No place will have it: the source keeps it, and its own redrive policy counts the deliveries."""
@@ -378,6 +378,12 @@ class Pump:
 
 def _bytes(deliveries: Sequence[Delivery]) -> int:
     return sum([delivery.size for delivery in deliveries])
+
+
+def _unparkable(reason: BridgeError, parking: BridgeError) -> BridgeError:
+    """Both errors: why it could not be carried, and why it could not be parked either."""
+    hint = "set claim_check on the route, or a parking place that takes it" if isinstance(parking, Refused) else ""
+    return Refused(f"{reason.args[0]}; the parking place refused it: {parking.args[0]}", hint=hint or parking.hint)
 
 
 async def _ask(destination: Destination, outs: Sequence[Out]) -> Sequence[Receipt | BridgeError]:

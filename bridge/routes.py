@@ -113,8 +113,9 @@ async def open_route(
 
                 signatures = await closing.enter_async_context(Signatures(route.source.verify))
                 destination = Verified(destination, signatures)
+            reader = SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll))
             return OpenRoute(
-                source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
+                source=reader,
                 destination=destination,
                 mapping=sqs_to_nats(
                     template,
@@ -122,7 +123,8 @@ async def open_route(
                     fifo=queue.fifo,
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
-                    life=queue.retention if to.ttl == "retention" else None,
+                    life=(lambda: reader.queue.retention) if to.ttl == "retention" else None,
+                    id_scope=to.id_scope,
                     due=None if to.deliver_at is None else DueTemplate.parse(to.deliver_at),
                     fetch=fetches,
                     verify=route.source.verify is not None,
@@ -152,6 +154,8 @@ async def open_route(
             # What came from a queue would come back to it through its topic.
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
+            # Those in other regions cannot be asked from here, and a queue of the same name here is another.
+            queues = [each for each in queues if each.split(":")[3:4] == topic.arn.split(":")[3:4]]
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
             destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))

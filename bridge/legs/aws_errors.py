@@ -66,7 +66,7 @@ STALE: frozenset[str] = frozenset(
 AMBIGUOUS: frozenset[str] = frozenset(
     {"invalidparametervalue", "invalidparameter", "parametervalueinvalid", "missingparameter", "validation"}
 )
-ADDRESS = re.compile(r"queue ?url|queue ?name|topic ?arn|target ?arn|access key|credential|kms|security token", re.IGNORECASE)
+ADDRESS = re.compile(r"(queue ?url|queue ?name|topic ?arn|target ?arn|access key|credential|kms|token)", re.IGNORECASE)
 """AMBIGUOUS codes speak of any parameter of a call; those of its address are no fault of a message."""
 
 _UNREACHABLE = (
@@ -248,7 +248,7 @@ def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if "exist" in code or "notfound" in code or code in ("nosuchbucket", "404"):
         return missing
     if code in STALE:
-        return "the credentials are not valid (any more): renew them at their source; the bridge reads them again"
+        return "check which role runs the bridge and that its credentials are valid; newer ones are read by itself"
     return "check which role runs the bridge and what its policy and the queue's allow"
 
 

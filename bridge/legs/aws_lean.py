@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import ssl
 import time
 from collections.abc import Mapping
@@ -297,7 +298,7 @@ def parsed(name: str, status: int, text: bytes) -> dict[str, Any]:
     try:
         answer: Any = orjson.loads(text) if text else {}
     except ValueError:
-        answer = None
+        answer = _half(text)
     if not isinstance(answer, dict):
         raise Broken("what answered is not SQS: no JSON object")  # a proxy's page, most likely
     if name == "ReceiveMessage" and b'"BinaryValue"' in text:
@@ -311,6 +312,14 @@ def parsed(name: str, status: int, text: bytes) -> dict[str, Any]:
                     except ValueError:
                         continue
     return answer
+
+
+def _half(text: bytes) -> Any:
+    """JSON that orjson refuses for half a surrogate pair in one of its texts: that is about one message, not all."""
+    try:
+        return json.loads(text) if text.startswith(b"{") else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _error(status: int, headers: Mapping[str, str], text: bytes) -> LeanError:

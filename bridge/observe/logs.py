@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -25,7 +26,7 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     theirs.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _in_one_line, render],
         )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[theirs], force=True)
@@ -35,6 +36,16 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _in_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An error of a library by its type and first line. A traceback object says nothing in JSON, and where a library
+    failed is of no use to an operator."""
+    found = event.pop("exc_info", None)
+    error = found[1] if isinstance(found, tuple) and len(found) == 3 else found
+    if isinstance(error, BaseException):
+        event["error"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return event
 
 
 class Repeats:

@@ -1,0 +1,162 @@
+"""Messages as ReceiveMessage brings them, and attributes as SQS and SNS take them.
+
+A message of another shape than SQS gives is not guessed at: what can be read of it is kept, with the reason it must be
+parked for, and the other messages of its batch are not concerned.
+May not: make a call. Source: SQS API reference, ReceiveMessage, Message, MessageAttributeValue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bridge.core.errors import BridgeError, Unmappable
+from bridge.core.models import NONE, Attribute, SqsMessage
+from bridge.legs.aws_errors import unreadable
+from bridge.legs.aws_shapes import LARGEST, listed, number, text
+from bridge.legs.queues import Queue
+
+NUMBERS = ("SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")
+
+
+class Received(NamedTuple):
+    """`handle` is its receipt handle, `sent_at` in seconds since the epoch (0 where SQS does not say), `attempt` counts
+    its receives; `unread` says why it can only be parked."""
+
+    message: SqsMessage
+    handle: str
+    sent_at: float
+    attempt: int
+    unread: BridgeError | None = None
+
+
+class Batch(NamedTuple):
+    """`lost` counts those without a receipt handle: they can be neither deleted nor given back."""
+
+    messages: Sequence[Received]
+    lost: int
+
+
+def received(answer: Any, queue: Queue) -> Batch:
+    """The messages of one answer. Raises Unavailable where it is none of SQS."""
+    found = listed(answer.get("Messages"))
+    if found is None:
+        raise unreadable(f"queue {queue.name}", "Messages is not a list")
+    messages = [message for each in found if (message := _well_formed(each, queue) or _kept(each, queue)) is not None]
+    return Batch(messages, len(found) - len(messages))
+
+
+def sqs_message(message: Any, queue: Queue) -> SqsMessage:
+    """One message as ReceiveMessage has it. Raises Unmappable for one of another shape."""
+    found = _well_formed(message, queue)
+    if found is None:
+        raise Unmappable("message", _complaint(message))
+    return found.message
+
+
+def _well_formed(message: Any, queue: Queue) -> Received | None:
+    """The message, if all of it is of the right type. On the hot path: types are compared, nothing is converted that
+    need not be."""
+    try:
+        name, handle, body = message["MessageId"], message["ReceiptHandle"], message["Body"]
+        if not (type(name) is type(handle) is type(body) is str and name and handle):
+            return None
+        found = message.get("MessageAttributes")
+        attributes = {key: _attribute(each) for key, each in found.items() if each is not None} if found else NONE
+        system = message.get("Attributes") or {}
+        for value in system.values():
+            if type(value) is not str:
+                return None
+        sent = float(system.get("SentTimestamp", 0))
+        attempt = int(system.get("ApproximateReceiveCount", 1))
+        if not (0 <= sent < LARGEST and 0 <= attempt < LARGEST):
+            return None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    return Received(SqsMessage(name, body, queue.name, queue.arn, attributes, system), handle, sent / 1000, attempt)
+
+
+def _attribute(found: Any) -> Attribute:
+    """Raises TypeError or KeyError for what is none."""
+    kind, value = found["DataType"], found.get("BinaryValue")
+    if value is None:
+        value = found.get("StringValue", "")
+        if type(value) is not str:
+            raise TypeError
+    elif type(value) is not bytes:
+        raise TypeError
+    if type(kind) is not str:
+        raise TypeError
+    return Attribute(kind, value)
+
+
+def _kept(message: Any, queue: Queue) -> Received | None:
+    """What can be read of a message of another shape; None without a receipt handle."""
+    if not isinstance(message, dict) or (handle := text(message.get("ReceiptHandle"))) is None:
+        return None
+    name = (
+        text(message.get("MessageId")) or f"unnamed-{hashlib.sha256(handle.encode(errors='replace')).hexdigest()[:32]}"
+    )
+    system = {key: each for key, each in _texts(message.get("Attributes")).items() if key not in NUMBERS or _is(each)}
+    attributes: dict[str, Attribute] = {}
+    found = message.get("MessageAttributes")
+    for key, each in found.items() if isinstance(found, dict) else ():
+        try:
+            attributes[key] = _attribute(each)
+        except (KeyError, TypeError, AttributeError):
+            continue
+    body = message.get("Body")
+    shown = body if isinstance(body, str) else "" if body is None else _json(body)
+    sent, attempt = number(system.get("SentTimestamp")) or 0.0, int(number(system.get("ApproximateReceiveCount")) or 1)
+    # What null stands for is absent, and everything but these three may be.
+    reduced = {key: each for key, each in message.items() if each is not None}
+    if type(system_found := reduced.get("Attributes")) is dict:
+        reduced["Attributes"] = {
+            key: str(each) if type(each) in (int, float) else each
+            for key, each in system_found.items()
+            if each is not None
+        }
+    if type(found) is dict:
+        reduced["MessageAttributes"] = {
+            key: {part: value for part, value in each.items() if value is not None} if type(each) is dict else each
+            for key, each in found.items()
+        }
+    if (sound := _well_formed(reduced, queue)) is not None:
+        return sound
+    kept = SqsMessage(name, shown, queue.name, queue.arn, attributes, system)
+    return Received(kept, handle, sent / 1000, attempt, Unmappable("message", _complaint(message)))
+
+
+def _complaint(message: Any) -> str:
+    """What is wrong with it, without quoting it."""
+    if not isinstance(message, dict):
+        return "not a message of SQS"
+    wrong = [name for name in ("MessageId", "ReceiptHandle", "Body") if not isinstance(message.get(name), str)]
+    named = f"{', '.join(wrong)} is missing or not a text" if wrong else "its attributes are not those of SQS"
+    return f"not a message of SQS: {named}"
+
+
+def _texts(value: Any) -> Mapping[str, str]:
+    found = value.items() if isinstance(value, dict) else ()
+    return {key: str(each) for key, each in found if isinstance(each, str | int | float) and not isinstance(each, bool)}
+
+
+def _is(value: str) -> bool:
+    return number(value) is not None
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def attribute_entries(attributes: Mapping[str, Attribute]) -> dict[str, dict[str, str | bytes]]:
+    """Attributes as SQS and SNS take them."""
+    return {
+        name: {"DataType": kind, ("BinaryValue" if isinstance(value, bytes) else "StringValue"): value}
+        for name, (kind, value) in attributes.items()
+    }
