@@ -31,7 +31,7 @@ class Aiohttp:
         self.url = url
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=50))
 
-    async def post(self, headers: Any, body: bytes, limit: int) -> Answer:
+    async def post(self, headers: Any, body: bytes, limit: int) -> Answer:  # noqa: ARG002 - a Road's
         async with self.session.post(self.url, data=body, headers=headers) as answer:
             return Answer(answer.status, {}, await answer.read())
 

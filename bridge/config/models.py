@@ -176,8 +176,8 @@ class JetStreamDestinationConfig(Section):
     )
     id_scope: Literal["topic", "queue"] = Field(
         "topic",
-        description="topic: an SNS message is stored once, whatever queues bring it; queue: once for each queue, as is needed "
-        "where two routes give its copies different subjects.",
+        description="topic: an SNS message is stored once, whatever queues bring it; queue: once for each queue, "
+        "which two routes need that give its copies different subjects.",
     )
     ttl: Literal["retention"] | None = Field(
         None, description="retention: what is left of the queue's retention becomes Nats-TTL; the stream must allow it."

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bridge.legs.aws_clients import AwsOptions, Clients
-from bridge.legs.aws_errors import SDK_ERRORS, aws_error, stale
+from bridge.legs.aws_errors import SDK_ERRORS, aws_error, missing, stale
 from bridge.legs.retries import QUOTA, REPEATED, UNREPEATED, Retries
 
 __all__ = ["AwsConnection", "AwsOptions", "aws_error"]
@@ -82,7 +82,7 @@ class AwsConnection:
             try:
                 answer = await clients.call(service, operation, arguments)
             except SDK_ERRORS as error:
-                if not renewed and stale(error) and await self._renewed_since(clients):
+                if not renewed and stale(error) and await self._renewed_since(clients, error):
                     renewed = True  # AWS did nothing with a call it refused
                     continue
                 again = None
@@ -113,9 +113,9 @@ class AwsConnection:
         self._retired.append(old)
         old.retire()
 
-    async def _renewed_since(self, refused: Clients) -> bool:
+    async def _renewed_since(self, refused: Clients, error: Exception) -> bool:
         """Whether there are other clients than `refused` by now: reads the credentials again, and takes them if they
-        are not those that were refused."""
+        are not those that were refused, or there were none."""
         async with self._renewing:
             if self._clients is not refused:
                 return True
@@ -127,10 +127,10 @@ class AwsConnection:
                 keys = await fresh.keys()
             except SDK_ERRORS:
                 return False  # they cannot be read; what was refused says why
-            if keys is None or keys == await _keys(refused):
+            if keys is None or (not missing(error) and keys == await _keys(refused)):
                 return False
             self._replace(fresh)
-        self.report("credentials", "AWS refused the credentials; newer ones were read and are used from now on")
+        self.report("credentials", "the credentials were refused or missing; those read now are used from here on")
         return True
 
 

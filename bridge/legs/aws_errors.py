@@ -183,9 +183,13 @@ def stale(error: Exception) -> bool:
         case boto.ClientError():
             names = (type(error).__name__, str((error.response.get("Error") or {}).get("Code", "")))
         case _:
-            # What was not there when the session was made may be there now.
-            return isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound)
+            return missing(error)
     return any(plain in STALE for name in names for plain in _plain(name))
+
+
+def missing(error: Exception) -> bool:
+    """Whether there were no credentials when the session was made; there may be now."""
+    return isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound)
 
 
 def _plain(name: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from bridge.legs.nats import NatsConnection, stream_info
 from bridge.legs.sns import open_topic, queues_among, subscriptions
 from bridge.legs.sqs import Queue, open_queue
 
+LISTED_PAGES = 50  # of a hundred subscriptions; those of an account with more are not known
 NO_HANDLE = "nats-sqs-bridge-check"
 
 
@@ -51,11 +52,12 @@ async def topics_of(aws: AwsConnection, queue_arn: str) -> tuple[str, ...] | Non
         except BridgeError:
             return None  # a permission the bridge itself does not need
         subscribed, following = pages(answer, "Subscriptions", "NextToken", seen)
-        found += [
-            topic for each in subscribed if each.get("Endpoint") == queue_arn if (topic := text(each.get("TopicArn")))
-        ]
+        ours = [each for each in subscribed if each.get("Endpoint") == queue_arn]
+        found += [topic for each in ours if (topic := text(each.get("TopicArn"))) is not None]
         if following is None:
             return tuple(found)
+        if len(seen) >= LISTED_PAGES:
+            return None
         token = {"NextToken": following}
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bridge.core.errors import BridgeError, Unmappable
 from bridge.core.models import NONE, Attribute, SqsMessage
 from bridge.legs.aws_errors import unreadable
-from bridge.legs.aws_shapes import LARGEST, listed, number, text
+from bridge.legs.aws_shapes import LARGEST, listed, number, record, text
 from bridge.legs.queues import Queue
 
 NUMBERS = ("SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")
@@ -93,40 +94,46 @@ def _attribute(found: Any) -> Attribute:
 
 
 def _kept(message: Any, queue: Queue) -> Received | None:
-    """What can be read of a message of another shape; None without a receipt handle."""
+    """A message of another shape: sound but for nulls and numbers, or what can be read of it. None without a receipt
+    handle."""
     if not isinstance(message, dict) or (handle := text(message.get("ReceiptHandle"))) is None:
         return None
-    name = (
-        text(message.get("MessageId")) or f"unnamed-{hashlib.sha256(handle.encode(errors='replace')).hexdigest()[:32]}"
-    )
-    system = {key: each for key, each in _texts(message.get("Attributes")).items() if key not in NUMBERS or _is(each)}
-    attributes: dict[str, Attribute] = {}
-    found = message.get("MessageAttributes")
-    for key, each in found.items() if isinstance(found, dict) else ():
-        try:
-            attributes[key] = _attribute(each)
-        except (KeyError, TypeError, AttributeError):
-            continue
-    body = message.get("Body")
-    shown = body if isinstance(body, str) else "" if body is None else _json(body)
-    sent, attempt = number(system.get("SentTimestamp")) or 0.0, int(number(system.get("ApproximateReceiveCount")) or 1)
-    # What null stands for is absent, and everything but these three may be.
-    reduced = {key: each for key, each in message.items() if each is not None}
-    if type(system_found := reduced.get("Attributes")) is dict:
-        reduced["Attributes"] = {
-            key: str(each) if type(each) in (int, float) else each
-            for key, each in system_found.items()
-            if each is not None
-        }
-    if type(found) is dict:
-        reduced["MessageAttributes"] = {
-            key: {part: value for part, value in each.items() if value is not None} if type(each) is dict else each
-            for key, each in found.items()
-        }
+    found, told = message.get("MessageAttributes"), message.get("Attributes")
+    reduced: dict[str, Any] = {
+        **message,
+        "MessageAttributes": {key: _without_null(each) for key, each in found.items()}
+        if isinstance(found, dict)
+        else found,
+        "Attributes": _texts(told) if record(told) else told,
+    }
     if (sound := _well_formed(reduced, queue)) is not None:
         return sound
+    digest = hashlib.sha256(handle.encode(errors="replace")).hexdigest()
+    name = text(message.get("MessageId")) or f"unnamed-{digest[:32]}"
+    system = {key: each for key, each in _texts(told).items() if isinstance(each, str)}
+    system = {key: each for key, each in system.items() if key not in NUMBERS or number(each) is not None}
+    attributes: dict[str, Attribute] = {}
+    for key, each in (record(reduced["MessageAttributes"]) or {}).items():
+        with suppress(KeyError, TypeError, AttributeError):
+            attributes[key] = _attribute(each)
+    body = message.get("Body")
+    shown = body if isinstance(body, str) else "" if body is None else _json(body)
     kept = SqsMessage(name, shown, queue.name, queue.arn, attributes, system)
-    return Received(kept, handle, sent / 1000, attempt, Unmappable("message", _complaint(message)))
+    sent, attempt = number(system.get("SentTimestamp")) or 0.0, number(system.get("ApproximateReceiveCount")) or 1
+    return Received(kept, handle, sent / 1000, int(attempt), Unmappable("message", _complaint(message)))
+
+
+def _without_null(value: Any) -> Any:
+    return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value
+
+
+def _texts(value: Any) -> dict[str, Any]:
+    """System attributes: nulls are absent, and numbers are the texts AWS writes them as."""
+    return {
+        key: str(each) if type(each) in (int, float) else each
+        for key, each in (record(value) or {}).items()
+        if each is not None
+    }
 
 
 def _complaint(message: Any) -> str:
@@ -136,15 +143,6 @@ def _complaint(message: Any) -> str:
     wrong = [name for name in ("MessageId", "ReceiptHandle", "Body") if not isinstance(message.get(name), str)]
     named = f"{', '.join(wrong)} is missing or not a text" if wrong else "its attributes are not those of SQS"
     return f"not a message of SQS: {named}"
-
-
-def _texts(value: Any) -> Mapping[str, str]:
-    found = value.items() if isinstance(value, dict) else ()
-    return {key: str(each) for key, each in found if isinstance(each, str | int | float) and not isinstance(each, bool)}
-
-
-def _is(value: str) -> bool:
-    return number(value) is not None
 
 
 def _json(value: Any) -> str:
