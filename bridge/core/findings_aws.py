@@ -145,8 +145,8 @@ def stuck(route: RouteFacts) -> Iterator[Finding]:
     if stream is None or to is None or not route.max_payload:
         return
     largest = min(route.max_payload, stream.max_msg_size) if stream.max_msg_size > 0 else route.max_payload
-    fits = min(to, room) if to > room else to
-    if largest * 4 // 3 > max(to, room):
+    fits = max(to, room)
+    if largest * 4 // 3 > fits:
         yield _stuck(
             route,
             f"stream {stream.name} takes messages of {largest:,} bytes; what has more than {fits:,} "

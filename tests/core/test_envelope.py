@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -106,3 +106,20 @@ def test_a_confirmation_is_never_forwarded_and_says_how_to_confirm(kind: str) ->
 def test_attributes_that_cannot_be_read_park_the_message(attributes: Any) -> None:
     with pytest.raises(Unmappable, match="MessageAttributes"):
         notification_of(message({**ENVELOPE, "MessageAttributes": attributes}))
+
+
+def test_copies_in_two_queues_have_one_id_or_one_each() -> None:
+    ids: dict[str, list[str]] = {}
+    scopes: tuple[Literal["topic", "queue"], ...] = ("topic", "queue")
+    for scope in scopes:
+        mapping = sqs_to_nats(SubjectTemplate.parse("orders"), id_scope=scope)
+        for queue in ("a", "b", "a"):
+            out = carried(mapping(message(ENVELOPE)._replace(queue=queue))).out
+            assert isinstance(out, JetStreamOut)
+            ids.setdefault(scope, []).append(out.msg_id)
+        plain = carried(mapping(message("no envelope"))).out
+        assert isinstance(plain, JetStreamOut)
+        assert plain.msg_id == "sqs:sqs-id"  # a queue's own ids are its own already
+    assert len(set(ids["topic"])) == 1
+    first, second, again = ids["queue"]
+    assert first == again != second

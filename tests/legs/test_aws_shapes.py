@@ -234,32 +234,10 @@ async def test_counts_that_are_no_numbers_are_an_outage_and_not_an_empty_queue(
 
 # -- any JSON at all
 
-KEYS = st.sampled_from(
-    [
-        "Messages",
-        "MessageId",
-        "ReceiptHandle",
-        "Body",
-        "Attributes",
-        "MessageAttributes",
-        "DataType",
-        "StringValue",
-        "BinaryValue",
-        "Id",
-        "Code",
-        "SentTimestamp",
-        "ApproximateReceiveCount",
-        "Successful",
-        "Failed",
-        "QueueArn",
-        "VisibilityTimeout",
-        "ApproximateNumberOfMessages",
-        "RedrivePolicy",
-        "Policy",
-        "Subscriptions",
-        "NextToken",
-    ]
-)
+OF_RECEIVE = ["Messages", "MessageId", "ReceiptHandle", "Body", "MessageAttributes", "DataType", "StringValue"]
+OF_OTHERS = ["Successful", "Failed", "Id", "Code", "Attributes", "BinaryValue", "Subscriptions", "NextToken"]
+ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "QueueArn", "VisibilityTimeout", "RedrivePolicy", "Policy"]
+KEYS = st.sampled_from([*OF_RECEIVE, *OF_OTHERS, *ATTRIBUTES, "ApproximateNumberOfMessages"])
 LEAVES = (
     st.none()
     | st.booleans()
