@@ -126,12 +126,12 @@ def _answers(response: Mapping[str, Any], count: int, named: bool, key: str) -> 
     found: list[Answer | None] = [None] * count
     whole = True
     for each in good:
-        entry = record(each)
-        place = PLACES.get(text(entry.get("Id")) or "", count) if entry is not None else count
-        if entry is None or place >= count or (named and text(entry.get("MessageId")) is None):
+        try:
+            place = PLACES[each["Id"]]
+            if found[place] is None and (not named or (type(each["MessageId"]) is str and each["MessageId"])):
+                found[place] = each
+        except (KeyError, IndexError, TypeError):
             whole = False
-        elif found[place] is None:
-            found[place] = entry
     for each in bad:
         entry = record(each)
         place = PLACES.get(text(entry.get("Id")) or "", count) if entry is not None else count

@@ -125,9 +125,9 @@ class Limit:
     async def judged(self, answers: Sequence[T | BridgeError], sizes: Sequence[int]) -> list[T | BridgeError]:
         """The answers, but one: a message refused because the limit was lowered meanwhile is tried again, and then
         refused, or kept elsewhere, for the limit there is now."""
-        judged = list(answers)
         refused = [place for place, answer in enumerate(answers) if isinstance(answer, Refused)]
-        if not any(sizes[place] <= self.size for place in refused):
+        judged = list(answers)
+        if not refused or not any(sizes[place] <= self.size for place in refused):
             return judged
         before = self.size
         await self.read()

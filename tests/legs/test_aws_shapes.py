@@ -150,7 +150,7 @@ async def test_an_answer_that_is_none_is_an_outage(stub: Stub, aws: AwsConnectio
 def test_half_a_surrogate_pair_in_one_text_does_not_take_the_others() -> None:
     text = json.dumps({"Messages": [{**GOOD, "MessageId": "a", "Body": "\ud800"}, {**GOOD, "MessageId": "b"}]}).encode()
     found = received(parsed("ReceiveMessage", 200, text), QUEUE).messages
-    assert [each.message.message_id for each in found] == ["a", "b"]
+    assert [message.message_id for message, *_ in found] == ["a", "b"]
 
 
 BATCHES: dict[str, tuple[Any, list[type]]] = {
@@ -290,12 +290,10 @@ def test_the_readers_raise_nothing_but_our_errors(answer: Any) -> None:
     except Unavailable:
         assert not isinstance(read["Messages"], list)
     else:
-        for each in batch.messages:
-            assert type(each.message.body) is type(each.message.message_id) is type(each.handle) is str
-            assert all(type(value) is str for value in each.message.system.values())
-            assert all(
-                type(kind) is str and type(value) in (str, bytes) for kind, value in each.message.attributes.values()
-            )
+        for message, handle, *_ in batch.messages:
+            assert type(message.body) is type(message.message_id) is type(handle) is str
+            assert all(type(value) is str for value in message.system.values())
+            assert all(type(kind) is str and type(value) in (str, bytes) for kind, value in message.attributes.values())
     for reader in (
         counts_of,
         lambda found, _: read_queue(QUEUE, found),
