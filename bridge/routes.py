@@ -35,6 +35,7 @@ from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
 from bridge.core.models import Canary, Out
+from bridge.core.regions import beside
 from bridge.core.route import Destination, Mapping, Source
 from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
@@ -155,7 +156,7 @@ async def open_route(
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
             # Those in other regions cannot be asked from here, and a queue of the same name here is another.
-            queues = [each for each in queues if each.split(":")[3:4] == topic.arn.split(":")[3:4]]
+            queues = beside(topic.arn, queues)
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
             destination = _claim_checked(traced, route, nats, aws, fetches=True)
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))

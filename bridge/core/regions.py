@@ -7,6 +7,7 @@ Source: AWS General Reference, Amazon Resource Names and SQS endpoints.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 _REGION = re.compile(r"(?:^|[.])([a-z]{2,3}(?:-[a-z]+)+-[0-9]+)(?=[.])")
@@ -24,6 +25,12 @@ def arn_place(arn: str) -> tuple[str, str, str] | None:
     """Partition, region and account of an ARN."""
     parts = arn.split(":")
     return (parts[1], parts[3], parts[4]) if len(parts) == 6 and parts[0] == "arn" else None
+
+
+def beside(arn: str, others: Iterable[str]) -> list[str]:
+    """Those ARNs that are in the partition and region of `arn`, in whatever account."""
+    here = arn_place(arn)
+    return [each for each in others if here and (place := arn_place(each)) and place[:2] == here[:2]]
 
 
 def queue_place(text: str) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.regions import arn_place, is_aws_url, name_of, partition_of, queue_place
+from bridge.core.regions import arn_place, beside, is_aws_url, name_of, partition_of, queue_place
 
 PLACES = {
     "arn:aws:sqs:eu-west-1:123456789012:orders": ("eu-west-1", "123456789012"),
@@ -53,3 +53,10 @@ def test_any_text_is_somewhere_or_nowhere(text: str) -> None:
     assert name_of(text) is not None
     for read in (queue_place, arn_place, partition_of, is_aws_url):
         read(text)
+
+
+def test_subscribers_of_a_topic_in_other_regions_are_not_taken_for_its_neighbours() -> None:
+    near = ["arn:aws:sqs:eu-west-1:123456789012:a", "arn:aws:sqs:eu-west-1:999999999999:b"]
+    far = ["arn:aws:sqs:us-west-2:123456789012:a", "arn:aws-cn:sqs:eu-west-1:123456789012:a", "a", ""]
+    assert beside("arn:aws:sns:eu-west-1:123456789012:t", [*far, *near]) == near
+    assert beside("t", near) == []
