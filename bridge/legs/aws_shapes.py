@@ -43,13 +43,6 @@ def listed(value: Any) -> list[Any] | None:
     return [] if value is None else value if isinstance(value, list) else None
 
 
-def required(value: str | float | None, about: str, what: str, service: str = "SQS") -> Any:
-    """`value`, or Unavailable: without `what` the answer says nothing."""
-    if value is None:
-        raise unreadable(about, f"no {what}", service)
-    return value
-
-
 class Facts:
     """The attributes of a queue or topic, as texts. Raises Unavailable for what is none: nonsense is an outage."""
 
