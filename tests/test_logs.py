@@ -21,7 +21,7 @@ logging.getLogger("botocore.credentials").warning("no error at all")
 
 
 def test_an_error_of_a_library_is_one_line() -> None:
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)  # noqa: S603
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in ran.stderr.splitlines()]
     errors = [line.get("error") for line in lines]
     assert errors == ["RuntimeError: received 503", "RuntimeError: ", "RuntimeError: ", None]

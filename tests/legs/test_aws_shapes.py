@@ -74,24 +74,25 @@ PARKED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("odd", PARKED.values(), ids=list(PARKED))
 async def test_one_message_of_another_shape_is_parked_and_the_others_are_carried(
-    stub: Stub, aws: AwsConnection, odd: dict[str, Any]
+    stub: Stub, aws: AwsConnection
 ) -> None:
-    stub.replies["ReceiveMessage"] = lambda _: {"Messages": [messages("before")["Messages"][0], odd, GOOD]}
-    stub.replies["DeleteMessageBatch"] = all_good
-    source = SqsSource(aws, QUEUE)
-    first, parked, last = await source.receive(10)
-    assert (first.id, last.id) == ("before", "good")
-    assert first.hopeless is last.hopeless is None
-    assert isinstance(parked.hopeless, Unmappable)
-    assert "amount" not in str(parked.hopeless)
-    assert parked.id
-    if isinstance(odd["Body"], dict):
-        assert json.loads(parked.message.body) == {"amount": 3}  # type: ignore[union-attr]
-    assert await source.settle([Settlement(each, Ack()) for each in (first, parked, last)]) == [None] * 3
-    handles = [each["ReceiptHandle"] for each in stub.named("DeleteMessageBatch")[0]["Entries"]]
-    assert handles == ["h-before", "h", "h"]
+    for odd in PARKED.values():
+        stub.replies["ReceiveMessage"] = partial(echo, {"Messages": [*messages("before")["Messages"], odd, GOOD]})
+        stub.calls.clear()
+        stub.replies["DeleteMessageBatch"] = all_good
+        source = SqsSource(aws, QUEUE)
+        first, parked, last = await source.receive(10)
+        assert (first.id, last.id) == ("before", "good")
+        assert first.hopeless is last.hopeless is None
+        assert isinstance(parked.hopeless, Unmappable)
+        assert "amount" not in str(parked.hopeless)
+        assert parked.id
+        if isinstance(odd["Body"], dict):
+            assert json.loads(parked.message.body) == {"amount": 3}  # type: ignore[union-attr]
+        assert await source.settle([Settlement(each, Ack()) for each in (first, parked, last)]) == [None] * 3
+        handles = [each["ReceiptHandle"] for each in stub.named("DeleteMessageBatch")[0]["Entries"]]
+        assert handles == ["h-before", "h", "h"]
 
 
 SOUND: dict[str, tuple[dict[str, Any], dict[str, Attribute], dict[str, str]]] = {
@@ -115,15 +116,13 @@ SOUND: dict[str, tuple[dict[str, Any], dict[str, Attribute], dict[str, str]]] = 
 }
 
 
-@pytest.mark.parametrize(("odd", "attributes", "system"), SOUND.values(), ids=list(SOUND))
-async def test_null_means_absent_and_numbers_are_texts(
-    stub: Stub, aws: AwsConnection, odd: dict[str, Any], attributes: Any, system: Any
-) -> None:
-    stub.replies["ReceiveMessage"] = lambda _: {"Messages": [odd]}
-    (delivery,) = await SqsSource(aws, QUEUE).receive(10)
-    assert delivery.hopeless is None
-    assert (delivery.message.attributes, delivery.message.system) == (attributes, system)  # type: ignore[union-attr]
-    assert delivery.attempt == int(system.get("ApproximateReceiveCount", 1))
+async def test_null_means_absent_and_numbers_are_texts(stub: Stub, aws: AwsConnection) -> None:
+    for odd, attributes, system in SOUND.values():
+        stub.replies["ReceiveMessage"] = partial(echo, {"Messages": [odd]})
+        (delivery,) = await SqsSource(aws, QUEUE).receive(10)
+        assert delivery.hopeless is None
+        assert (delivery.message.attributes, delivery.message.system) == (attributes, system)  # type: ignore[union-attr]
+        assert delivery.attempt == int(system.get("ApproximateReceiveCount", 1))
 
 
 @pytest.mark.parametrize("lost", [None, 4, [], {}, {**GOOD, "ReceiptHandle": None}, {**GOOD, "ReceiptHandle": 5}])
@@ -186,13 +185,11 @@ BATCHES: dict[str, tuple[Any, list[type]]] = {
 }
 
 
-@pytest.mark.parametrize(("answer", "kinds"), BATCHES.values(), ids=list(BATCHES))
-async def test_an_entry_counts_as_done_only_where_its_own_id_is_answered_once(
-    stub: Stub, aws: AwsConnection, answer: Any, kinds: list[type]
-) -> None:
-    stub.replies["SendMessageBatch"] = lambda _: answer
-    answers = await SqsDestination(aws, QUEUE).publish([SqsOut("a"), SqsOut("b")])
-    assert [type(each) for each in answers] == kinds
+async def test_an_entry_counts_as_done_only_where_its_own_id_is_answered_once(stub: Stub, aws: AwsConnection) -> None:
+    for answer, kinds in BATCHES.values():
+        stub.replies["SendMessageBatch"] = partial(echo, answer)
+        answers = await SqsDestination(aws, QUEUE).publish([SqsOut("a"), SqsOut("b")])
+        assert [type(each) for each in answers] == kinds
 
 
 NO_ATTRIBUTES: list[Any] = [None, [], "x", {"QueueArn": 5}, {"QueueArn": "nonsense"}, {}]
@@ -200,18 +197,15 @@ NO_NUMBERS: list[Any] = ["soon", [], {}, True, "-5", "1e400"]
 SIZES = ("VisibilityTimeout", "MaximumMessageSize", "MessageRetentionPeriod")
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [*NO_ATTRIBUTES, *({"QueueArn": QUEUE.arn, name: value} for name in SIZES for value in NO_NUMBERS)],
-    ids=str,
-)
-async def test_attributes_of_a_queue_that_are_none_are_an_outage(
-    stub: Stub, aws: AwsConnection, attributes: Any
-) -> None:
-    stub.replies["GetQueueUrl"] = lambda _: {"QueueUrl": f"{stub.url}/1/q"}
-    stub.replies["GetQueueAttributes"] = lambda _: {"Attributes": attributes}
-    with pytest.raises(Unavailable, match="not an SQS response"):
-        await open_queue(aws, "q")
+async def test_attributes_of_a_queue_that_are_none_are_an_outage(stub: Stub, aws: AwsConnection) -> None:
+    for attributes in [
+        *NO_ATTRIBUTES,
+        *({"QueueArn": QUEUE.arn, name: value} for name in SIZES for value in NO_NUMBERS),
+    ]:
+        stub.replies["GetQueueUrl"] = lambda _: {"QueueUrl": f"{stub.url}/1/q"}
+        stub.replies["GetQueueAttributes"] = partial(echo, {"Attributes": attributes})
+        with pytest.raises(Unavailable, match="not an SQS response"):
+            await open_queue(aws, "q")
 
 
 @pytest.mark.parametrize("url", [None, 5, "", "q", "file:///etc/passwd", ["http://x/1/q"]], ids=str)
