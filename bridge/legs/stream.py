@@ -114,7 +114,7 @@ class JetStreamDestination:
         self.places = places
         self._nats = nats
         self._pattern = pattern
-        self._expected = [("Nats-Expected-Stream", stream)] if stream else []
+        self._stream = stream
 
     def fits(self, out: Out) -> bool:
         """Whether the server takes a message of this size, as far as it is known."""
@@ -122,7 +122,10 @@ class JetStreamDestination:
         limit = self._nats.max_payload
         if not limit or len(out.payload) + HEADER_LIMIT <= limit:
             return True
-        block = publish_block(out, self._more(out))
+        try:
+            block = publish_block(out, _life(out))
+        except Refused:
+            return True  # its size is not what is wrong with it
         return _too_large(out, block, limit) is None
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -133,8 +136,12 @@ class JetStreamDestination:
         places: list[int] = []
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
-            out = self._scheduled(out)
-            block = publish_block(out, self._more(out))
+            out, schedule = self._scheduled(out)
+            try:
+                block = publish_block(out, [*schedule, *_life(out)])
+            except Refused as refused:
+                answers[place] = refused
+                continue
             if (error := _too_large(out, block, max_payload)) is not None:
                 answers[place] = error
             else:
@@ -147,21 +154,18 @@ class JetStreamDestination:
             answers = await self._whose_fault(messages, answers)
         return answers
 
-    def _more(self, out: JetStreamOut) -> list[tuple[str, str]]:
-        """The headers that are not the message's own."""
-        return self._expected if out.expires_at is None else [*self._expected, *_life(out)]
-
-    def _scheduled(self, out: JetStreamOut) -> JetStreamOut:
-        """A message due later goes to a subject of its own, from which the server delivers it. Source: ADR-51."""
+    def _scheduled(self, out: JetStreamOut) -> tuple[JetStreamOut, list[tuple[str, str]]]:
+        """A message due later goes to a subject of its own, from which the server delivers it, and has headers that say
+        so. Source: ADR-51."""
         if self._schedules is None or out.due_at is None or out.due_at - time.time() < SOONEST:
-            return out
+            return out, []
         at = datetime.fromtimestamp(out.due_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        headers = {**out.headers, "Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": out.subject}
+        schedule = [("Nats-Schedule", f"@at {at}"), ("Nats-Schedule-Target", out.subject)]
         subject = f"{self._schedules}.{encode_token(out.msg_id)}"
         if out.expires_at is not None:
             left = max(1, int(out.expires_at - out.due_at))
-            headers["Nats-Schedule-TTL"] = str(left)
-        return out._replace(subject=subject, headers=headers, expires_at=None)
+            schedule.append(("Nats-Schedule-TTL", str(left)))
+        return out._replace(subject=subject, expires_at=None), schedule
 
     def _receipt(self, subject: str, reply: Reply | None) -> Receipt | BridgeError:
         if reply is None:
@@ -174,6 +178,12 @@ class JetStreamDestination:
             ack = orjson.loads(reply.data)
             if error := ack.get("error"):
                 return publish_error(error)
+            if self._stream is not None and ack["stream"] != self._stream:
+                # A header that says which stream is meant would be stored, and refused where a service copies it.
+                return NotUsable(
+                    f"stream {ack['stream']} captures {subject}, and destination.stream is {self._stream}",
+                    hint="name the stream that captures it, or give the subject to the other",
+                )
             return Receipt(f"{ack['stream']}:{ack['seq']}", bool(ack.get("duplicate")))
         except (ValueError, KeyError, AttributeError):
             return Failed(f"what answered the publish to {subject} was no PubAck: does another subscriber reply there?")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.core.errors import Unmappable
-from bridge.core.mapping.headers import base64_of, text_of
+from bridge.core.mapping.headers import base64_of, told, xml_text
 from bridge.core.models import Attribute, JetStreamMessage, SnsNotification, SqsMessage
 
 _REQUIRED = ("MessageId", "TopicArn", "Message", "Timestamp", "SignatureVersion", "Signature", "SigningCertURL")
@@ -63,25 +63,28 @@ def notification_of(message: SqsMessage) -> SnsNotification | None:
     )
 
 
-def enveloped(message: JetStreamMessage, body: str, attributes: Mapping[str, Attribute], *, topic_arn: str) -> str:
+def enveloped(
+    message: JetStreamMessage, body: str, attributes: Mapping[str, Attribute], *, topic_arn: str, mark: str = ""
+) -> str:
     """The envelope SNS would have put around `body`: with the fields the message once had, else with ones of its own.
+    `mark` tells its stream from another of the same name, so that no two messages are given one id.
 
     The signature fields are there, since parsers ask for them, and hold nothing: only AWS can sign for SNS.
     """
     stored = datetime.fromtimestamp(message.timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    own_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{message.stream}:{message.sequence}"))
+    own_id = f"{message.stream}:{message.sequence}{f':{mark}' if mark else ''}"
     document: dict[str, Any] = {
         "Type": "Notification",
-        "MessageId": message.header("Sns-Message-Id") or own_id,
-        "TopicArn": message.header("Sns-Topic-Arn") or topic_arn,
+        "MessageId": _told(message, "Sns-Message-Id") or str(uuid.uuid5(uuid.NAMESPACE_URL, own_id)),
+        "TopicArn": _told(message, "Sns-Topic-Arn") or topic_arn,
     }
-    if (number := message.header("Sns-Sequence-Number")) is not None:
+    if (number := _told(message, "Sns-Sequence-Number")) is not None:
         document["SequenceNumber"] = number
     if (subject := subject_of(message)) is not None:
         document["Subject"] = subject
     document |= {
         "Message": body,
-        "Timestamp": message.header("Sns-Timestamp") or stored,
+        "Timestamp": _told(message, "Sns-Timestamp") or stored,
         "SignatureVersion": "1",
         "Signature": "",
         "SigningCertURL": "",
@@ -95,18 +98,19 @@ def enveloped(message: JetStreamMessage, body: str, attributes: Mapping[str, Att
             }
             for name, each in attributes.items()
         }
-    return json.dumps(document, ensure_ascii=False)
+    text = json.dumps(document, ensure_ascii=False)
+    return text if xml_text(text) else json.dumps(document)  # an escape is the one way to write what SQS does not take
 
 
 def subject_of(message: JetStreamMessage) -> str | None:
     """The SNS subject the message once had."""
-    text = message.header("Sns-Subject")
-    if text and message.header("Sns-Subject-Encoding") == "base64":
-        try:
-            return text_of(text)
-        except ValueError:
-            return None
-    return text or None
+    return told(message, "Sns-Subject") or None
+
+
+def _told(message: JetStreamMessage, name: str) -> str | None:
+    """A field of the envelope it came in, where it is text; else it is in the note, as all headers are."""
+    text = told(message, name)
+    return text if text is None or xml_text(text) else None
 
 
 def _text(document: dict[str, Any], name: str) -> str | None:

@@ -6,13 +6,15 @@ the note (note.py). May not: drop anything.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
-from bridge.core.mapping.headers import from_headers, reserved, shape_of, xml_text
+from bridge.core.mapping.headers import TRACE, from_headers, reserved, sendable, shape_of, told
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
@@ -23,8 +25,10 @@ from bridge.core.route import Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
 LONGEST_DELAY = 900
+GROUP = "Sqs-Message-Group-Id"
 DELAY = "Sqs-Delay-Seconds"
-TRACE = "X-Amzn-Trace-Id"
+_TRACE = re.compile(r"Root=1-[0-9a-fA-F]{8}-[0-9a-fA-F]{24}(?:;[A-Za-z]{1,32}=[!-:<-~]{1,128}){0,8}")
+"""What AWS calls a correctly formatted trace header; any other would fail a batch. Source: X-Ray developer guide."""
 
 
 def nats_to_sqs(
@@ -34,9 +38,11 @@ def nats_to_sqs(
     envelope: str | None = None,
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
+    keep: Sequence[str] = (),
 ) -> Mapping:
-    """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from;
-    `envelope`: the ARN of the topic to name in an SNS envelope around the message."""
+    """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where group ids come from;
+    `envelope`: the ARN of the topic to name in an SNS envelope around the message; `keep`: the names of attributes that
+    stay attributes first, where there are more than ten."""
 
     mark, first = passage.mark, passage.on(())
 
@@ -47,7 +53,8 @@ def nats_to_sqs(
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
-        lane = _group(message, group) if fifo else None
+        group_id = _group(message, group) if fifo else _tenant(message, parts, group)
+        lane = group_id if fifo else None
         dedup_id = _id(message, mark)
         body, marker = body_of(parts.payload)
         try:
@@ -58,18 +65,19 @@ def nats_to_sqs(
             raise
         attributes: dict[str, Attribute]
         if envelope is not None:
-            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope), {}
+            body = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark)
+            attributes = {}
         else:
-            attributes = parts.ten(note, marker)
+            attributes = parts.ten(note, marker, keep)
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
-        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
+        return Mapped(SqsOut(body, attributes, group_id, dedup_id, trace, due_at, claim, again), lane)
 
     def to_queue(message: JetStreamMessage, canary: Canary) -> Mapped:
         body, attributes, lane = written(canary), mark_of(canary), TOKEN if fifo else None
         if envelope is not None:
-            body, attributes = enveloped(message, body, attributes, topic_arn=envelope), {}
+            body, attributes = enveloped(message, body, attributes, topic_arn=envelope, mark=mark), {}
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, _id(message, mark), again=again), lane, canary)
 
@@ -82,8 +90,9 @@ def nats_to_sns(
     group: GroupTemplate | None = None,
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
+    keep: Sequence[str] = (),
 ) -> Mapping:
-    """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from."""
+    """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` and `keep` as in `nats_to_sqs`."""
 
     mark, first = passage.mark, passage.on(())
 
@@ -94,18 +103,19 @@ def nats_to_sns(
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
-        lane = _group(message, group) if fifo else None
+        group_id = _group(message, group) if fifo else _tenant(message, parts, group)
+        lane = group_id if fifo else None
         body, marker = body_of(parts.payload)
         try:
             note = _note(message, parts, body, passage, first)
         except Unmappable as error:
             error.lane = lane
             raise
-        attributes = parts.ten(note, marker)
+        attributes = parts.ten(note, marker, keep)
         claim = _object_claim(body, attributes)
         trace = _trace_header(message) if TRACE in parts.names else None
         again = message.delivered > 1
-        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), trace, claim, again)
+        out = SnsOut(body, attributes, _subject(message), group_id, _id(message, mark), trace, claim, again)
         return Mapped(out, lane)
 
     def to_topic(message: JetStreamMessage, canary: Canary) -> Mapped:
@@ -119,28 +129,35 @@ def nats_to_sns(
 
 class _Parts(NamedTuple):
     """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none, and
-    `names` those of all its headers."""
+    `names` those of all its headers. `odd` are attributes that were packed and that SQS does not take."""
 
     names: frozenset[str]
     payload: bytes
     attributes: dict[str, Attribute]
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
+    odd: dict[str, Attribute]
 
     def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
         """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
         payload."""
+        if self.odd:
+            note = note._replace(attributes=self.odd)
         return {**self.attributes, **marker, MESSAGE: note.attribute()}
 
-    def ten(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
-        """At most ten attributes; the others are packed into the note."""
+    def ten(self, note: Note, marker: dict[str, Attribute], keep: Sequence[str]) -> dict[str, Attribute]:
+        """At most ten attributes, those to keep first; the others are packed into the note."""
         kept, room = self.attributes, ATTRIBUTES - len(marker)
         if len(kept) >= room:
-            if len(kept) == room and all(reserved(name) for name, _ in self.rest):
+            if len(kept) == room and not self.odd and all(reserved(name) for name, _ in self.rest):
                 # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
                 return {**kept, **marker}
-            kept = dict(list(kept.items())[: room - 1])
-            note = note._replace(attributes={name: each for name, each in self.attributes.items() if name not in kept})
+            names = [name for name in keep if name in kept] if keep else []
+            kept = {name: kept[name] for name in list(dict.fromkeys([*names, *kept]))[: room - 1]}
+            others = {name: each for name, each in self.attributes.items() if name not in kept}
+            note = note._replace(attributes={**others, **self.odd})
+        elif self.odd:
+            note = note._replace(attributes=self.odd)
         return {**kept, **marker, MESSAGE: note.attribute()}
 
 
@@ -154,17 +171,19 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
         headers = tuple(pair for pair in headers if pair[0] != MARK)
         shape = shape_of(headers)
     restored, rest = from_headers(headers, shape)
-    if large:
-        restored |= large
+    odd: dict[str, Attribute] = {}
+    for name, each in large.items():
+        (restored if sendable(name, each) else odd)[name] = each
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else ())
+    return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), odd)
 
 
 def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:
     via = passage.on(parts.via) if parts.via else first
-    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body))
+    to = passage.back_to(parts.via) if parts.via else ""
+    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body), to)
 
 
 def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> Skip | None:
@@ -179,7 +198,7 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     asked = message.header(DELAY)
     if asked is None:
         return None
-    if not asked.isascii() or not asked.isdecimal() or int(asked) > LONGEST_DELAY:
+    if not asked.isascii() or not asked.isdecimal() or len(asked) > 6 or int(asked) > LONGEST_DELAY:
         raise Unmappable(DELAY, f"it is no number of seconds from 0 to {LONGEST_DELAY}")
     if fifo:
         raise Unmappable(DELAY, "a FIFO queue delays all its messages or none", hint="leave it out")
@@ -188,7 +207,7 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
 
 def _trace_header(message: JetStreamMessage) -> str | None:
     trace = message.header(TRACE)
-    return trace if trace and trace.startswith("Root=") and xml_text(trace) else None
+    return trace if trace and _TRACE.fullmatch(trace) else None
 
 
 def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
@@ -207,7 +226,18 @@ def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:
     """Template, else the group it had in SQS, else its subject."""
     if template is not None:
         return template.render(message)
-    return fifo_id(message.header("Sqs-Message-Group-Id") or message.subject)
+    return fifo_id(told(message, GROUP) or message.subject)
+
+
+def _tenant(message: JetStreamMessage, parts: _Parts, template: GroupTemplate | None) -> str | None:
+    """The group for a standard queue or topic, which shares it fairly between groups and promises none an order. A
+    message without one is sent without one."""
+    if template is None:
+        return fifo_id(found) if GROUP in parts.names and (found := told(message, GROUP)) else None
+    try:
+        return template.render(message)
+    except Unmappable:
+        return None
 
 
 def _subject(message: JetStreamMessage) -> str | None:

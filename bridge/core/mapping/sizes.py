@@ -1,14 +1,18 @@
-"""How large a message is as each side counts it, headers and attributes included. Found out before sending: the server
-answers an oversized publish by cutting the connection, and SQS by refusing the whole batch.
+"""The gate for headers, and how large a message is as each side counts it, headers and attributes included.
 
-May not: judge. The legs know the limits.
+A header block is written here and nowhere else: no name or value in it can end a line, and the headers NATS acts on are
+ours alone. Sizes are found out before sending: the server answers an oversized publish by cutting the connection, and
+SQS by refusing the whole batch. May not: know the limits of a server. The legs do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
+from bridge.core.errors import Refused
+from bridge.core.mapping.headers import header_name
 from bridge.core.models import Attribute, JetStreamOut, SnsOut, SqsOut
 
 _FRAME = len("NATS/1.0\r\n") + len("\r\n")
@@ -30,26 +34,76 @@ def header_pairs(out: JetStreamOut) -> list[tuple[str, str]]:
 
 
 def publish_block(out: JetStreamOut, more: Sequence[tuple[str, str]] = ()) -> bytes:
-    """The header block of `out` on the wire, with `more` at its end."""
+    """The header block of `out` on the wire, with `more` at its end, the headers a leg asks NATS to act on.
+
+    The one way to a header block: raises Refused for a value with a line break, NUL or half a surrogate pair in it, for
+    what is no header name, and for a header of `out` that NATS would act on.
+    """
     if out.repeated:
+        _frame((*out.headers, *[name for name, _ in out.repeated]), ())
         return header_block([*header_pairs(out), *more])
-    # Most messages of a route have the same names: what stands between the values is put together once.
-    frame = _frame((*out.headers, "Nats-Msg-Id", *[name for name, _ in more]))
+    # Most messages of a route have the same names: what stands between the values is put together once, and judged.
+    frame, lines = _frame(tuple(out.headers), tuple([name for name, _ in more]) if more else ())
     values = (*out.headers.values(), out.msg_id, *[value for _, value in more])
-    return (frame % values).encode("utf-8", "surrogateescape")
-
-
-@lru_cache(maxsize=256)
-def _frame(names: tuple[str, ...]) -> str:
-    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names])
-    return f"NATS/1.0\r\n{lines}\r\n"
+    return _written(frame % values, lines, out.headers.items())
 
 
 def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:
-    """The header block on the wire. Its length and the payload's count against max_payload together. What came in as
-    bytes that are no UTF-8 (lone surrogates, see legs/nats.py) goes out as those bytes. Source: ADR-4."""
+    """The header block of these pairs on the wire. Its length and the payload's count against max_payload together.
+    Raises Refused as `publish_block` does, but for whom a header belongs to. Source: ADR-4."""
+    pairs = list(pairs)
+    for name, _ in pairs:
+        if not header_name(name):
+            raise _not_a_name()
     lines = "".join([f"{name}: {value}\r\n" for name, value in pairs])
-    return f"NATS/1.0\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+    return _written(f"NATS/1.0\r\n{lines}\r\n", len(pairs) + 2, pairs)
+
+
+class _Frame(NamedTuple):
+    """The names of a block with room for the values, and how many lines the whole has."""
+
+    text: str
+    lines: int
+
+
+@lru_cache(maxsize=256)
+def _frame(names: tuple[str, ...], more: tuple[str, ...]) -> _Frame:
+    for name in names:
+        if name[:5].lower() == "nats-":
+            raise Refused("a header of the message has a name that NATS acts on")
+    every = (*names, "Nats-Msg-Id", *more)
+    if not all(header_name(name) for name in every):
+        raise _not_a_name()
+    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in every])
+    return _Frame(f"NATS/1.0\r\n{lines}\r\n", len(every) + 2)
+
+
+def _not_a_name() -> Refused:
+    return Refused("a header of the message has a name NATS does not take")
+
+
+def _written(text: str, lines: int, pairs: Iterable[tuple[str, str]]) -> bytes:
+    """The block in bytes. Whatever its values are, it has the lines that were meant, or is refused."""
+    try:
+        block = text.encode()
+    except UnicodeEncodeError:
+        raise _refused(pairs) from None
+    if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
+        raise _refused(pairs)
+    return block
+
+
+def _refused(pairs: Iterable[tuple[str, str]]) -> Refused:
+    """Which header it is, by its name: a value may be private."""
+    name = next((name for name, value in pairs if not _writable(value)), "Nats-Msg-Id")
+    return Refused(f"header {name}: its value has a line break, NUL or half a surrogate pair in it")
+
+
+def _writable(value: str) -> bool:
+    try:
+        return not {10, 13, 0} & set(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def jetstream_bytes(out: JetStreamOut) -> tuple[int, int]:

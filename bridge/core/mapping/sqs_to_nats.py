@@ -6,20 +6,22 @@ May not: drop anything but the envelope's signature, which covers a text that no
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import abc
 from functools import lru_cache
 from typing import Literal
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
-from bridge.core.mapping.claims import MARKS, claim_of
+from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import notification_of
-from bridge.core.mapping.headers import base64_of, carriable, header_safe
+from bridge.core.mapping.headers import ENCODED, base64_of, carriable, header_safe, told_safely
 from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
-from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
+from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked, place
 from bridge.core.mapping.signature import signed
 from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
 from bridge.core.models import Attribute, JetStreamOut, Message, SnsNotification, SqsMessage
@@ -39,6 +41,9 @@ SYSTEM = {
     "AWSTraceHeader": "X-Amzn-Trace-Id",
 }
 """SQS system attributes and their headers. Timestamps stay epoch milliseconds, as SQS spells them."""
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
+LONGEST_TIME = 15  # digits of milliseconds since the epoch
 
 
 def sqs_to_nats(
@@ -80,8 +85,8 @@ def sqs_to_nats(
             if not own(canary, passage):
                 return Skip("heartbeat")
             headers = {HEADER: canary.route, "Bridge-Route": passage.route}
-            expires_at = None if life is None else _sent_at(message) + life
-            msg_id = f"sqs:{message.message_id}"
+            expires_at = _expires_at(message, life)
+            msg_id = _msg_id("sqs", message.message_id)
             return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
         payload: bytes | None = None
@@ -91,20 +96,30 @@ def sqs_to_nats(
             payload = _encoded(body)
         if policy is not None and not policy.accepts(attributes, payload):
             return Skip("filtered")
-        via = note.via if note and (note.of == digest_of(body) or not MARKS.isdisjoint(attributes)) else ()
-        if passage.echo(via):
+        about = note if note is not None and note.of == digest_of(body) else None
+        via = about.via if about is not None else ()
+        returned = about is not None and passage.returned(about.via, about.to)
+        if not returned and passage.echo(via):
             return Skip("echo")
         fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
-        msg_id = f"sqs:{message.message_id}"
-        if notification is not None:
-            msg_id = f"sns:{notification.message_id}"
-            _add_notification(fixed, notification)
+        if notification is None:
+            msg_id = _msg_id("sqs", message.message_id)
+        else:
+            msg_id = _msg_id("sns", notification.message_id)
+            _add_notification(fixed, notification, signed_only=verify)
+        if returned and about is not None and not verify:
+            # It has been in the stream under this id. SNS signs no note, and who repeats a genuine envelope with a
+            # note of his own must not have it carried twice.
+            msg_id = f"{msg_id}:{about.sequence}"
         system = message.system
         for name, header in _told(tuple(system)):
             if value := system[name]:
                 fixed[header] = value
+        fixed = told_safely(fixed)
+        if notification is not None and notification.subject is not None:
+            _add_subject(fixed, notification.subject)
         if passage.source:
-            topic = notification.topic_arn if notification is not None else ""
+            topic = notification.topic_arn if notification is not None and place(notification.topic_arn) else ""
             fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic) if via or topic else first)
             fixed["Bridge-Route"] = passage.route
         repeated: tuple[tuple[str, str], ...] = ()
@@ -113,7 +128,7 @@ def sqs_to_nats(
         headers, carried = fitted(attributes, fixed, repeated, payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
-        expires_at = None if life is None else _sent_at(message) + life
+        expires_at = _expires_at(message, life)
         claim = claim_of(payload, attributes) if fetch and carried is payload else None
         again = system.get("ApproximateReceiveCount", "1") != "1"
         due_at = None if due is None else due.render(attributes, payload)
@@ -155,19 +170,32 @@ def _origin(note: Note) -> tuple[tuple[tuple[str, str], ...], str]:
     return again, json.dumps({**document, "headers": rest} if rest else document, separators=(",", ":"))
 
 
-def _sent_at(message: SqsMessage) -> float:
-    return float(message.system.get("SentTimestamp", 0)) / 1000
+def _msg_id(kind: str, text: str) -> str:
+    """The id of a message for Nats-Msg-Id. What is no identifier as SQS and SNS make them is hashed, so that a forged
+    one can end no header, and is never the id of another kind or of a message that was returned."""
+    if _ID.fullmatch(text):
+        return f"{kind}:{text}"
+    return f"{kind}:~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-def _add_notification(headers: dict[str, str], notification: SnsNotification) -> None:
+def _expires_at(message: SqsMessage, life: float | None) -> float | None:
+    """None where it may live as long as the stream keeps it, or does not say since when it lives."""
+    if life is None:
+        return None
+    sent = message.system.get("SentTimestamp", "0")
+    return int(sent) / 1000 + life if sent.isascii() and sent.isdecimal() and len(sent) <= LONGEST_TIME else None
+
+
+def _add_notification(headers: dict[str, str], notification: SnsNotification, *, signed_only: bool) -> None:
     headers["Sns-Message-Id"] = notification.message_id
     headers["Sns-Topic-Arn"] = notification.topic_arn
     headers["Sns-Timestamp"] = notification.timestamp
-    if notification.sequence_number is not None:
+    if notification.sequence_number is not None and not signed_only:  # SNS does not sign it
         headers["Sns-Sequence-Number"] = notification.sequence_number
-    if notification.subject is not None:
-        if header_safe(notification.subject):
-            headers["Sns-Subject"] = notification.subject
-        else:
-            headers["Sns-Subject"] = base64_of(notification.subject)
-            headers["Sns-Subject-Encoding"] = "base64"
+
+
+def _add_subject(headers: dict[str, str], subject: str) -> None:
+    if header_safe(subject):
+        headers["Sns-Subject"] = subject
+    else:
+        headers |= {"Sns-Subject": base64_of(subject), f"Sns-Subject{ENCODED}": "base64"}
