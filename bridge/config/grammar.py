@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from bridge.core.errors import ConfigError
+from bridge.core.mapping.headers import sendable
 from bridge.core.mapping.subject import GroupTemplate, legal_subject
+from bridge.core.models import Attribute
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
@@ -126,6 +128,12 @@ def subject_filter(value: str) -> str | None:
     tokens = value.split(".")
     if not value or any(not token or " " in token for token in tokens) or ">" in tokens[:-1]:
         return "it is no subject filter; write one like orders.> or orders.*.created"
+    return None
+
+
+def attribute_name(value: str) -> str | None:
+    if not sendable(value, Attribute("String", "x")):
+        return "it is no attribute name SQS takes; write letters, digits, _ - and . as in eventType"
     return None
 
 

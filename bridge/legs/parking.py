@@ -38,7 +38,9 @@ class Shelved:
 
 
 class Shelf(Protocol):
-    """A parking place."""
+    """A parking place. What it holds is untrusted. `unreadable` counts what a look met that is no parked message."""
+
+    unreadable: int
 
     def look(self) -> AsyncIterator[Shelved]:
         """Everything of ours in it, oldest first where it has an order. Raises NotUsable, Unavailable."""
@@ -60,8 +62,10 @@ class StreamShelf:
         self._nats = nats
         self._stream = stream
         self._subject = subject
+        self.unreadable = 0
 
     async def look(self) -> AsyncIterator[Shelved]:
+        self.unreadable = 0
         sequence = 1
         while (found := await self._next(sequence)) is not None:
             sequence = int(found["seq"]) + 1
@@ -71,6 +75,8 @@ class StreamShelf:
             kept = JetStreamMessage(found["subject"], payload, self._stream, sequence - 1, at, 1, headers)
             if (parked := parked_in_jetstream(kept)) is not None:
                 yield Shelved(parked, at, len(payload), sequence - 1)
+            else:
+                self.unreadable += 1
 
     async def count(self) -> int:
         answer = await self._nats.api(f"STREAM.INFO.{self._stream}", {"subjects_filter": self._subject})
@@ -101,8 +107,10 @@ class QueueShelf:
         self._aws = aws
         self._queue = queue
         self._seen: dict[str, str] = {}
+        self.unreadable = 0
 
     async def look(self) -> AsyncIterator[Shelved]:
+        self.unreadable = 0
         empty = 0
         while empty < 2:  # a short look asks some of the servers; two in a row that bring nothing are an end
             answer = await self._call(
@@ -123,6 +131,8 @@ class QueueShelf:
                 if (parked := parked_in_sqs(kept)) is not None:
                     at = float(kept.system.get("SentTimestamp", 0)) / 1000 or time.time()
                     yield Shelved(parked, at, len(kept.body.encode("utf-8", "surrogatepass")), each["MessageId"])
+                else:
+                    self.unreadable += 1
 
     async def count(self) -> int:
         name = "ApproximateNumberOfMessages"

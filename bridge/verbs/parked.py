@@ -132,7 +132,10 @@ def drop(
 
 async def _carried(opened: OpenRoute, shelved: Shelved, *, dry_run: bool) -> str | None:
     """Carries one message as its route would; why it stays, or None. It keeps its id, so what was carried before is
-    recognised by the destination."""
+    recognised by the destination. What was parked is untrusted, and goes through the mapping like any message."""
+    kind = "sqs" if isinstance(shelved.parked.message, SqsMessage) else "jetstream"
+    if kind != opened.system:
+        return f"it says it came from {kind}, which the route does not read"
     try:
         mapped = opened.mapping(shelved.parked.message)
     except Unmappable as error:
@@ -164,6 +167,8 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
                 problem = await act(route, shelf, shelved)
             except BridgeError as error:
                 problem = str(error)
+            except Exception as error:  # noqa: BLE001 - one message must not keep those behind it where they are
+                problem = f"unexpected {type(error).__name__}"
             if problem is None:
                 good += 1
             else:
@@ -180,6 +185,9 @@ def _tell_of_others(world: _World) -> None:
     for name, count in sorted((+world.others).items()):
         text = f"{count:,} more were parked by route {name}, which this configuration does not have."
         Console(stderr=True, soft_wrap=True).print(f"[yellow]{escape(text)}[/]", highlight=False)
+    if world.unreadable:
+        text = f"{world.unreadable:,} more are in the parking place and cannot be read: no bridge wrote them."
+        Console(stderr=True, soft_wrap=True).print(f"[yellow]{text}[/]", highlight=False)
 
 
 def _run(path: Path | None, environ: Mapping[str, str], work: Callable[[_World], Awaitable[int]]) -> int:
@@ -205,6 +213,11 @@ class _World:
         self._opened: dict[tuple[str | None, str, str], tuple[Shelf, dict[str, RouteConfig]]] = {}
         self.others: Counter[str] = Counter()
         """Messages met that routes parked which are not in the configuration, by their names."""
+
+    @property
+    def unreadable(self) -> int:
+        """Messages met in the parking places that are not parked messages."""
+        return sum(shelf.unreadable for shelf, _ in self._opened.values())
 
     def _routes(self, choice: Choice) -> list[RouteConfig]:
         if unknown := [name for name in choice.routes if name not in self._known]:

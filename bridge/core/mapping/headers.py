@@ -90,24 +90,19 @@ def text_of(encoded: str) -> str:
     return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogatepass")
 
 
-def told_safely(told: dict[str, str]) -> dict[str, str]:
-    """These headers of ours, each value as a header carries it unchanged: in base64, with a header that says so, where
-    it would not be. An identifier has no blanks, so most are known at once to need nothing."""
-    text = "".join(told.values())
-    if text.isprintable() and " " not in text:
-        return told
-    safe: dict[str, str] = {}
-    for name, value in told.items():
-        if header_safe(value) or not value:
-            safe[name] = value
-        else:
-            header = ODD_TRACE if name == TRACE else name
-            safe |= {header: base64_of(value), f"{header}{ENCODED}": "base64"}
-    return safe
+def tell(headers: dict[str, str], header: str, value: str) -> None:
+    """Adds a header of ours, its value as a header carries it unchanged: where it would not be, in base64 with a header
+    that says so. An empty value is none."""
+    if value.isalnum() or header_safe(value):
+        headers[header] = value
+    elif value:
+        if header == TRACE:
+            header = ODD_TRACE
+        headers |= {header: base64_of(value), f"{header}{ENCODED}": "base64"}
 
 
 def told(message: JetStreamMessage, name: str) -> str | None:
-    """What a header that `told_safely` may have encoded says; None where there is none, or what it cannot have
+    """What a header that `tell` may have encoded says; None where there is none, or what it cannot have
     written."""
     text = message.header(name)
     if text is None or message.header(f"{name}{ENCODED}") is None:
@@ -222,7 +217,7 @@ def from_headers(
         if name in attributes:
             continue  # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute
         kind = "String" if typed < 0 else pairs[typed][1]
-        if encoded < 0 and _plain(value) and (kind == "String" or (_is_text(kind) and takes(kind, value))):
+        if encoded < 0 and _plain(value) and (kind == "String" or takes(kind, value)):
             attributes[name] = Attribute(kind, value)  # most there is, and the quickest to see
         else:
             attribute = _odd(kind, value, "" if encoded < 0 else pairs[encoded][1])
@@ -344,10 +339,6 @@ def takes(kind: str, value: str | bytes) -> bool:
     # Of the first digit that is not nought: how far it stands before the point.
     ahead = len(found[1].lstrip("0")) or len(found[2].lstrip("0")) - len(found[2])
     return len(digits) <= 38 and (not digits or -127 <= ahead + int(found[3] or 0) <= 126)
-
-
-def _is_text(kind: str) -> bool:
-    return kind.partition(".")[0] in ("String", "Number")
 
 
 def _plain(value: str) -> bool:

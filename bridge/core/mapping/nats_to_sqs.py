@@ -7,6 +7,7 @@ the note (note.py). May not: drop anything.
 from __future__ import annotations
 
 import re
+from collections import abc
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, VIA, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
-from bridge.core.models import Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
+from bridge.core.models import NONE, Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
@@ -45,6 +46,7 @@ def nats_to_sqs(
     stay attributes first, where there are more than ten."""
 
     mark, first = passage.mark, passage.on(())
+    grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
@@ -53,7 +55,7 @@ def nats_to_sqs(
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
-        group_id = _group(message, group) if fifo else _tenant(message, parts, group)
+        group_id = _group(message, group, fifo=fifo) if grouped or GROUP in parts.names else None
         lane = group_id if fifo else None
         dedup_id = _id(message, mark)
         body, marker = body_of(parts.payload)
@@ -95,6 +97,7 @@ def nats_to_sns(
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` and `keep` as in `nats_to_sqs`."""
 
     mark, first = passage.mark, passage.on(())
+    grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
@@ -103,7 +106,7 @@ def nats_to_sns(
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
-        group_id = _group(message, group) if fifo else _tenant(message, parts, group)
+        group_id = _group(message, group, fifo=fifo) if grouped or GROUP in parts.names else None
         lane = group_id if fifo else None
         body, marker = body_of(parts.payload)
         try:
@@ -136,7 +139,7 @@ class _Parts(NamedTuple):
     attributes: dict[str, Attribute]
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
-    odd: dict[str, Attribute]
+    odd: abc.Mapping[str, Attribute]
 
     def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
         """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
@@ -171,9 +174,10 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
         headers = tuple(pair for pair in headers if pair[0] != MARK)
         shape = shape_of(headers)
     restored, rest = from_headers(headers, shape)
-    odd: dict[str, Attribute] = {}
-    for name, each in large.items():
-        (restored if sendable(name, each) else odd)[name] = each
+    odd: abc.Mapping[str, Attribute] = NONE
+    if large:
+        odd = {name: each for name, each in large.items() if not sendable(name, each)}
+        restored |= {name: each for name, each in large.items() if name not in odd}
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
@@ -182,7 +186,7 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
 
 def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:
     via = passage.on(parts.via) if parts.via else first
-    to = passage.back_to(parts.via) if parts.via else ""
+    to = "" if passage.skip_echo else passage.back_to(parts.via)
     return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body), to)
 
 
@@ -222,22 +226,18 @@ def _id(message: JetStreamMessage, mark: str) -> str:
     return fifo_id(f"{message.stream}-{message.sequence}{f'-{mark}' if mark else ''}")
 
 
-def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:
-    """Template, else the group it had in SQS, else its subject."""
+def _group(message: JetStreamMessage, template: GroupTemplate | None, *, fifo: bool) -> str | None:
+    """Template, else the group it had in SQS, else its subject. A standard queue or topic is shared fairly between
+    groups and promises none an order: a message that says none goes without."""
     if template is not None:
-        return template.render(message)
-    return fifo_id(told(message, GROUP) or message.subject)
-
-
-def _tenant(message: JetStreamMessage, parts: _Parts, template: GroupTemplate | None) -> str | None:
-    """The group for a standard queue or topic, which shares it fairly between groups and promises none an order. A
-    message without one is sent without one."""
-    if template is None:
-        return fifo_id(found) if GROUP in parts.names and (found := told(message, GROUP)) else None
-    try:
-        return template.render(message)
-    except Unmappable:
-        return None
+        try:
+            return template.render(message)
+        except Unmappable:
+            if fifo:
+                raise
+            return None
+    found = told(message, GROUP)
+    return fifo_id(found or message.subject) if found or fifo else None
 
 
 def _subject(message: JetStreamMessage) -> str | None:

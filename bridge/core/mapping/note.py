@@ -76,11 +76,11 @@ def read(attributes: Mapping[str, Attribute]) -> Note | None:
     try:
         document = strict_json(found.value)
         headers = tuple((name, value) for name, value in document.get("headers", ()))
-        via = tuple(document.get("via", ()))
+        via = tuple([each for each in document.get("via", ()) if place(each)])
         subject, stream, sequence = document["subject"], document["stream"], document["seq"]
         of, to = document.get("of", ""), document.get("to", "")
-        texts = [subject, stream, of, to, *via, *(text for pair in headers for text in pair)]
-        if not all(isinstance(text, str) for text in texts) or not all(place(each) for each in via):
+        texts = [subject, stream, of, to, *(text for pair in headers for text in pair)]
+        if not all(isinstance(text, str) for text in texts):
             return None
         if type(sequence) is not int or not 0 <= sequence < 2**64:
             return None

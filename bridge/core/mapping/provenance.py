@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bridge.core.errors import Unmappable
 from bridge.core.mapping.subject import encode_token
@@ -46,7 +47,7 @@ class Passage:
 
     def back_to(self, via: tuple[str, ...]) -> str:
         """The one destination, where a message is sent back to it though it has been there; else nothing."""
-        if self.skip_echo or len(self.destinations) != 1 or self.destinations.isdisjoint(via):
+        if len(self.destinations) != 1 or self.destinations.isdisjoint(via):
             return ""
         (to,) = self.destinations
         return to
@@ -68,7 +69,12 @@ NOWHERE = Passage()
 
 def place(text: str) -> bool:
     """Whether this can be the name of a place: one word of a header."""
-    return 0 < len(text) <= LONGEST and text.isprintable() and " " not in text
+    return 0 < len(text) <= LONGEST and _one_word(text)
+
+
+@lru_cache(maxsize=256)
+def _one_word(text: str) -> bool:
+    return text.isprintable() and " " not in text
 
 
 def marked(msg_id: str, via: Iterable[str]) -> str:
@@ -87,7 +93,7 @@ def via_of(message: JetStreamMessage) -> tuple[str, ...]:
         scheduler = message.header("Nats-Scheduler")
         if scheduler is None or scheduler.rpartition(".")[2] != encode_token(msg_id):
             return ()
-    return tuple([each for each in via if place(each)])
+    return tuple(via)
 
 
 def digest_of(body: str) -> str:

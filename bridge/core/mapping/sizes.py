@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from bridge.core.errors import Refused
 from bridge.core.mapping.headers import header_name
@@ -39,64 +38,60 @@ def publish_block(out: JetStreamOut, more: Sequence[tuple[str, str]] = ()) -> by
     The one way to a header block: raises Refused for a value with a line break, NUL or half a surrogate pair in it, for
     what is no header name, and for a header of `out` that NATS would act on.
     """
+    names, values = tuple(out.headers), [*out.headers.values(), out.msg_id]
     if out.repeated:
-        _frame((*out.headers, *[name for name, _ in out.repeated]), ())
-        return header_block([*header_pairs(out), *more])
-    # Most messages of a route have the same names: what stands between the values is put together once, and judged.
-    frame, lines = _frame(tuple(out.headers), tuple([name for name, _ in more]) if more else ())
-    values = (*out.headers.values(), out.msg_id, *[value for _, value in more])
-    return _written(frame % values, lines, out.headers.items())
+        names += tuple([name for name, _ in out.repeated])
+        values[-1:] = [*[value for _, value in out.repeated], out.msg_id]
+    if more:
+        values += [value for _, value in more]
+    return _written(_frame(names, tuple([name for name, _ in more]) if more else ()), values)
 
 
 def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:
     """The header block of these pairs on the wire. Its length and the payload's count against max_payload together.
     Raises Refused as `publish_block` does, but for whom a header belongs to. Source: ADR-4."""
-    pairs = list(pairs)
-    for name, _ in pairs:
-        if not header_name(name):
-            raise _not_a_name()
-    lines = "".join([f"{name}: {value}\r\n" for name, value in pairs])
-    return _written(f"NATS/1.0\r\n{lines}\r\n", len(pairs) + 2, pairs)
-
-
-class _Frame(NamedTuple):
-    """The names of a block with room for the values, and how many lines the whole has."""
-
-    text: str
-    lines: int
+    pairs = tuple(pairs)
+    return _written(_between(tuple([name for name, _ in pairs])), [value for _, value in pairs])
 
 
 @lru_cache(maxsize=256)
-def _frame(names: tuple[str, ...], more: tuple[str, ...]) -> _Frame:
+def _frame(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Most messages of a route have the same names: what stands around the values is put together once, and judged."""
     for name in names:
         if name[:5].lower() == "nats-":
             raise Refused("a header of the message has a name that NATS acts on")
-    every = (*names, "Nats-Msg-Id", *more)
-    if not all(header_name(name) for name in every):
-        raise _not_a_name()
-    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in every])
-    return _Frame(f"NATS/1.0\r\n{lines}\r\n", len(every) + 2)
+    return _between((*names, "Nats-Msg-Id", *more))
 
 
-def _not_a_name() -> Refused:
-    return Refused("a header of the message has a name NATS does not take")
+def _between(names: tuple[str, ...]) -> tuple[str, ...]:
+    """What stands before, between and behind the values, with an empty text for each value."""
+    if not all(header_name(name) for name in names):
+        raise Refused("a header of the message has a name NATS does not take")
+    text = "NATS/1.0"
+    parts: list[str] = []
+    for name in names:
+        parts += (f"{text}\r\n{name}: ", "")
+        text = ""
+    return (*parts, f"{text}\r\n\r\n")
 
 
-def _written(text: str, lines: int, pairs: Iterable[tuple[str, str]]) -> bytes:
-    """The block in bytes. Whatever its values are, it has the lines that were meant, or is refused."""
+def _written(frame: tuple[str, ...], values: list[str]) -> bytes:
+    """The block in bytes. Whatever the values are, it has the lines that were meant, or is refused."""
+    parts, text = list(frame), "".join(values)
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise _refused(frame, values)
+    parts[1::2] = values
     try:
-        block = text.encode()
+        return "".join(parts).encode()
     except UnicodeEncodeError:
-        raise _refused(pairs) from None
-    if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
-        raise _refused(pairs)
-    return block
+        raise _refused(frame, values) from None
 
 
-def _refused(pairs: Iterable[tuple[str, str]]) -> Refused:
+def _refused(frame: tuple[str, ...], values: list[str]) -> Refused:
     """Which header it is, by its name: a value may be private."""
-    name = next((name for name, value in pairs if not _writable(value)), "Nats-Msg-Id")
-    return Refused(f"header {name}: its value has a line break, NUL or half a surrogate pair in it")
+    names = [part.rpartition("\n")[2].removesuffix(": ") for part in frame[::2]]
+    guilty = next(name for name, value in zip(names, values, strict=False) if not _writable(value))
+    return Refused(f"header {guilty}: its value has a line break, NUL or half a surrogate pair in it")
 
 
 def _writable(value: str) -> bool:

@@ -17,7 +17,7 @@ from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import notification_of
-from bridge.core.mapping.headers import ENCODED, base64_of, carriable, header_safe, told_safely
+from bridge.core.mapping.headers import carriable, header_safe, tell
 from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
@@ -64,6 +64,7 @@ def sqs_to_nats(
     passed on, to be checked."""
 
     heartbeats = subject_of(template)
+    own_arn = passage.source if header_safe(passage.source) else ""  # of nearly every message
     first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
 
     def mapping(message: Message) -> Mapped | Skip:
@@ -86,7 +87,7 @@ def sqs_to_nats(
                 return Skip("heartbeat")
             headers = {HEADER: canary.route, "Bridge-Route": passage.route}
             expires_at = _expires_at(message, life)
-            msg_id = _msg_id("sqs", message.message_id)
+            msg_id = _msg_id("sqs", "Sqs-Message-Id", message.message_id, {})
             return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
         payload: bytes | None = None
@@ -96,30 +97,41 @@ def sqs_to_nats(
             payload = _encoded(body)
         if policy is not None and not policy.accepts(attributes, payload):
             return Skip("filtered")
-        about = note if note is not None and note.of == digest_of(body) else None
-        via = about.via if about is not None else ()
-        returned = about is not None and passage.returned(about.via, about.to)
-        if not returned and passage.echo(via):
-            return Skip("echo")
-        fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
+        via: tuple[str, ...] = ()
+        returned = ""
+        if note is not None and note.via and note.of == digest_of(body):
+            via = note.via
+            if passage.returned(via, note.to):
+                # It has been in the stream under its id. SNS signs no note, and who repeats a genuine envelope with a
+                # note of his own must not have it carried twice.
+                returned = "" if verify else f":{note.sequence}"
+            elif passage.echo(via):
+                return Skip("echo")
+        fixed = {"Sqs-Queue-Arn": own_arn}
+        if message.queue_arn != own_arn:
+            del fixed["Sqs-Queue-Arn"]
+            tell(fixed, "Sqs-Queue-Arn", message.queue_arn)
+        topic = ""
         if notification is None:
-            msg_id = _msg_id("sqs", message.message_id)
+            msg_id = _msg_id("sqs", "Sqs-Message-Id", message.message_id, fixed)
         else:
-            msg_id = _msg_id("sns", notification.message_id)
+            tell(fixed, "Sqs-Message-Id", message.message_id)
+            msg_id = _msg_id("sns", "Sns-Message-Id", notification.message_id, fixed)
             _add_notification(fixed, notification, signed_only=verify)
-        if returned and about is not None and not verify:
-            # It has been in the stream under this id. SNS signs no note, and who repeats a genuine envelope with a
-            # note of his own must not have it carried twice.
-            msg_id = f"{msg_id}:{about.sequence}"
+            if place(arn := notification.topic_arn):
+                topic = fixed["Sns-Topic-Arn"] = arn
+            else:
+                tell(fixed, "Sns-Topic-Arn", arn)
+        if returned:
+            msg_id += returned
         system = message.system
         for name, header in _told(tuple(system)):
-            if value := system[name]:
-                fixed[header] = value
-        fixed = told_safely(fixed)
-        if notification is not None and notification.subject is not None:
-            _add_subject(fixed, notification.subject)
+            value = system[name]
+            if value.isalnum():
+                fixed[header] = value  # most there is, and the quickest to see
+            else:
+                tell(fixed, header, value)
         if passage.source:
-            topic = notification.topic_arn if notification is not None and place(notification.topic_arn) else ""
             fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic) if via or topic else first)
             fixed["Bridge-Route"] = passage.route
         repeated: tuple[tuple[str, str], ...] = ()
@@ -170,11 +182,13 @@ def _origin(note: Note) -> tuple[tuple[tuple[str, str], ...], str]:
     return again, json.dumps({**document, "headers": rest} if rest else document, separators=(",", ":"))
 
 
-def _msg_id(kind: str, text: str) -> str:
-    """The id of a message for Nats-Msg-Id. What is no identifier as SQS and SNS make them is hashed, so that a forged
-    one can end no header, and is never the id of another kind or of a message that was returned."""
+def _msg_id(kind: str, header: str, text: str, headers: dict[str, str]) -> str:
+    """An id for Nats-Msg-Id, which is told in a header as well. What is no identifier as SQS and SNS make them is
+    hashed: a forged one can end no header, and is never the id of another kind or of a message that returned."""
     if _ID.fullmatch(text):
+        headers[header] = text
         return f"{kind}:{text}"
+    tell(headers, header, text)
     return f"{kind}:~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
@@ -187,15 +201,8 @@ def _expires_at(message: SqsMessage, life: float | None) -> float | None:
 
 
 def _add_notification(headers: dict[str, str], notification: SnsNotification, *, signed_only: bool) -> None:
-    headers["Sns-Message-Id"] = notification.message_id
-    headers["Sns-Topic-Arn"] = notification.topic_arn
-    headers["Sns-Timestamp"] = notification.timestamp
+    tell(headers, "Sns-Timestamp", notification.timestamp)
     if notification.sequence_number is not None and not signed_only:  # SNS does not sign it
-        headers["Sns-Sequence-Number"] = notification.sequence_number
-
-
-def _add_subject(headers: dict[str, str], subject: str) -> None:
-    if header_safe(subject):
-        headers["Sns-Subject"] = subject
-    else:
-        headers |= {"Sns-Subject": base64_of(subject), f"Sns-Subject{ENCODED}": "base64"}
+        tell(headers, "Sns-Sequence-Number", notification.sequence_number)
+    if notification.subject is not None:
+        tell(headers, "Sns-Subject", notification.subject)
