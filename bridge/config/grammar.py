@@ -133,7 +133,7 @@ def subject_filter(value: str) -> str | None:
 
 def attribute_name(value: str) -> str | None:
     if not sendable(value, Attribute("String", "x")):
-        return "it is no attribute name SQS takes; write letters, digits, _ - and . as in eventType"
+        return "it is no attribute name; write one like eventType"
     return None
 
 

@@ -19,7 +19,7 @@ from nats.js import errors as js_errors
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
 from bridge.core.mapping.claims import MARKS, mark_of, pointer_to
 from bridge.core.mapping.headers import to_headers
-from bridge.core.mapping.note import ENCODING, body_of
+from bridge.core.mapping.note import ENCODING, body_of, rebound
 from bridge.core.models import Claim, JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
 from bridge.legs.aws import AwsConnection, aws_error
@@ -121,11 +121,11 @@ def _with_payload(out: Out, payload: bytes) -> Out:
         case SqsOut():
             body, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            return out._replace(body=body, attributes={**kept, **marker}, claim=None)
+            return out._replace(body=body, attributes=rebound({**kept, **marker}, body), claim=None)
         case SnsOut():
             text, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            return out._replace(message=text, attributes={**kept, **marker}, claim=None)
+            return out._replace(message=text, attributes=rebound({**kept, **marker}, text), claim=None)
         case _:
             assert_never(out)
 
@@ -136,9 +136,13 @@ def _with_pointer(out: Out, claim: Claim, size: int) -> Out:
             headers = {**out.headers, **to_headers(mark_of(claim, size))}
             return out._replace(payload=pointer_to(claim).encode(), headers=headers)
         case SqsOut():
-            return out._replace(body=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+            pointer = pointer_to(claim)
+            return out._replace(body=pointer, attributes=rebound({**out.attributes, **mark_of(claim, size)}, pointer))
         case SnsOut():
-            return out._replace(message=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+            pointer = pointer_to(claim)
+            return out._replace(
+                message=pointer, attributes=rebound({**out.attributes, **mark_of(claim, size)}, pointer)
+            )
         case _:
             assert_never(out)
 

@@ -18,6 +18,7 @@ from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
+from bridge.core.subjects import covers
 from bridge.legs.nats import NatsConnection, place_of, stream_info
 from bridge.legs.wire import Reply
 
@@ -69,6 +70,7 @@ async def open_destination(
         places=frozenset(places),
         schedules=schedules,
         streams=(stream,) if stream else tuple(names),
+        captured=() if stream is None else tuple(about["config"].get("subjects") or ()),
     )
 
 
@@ -108,8 +110,10 @@ class JetStreamDestination:
         places: frozenset[str] = frozenset(),
         schedules: str | None = None,
         streams: tuple[str, ...] = (),
+        captured: tuple[str, ...] = (),
     ) -> None:
         self.streams = streams
+        self._captured = () if any(covers(each, pattern) for each in captured) else captured
         self._schedules = schedules
         self.places = places
         self._nats = nats
@@ -136,14 +140,16 @@ class JetStreamDestination:
         places: list[int] = []
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
-            out, schedule = self._scheduled(out)
             try:
+                if self._captured:
+                    await self._see_captured(out.subject)
+                out, schedule = self._scheduled(out)
                 block = publish_block(out, [*schedule, *_life(out)])
-            except Refused as refused:
-                answers[place] = refused
-                continue
-            if (error := _too_large(out, block, max_payload)) is not None:
+            except BridgeError as error:
                 answers[place] = error
+                continue
+            if (refused := _too_large(out, block, max_payload)) is not None:
+                answers[place] = refused
             else:
                 requests.append((out.subject, out.payload, block))
                 places.append(place)
@@ -153,6 +159,18 @@ class JetStreamDestination:
         if any(isinstance(answer, NotUsable) for answer in answers):
             answers = await self._whose_fault(messages, answers)
         return answers
+
+    async def _see_captured(self, subject: str) -> None:
+        """Refuses a subject that is another stream's, before it is published: a header that says which stream is meant
+        would be stored, and make NATS refuse what a service publishes with the headers it was given."""
+        if any(covers(each, subject) for each in self._captured):
+            return
+        names = (await self._nats.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+        if names and self._stream not in names:
+            raise Refused(
+                f"stream {names[0]} captures {subject}, and destination.stream is {self._stream}",
+                hint=f"leave destination.stream out, or give the subject to {self._stream}",
+            )
 
     def _scheduled(self, out: JetStreamOut) -> tuple[JetStreamOut, list[tuple[str, str]]]:
         """A message due later goes to a subject of its own, from which the server delivers it, and has headers that say
@@ -179,7 +197,7 @@ class JetStreamDestination:
             if error := ack.get("error"):
                 return publish_error(error)
             if self._stream is not None and ack["stream"] != self._stream:
-                # A header that says which stream is meant would be stored, and refused where a service copies it.
+                # Since it was asked, the subject has changed hands.
                 return NotUsable(
                     f"stream {ack['stream']} captures {subject}, and destination.stream is {self._stream}",
                     hint="name the stream that captures it, or give the subject to the other",

@@ -338,7 +338,7 @@ def takes(kind: str, value: str | bytes) -> bool:
     digits = (found[1] + found[2]).strip("0")
     # Of the first digit that is not nought: how far it stands before the point.
     ahead = len(found[1].lstrip("0")) or len(found[2].lstrip("0")) - len(found[2])
-    return len(digits) <= 38 and (not digits or -127 <= ahead + int(found[3] or 0) <= 126)
+    return len(digits) <= 38 and (not digits or -128 < ahead + int(found[3] or 0) <= 126)
 
 
 def _plain(value: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bridge.core.errors import Unmappable
@@ -38,8 +39,10 @@ def fitted(
         raise Unmappable("headers", "what must be told of it takes more than the 64 KiB JetStream has for headers")
     kept: dict[str, Attribute] = {}
     left -= header_bytes({})
+    times = Counter([name.lower() for name in attributes])
     for cost, name in sorted([(_cost(name, each), name) for name, each in attributes.items()]):
-        left -= cost
+        # Of twins (names that differ only in case) each may get a prefix.
+        left -= cost if times[name.lower()] == 1 else cost + len("Sqs-Attr-")
         if left < 0:
             break
         kept[name] = attributes[name]
@@ -54,9 +57,8 @@ def fitted(
 
 
 def _cost(name: str, attribute: Attribute) -> int:
-    """At most so many bytes does it add to a header block, whatever is beside it: of twins (names that differ only in
-    case) each gets a prefix. Judged one by one, for there may be tens of thousands."""
-    return pair_bytes(to_headers({name: attribute}).items()) + len("Sqs-Attr-")
+    """At most so many bytes does it add to a header block. Judged one by one, for there may be tens of thousands."""
+    return pair_bytes(to_headers({name: attribute}).items())
 
 
 def unfitted(payload: bytes) -> tuple[bytes, dict[str, Attribute]] | None:

@@ -41,9 +41,9 @@ class Passage:
         return self.skip_echo and not self.destinations.isdisjoint(via)
 
     def returned(self, via: tuple[str, ...], to: str) -> bool:
-        """Whether a message that has been to `via` was sent back on purpose, out of this route's destination and `to`
-        the very queue it reads: acted on again, it is a new message, and no echo."""
-        return to != "" and to == self.source and to in via and via[-1] in self.destinations
+        """Whether a message that has been to `via`, this route's destination among them, was sent back on purpose `to`
+        the very queue this route reads: whoever reads that queue may act on it again, so it is new, and no echo."""
+        return to != "" and to == self.source and to in via and not self.destinations.isdisjoint(via)
 
     def back_to(self, via: tuple[str, ...]) -> str:
         """The one destination, where a message is sent back to it though it has been there; else nothing."""

@@ -65,7 +65,12 @@ def sqs_to_nats(
 
     heartbeats = subject_of(template)
     own_arn = passage.source if header_safe(passage.source) else ""  # of nearly every message
-    first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
+    source, route = passage.source, passage.route
+
+    @lru_cache(maxsize=64)
+    def first(topic: str) -> str:
+        """What follows the id in the mark of a message that has been nowhere before: most there is, by few topics."""
+        return marked("", passage.on((), topic))
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -127,13 +132,14 @@ def sqs_to_nats(
         system = message.system
         for name, header in _told(tuple(system)):
             value = system[name]
-            if value.isalnum():
-                fixed[header] = value  # most there is, and the quickest to see
+            # Numbers are most there is and the quickest to see, and a queue's senders are a few.
+            if value.isalnum() or (name == "SenderId" and value and place(value)):
+                fixed[header] = value
             else:
                 tell(fixed, header, value)
-        if passage.source:
-            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic) if via or topic else first)
-            fixed["Bridge-Route"] = passage.route
+        if source:
+            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic)) if via else msg_id + first(topic)
+            fixed["Bridge-Route"] = route
         repeated: tuple[tuple[str, str], ...] = ()
         if note is not None:
             repeated, fixed["Bridge-Origin"] = _origin(note)
