@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import crossings, returns
+from tests.fuzz import answers, crossings, returns, streams
 from tests.fuzz.engine import Kind
 
 KINDS = (
@@ -13,6 +13,15 @@ KINDS = (
     Kind("parked", returns.make_parked, returns.check_parked, 2),
     Kind("forged-parked", returns.make_forged_parked, returns.check_forged_parked, 2),
     Kind("ledger", returns.make_ledger, returns.check_ledger, 1),
+    Kind("wire", streams.make_wire, streams.check_wire, 2),
+    Kind("wire-bytes", streams.make_wire_bytes, streams.check_wire_bytes, 2),
+    Kind("http", streams.make_http, streams.check_http, 2),
+    Kind("http-bytes", streams.make_http_bytes, streams.check_http_bytes, 2),
+    Kind("sqs-answers", answers.make_sqs, answers.check_sqs, 3),
+    Kind("aws-answers", answers.make_aws, answers.check_aws, 2),
+    Kind("nats-answers", answers.make_api, answers.check_api, 3),
+    Kind("pubacks", answers.make_puback, answers.check_puback, 2),
+    Kind("deliveries", answers.make_delivery, answers.check_delivery, 1),
 )
 
 
