@@ -1,5 +1,5 @@
-"""Hostile messages through mapping, destinations and encoding, and back through the parser: each kind makes cases out of
-a seed and says what must hold of every one."""
+"""Hostile messages through mapping, destinations and encoding, and back through the parser: each kind makes cases out
+of a seed and says what must hold of every one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from bridge.core.models import JetStreamMessage, JetStreamOut, Out, SnsOut, SqsM
 from bridge.core.route import Destination, Mapped, Receipt, Skip
 from bridge.core.route import Mapping as Maps
 from bridge.legs.ledger import Ledgered
+from bridge.legs.wire import header_pairs_of
 from tests.fuzz import hostile, inputs, memory
-from tests.fuzz.ends import TOPIC_ARN, SnsEnd, SqsEnd, Stream
+from tests.fuzz.ends import QUEUE_ARN, TOPIC_ARN, SnsEnd, SqsEnd, Stream
 from tests.fuzz.inputs import IN, OUT, Stored
 from tests.fuzz.rules import Published, block_holds, entry_legal, must, no_foreign, subject_legal
 
@@ -39,7 +40,14 @@ TEMPLATES = (
     "orders.{body.join('.', @)|x}",
     "orders.{body.sum(@)|x}",
 )
-GROUPS = ("{subject}", "{subject.2|x}", "{headers.k1|none}", "{body.id|none}", "g-{headers.Sqs-Message-Group-Id|n}", "{body.@|x}")
+GROUPS = (
+    "{subject}",
+    "{subject.2|x}",
+    "{headers.k1|none}",
+    "{body.id|none}",
+    "g-{headers.Sqs-Message-Group-Id|n}",
+    "{body.@|x}",
+)
 DUES = ("{attributes.k1}", "{attributes.eventType}", "{body.at}", "{body.@}")
 POLICIES: tuple[tuple[Any, Any], ...] = (
     ({"eventType": ["paid", {"prefix": "pay"}, {"numeric": [">", 0, "<=", 100]}]}, "MessageAttributes"),
@@ -76,7 +84,9 @@ def afresh() -> None:
 
 
 @lru_cache(maxsize=256)
-def forward(template: int, envelope: Any, fifo: bool, policy: int, life: bool, due: int, fetch: bool, verify: bool) -> Maps:
+def forward(
+    template: int, envelope: Any, fifo: bool, policy: int, life: bool, due: int, fetch: bool, verify: bool
+) -> Maps:
     return sqs_to_nats(
         SubjectTemplate.parse(TEMPLATES[template]),
         envelope=envelope,
@@ -215,7 +225,9 @@ async def received(end: Stream, sent: Published) -> JetStreamMessage:
 
 def deliverable(kept: Stored) -> bool:
     """Whether a server would ever send it: it splits on blank and tab, and takes no empty token."""
-    return all(kept.subject.split(b".")) and not any(each in kept.subject for each in (b" ", b"\t", b"\r", b"\n", b"\0"))
+    return all(kept.subject.split(b".")) and not any(
+        each in kept.subject for each in (b" ", b"\t", b"\r", b"\n", b"\0")
+    )
 
 
 async def arrived(end: Stream, kept: Stored) -> JetStreamMessage:
@@ -238,8 +250,6 @@ async def arrived(end: Stream, kept: Stored) -> JetStreamMessage:
     must(len(found) == 1 and not errors, "delivery lost in the parser", errors)
     subject, seen, payload = found[0]
     must(seen == block and payload == kept.payload, "bytes changed in the parser")
-    from bridge.legs.wire import header_pairs_of
-
     pairs = header_pairs_of(block) if block else ()
     return JetStreamMessage(subject, payload, "ORDERS", kept.sequence, kept.timestamp, kept.delivered, pairs)
 
@@ -331,7 +341,7 @@ async def into_aws(out: SqsOut | SnsOut, options: Mapping[str, Any], *, fifo: bo
     must(body == (final.message if isinstance(final, SnsOut) else final.body), "body")
     given = {name: (each["DataType"], *_value(each)) for name, each in (entry.get("MessageAttributes") or {}).items()}
     must(given == {name: tuple(each) for name, each in final.attributes.items()}, "attributes")
-    return SqsMessage(inputs.UUID, body, "orders", inputs.QUEUE_ARN, final.attributes, {"SentTimestamp": "1700000000000"})
+    return SqsMessage(inputs.UUID, body, "orders", QUEUE_ARN, final.attributes, {"SentTimestamp": "1700000000000"})
 
 
 def _value(entry: Mapping[str, Any]) -> Sequence[Any]:

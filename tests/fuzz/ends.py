@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from botocore import exceptions as boto
 from botocore.credentials import ReadOnlyCredentials
+from botocore.serialize import create_serializer
 from botocore.session import get_session
 from botocore.validate import ParamValidator
 
@@ -37,7 +38,7 @@ Answering = Callable[[Published], bytes | None]
 
 
 class Loopback(WireClient):
-    """The real client, whose bytes are read at once by a server that is strict, and answered through the real parser."""
+    """The real client, whose bytes a strict server reads at once, and answers through the real parser."""
 
     def __init__(self, answering: Answering) -> None:
         super().__init__()
@@ -92,7 +93,9 @@ def connected(answering: Answering, max_payload: int = 1_048_576) -> tuple[NatsC
 class Stream:
     """A JetStreamDestination whose stream keeps `kept`: what the server read, byte for byte."""
 
-    def __init__(self, *, stream: str | None = None, max_payload: int = 1_048_576, schedules: str | None = None) -> None:
+    def __init__(
+        self, *, stream: str | None = None, max_payload: int = 1_048_576, schedules: str | None = None
+    ) -> None:
         self.connection, self.client = connected(self._ack, max_payload)
         self.destination = JetStreamDestination(
             self.connection, pattern="orders.>", stream=stream, schedules=schedules, streams=("ORDERS",)
@@ -182,8 +185,6 @@ class SnsEnd:
     _operation = _model.operation_model("PublishBatch")
 
     def __init__(self, *, fifo: bool, limit: int = 262_144) -> None:
-        from botocore.serialize import create_serializer
-
         self.entries: list[dict[str, Any]] = []
         self._serializer = create_serializer("query")
         name = "orders.fifo" if fifo else "orders"

@@ -1,4 +1,4 @@
-"""Messages of SQS, SNS and NATS made of hostile values; and genuine ones of the bridge's own, with one thing changed."""
+"""Messages of SQS, SNS and NATS made of hostile values; and genuine ones of the bridge's own, changed in one place."""
 
 from __future__ import annotations
 
@@ -65,7 +65,12 @@ def sqs_message(rng: Random) -> SqsMessage:
     if at < 0.5:
         return forged_in_sqs(rng)
     return SqsMessage(
-        identity(rng), body(rng), "orders", QUEUE_ARN, attributes(rng, _count(rng)), system(rng, hostile.chance(rng, 0.1))
+        identity(rng),
+        body(rng),
+        "orders",
+        QUEUE_ARN,
+        attributes(rng, _count(rng)),
+        system(rng, hostile.chance(rng, 0.1)),
     )
 
 
@@ -214,7 +219,7 @@ def _returned(rng: Random) -> SqsMessage:
     out = _of(_BACK, arrived_plainly(stored(rng, plain=True)))
     if not isinstance(out, SqsOut):
         return SqsMessage(UUID, "x", "orders", QUEUE_ARN)
-    changed = {name: list(each) for name, each in out.attributes.items()}
+    changed: dict[str, list[Any]] = {name: list(each) for name, each in out.attributes.items()}
     if "nats.message" in changed and rng.random() < 0.7:
         known = json.loads(str(changed["nats.message"][1]))
         changed["nats.message"][1] = json.dumps(hostile.mutated(rng, known))
@@ -250,7 +255,9 @@ def stored(rng: Random, *, plain: bool = False) -> Stored:
     )
     if not plain and rng.random() < 0.05:
         found = found._replace(
-            first=rng.choice((b"NATS/1.0 503\r\n", b"NATS/1.0 409 x\r\n", b"", b"\r\n", b"NATS/2.0\r\n", b"NATS/1.0\n")),
+            first=rng.choice(
+                (b"NATS/1.0 503\r\n", b"NATS/1.0 409 x\r\n", b"", b"\r\n", b"NATS/2.0\r\n", b"NATS/1.0\n")
+            ),
             last=rng.choice((b"\r\n", b"", b"\n", b"\r\n\r\n", b"\r", b"x")),
         )
     return found
@@ -260,7 +267,9 @@ def subject(rng: Random) -> bytes:
     """Any that the server lets through: no blank, tab or line break; tokens that are not empty."""
     if rng.random() < 0.7:
         return rng.choice((b"orders.paid", b"orders.x.y", b"orders", b"orders.=2E", "orders.ü".encode()))
-    odd = rng.choice((b"\xff", b"\x0b", b"\x0c", b"\x85", b"\x1f", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"\x7f", b"*x", b"$", b"'\""))
+    odd = rng.choice(
+        (b"\xff", b"\x0b", b"\x0c", b"\x85", b"\x1f", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"\x7f", b"*x", b"$", b"'\"")
+    )
     return b"orders." + odd + rng.choice((b"", b".x", b"7", b"y" * 300, "é".encode()))
 
 
@@ -276,7 +285,9 @@ def forged_in_jetstream(rng: Random) -> Stored:
     """What the bridge itself writes into a stream, changed in one place."""
     if rng.random() < 0.2:
         beside = ((b"traceparent", b"x"),) if rng.random() < 0.3 else ()
-        route = b"out" if rng.random() < 0.8 else hostile.text(rng).encode("utf-8", "surrogatepass").replace(b"\r\n", b"")
+        route = (
+            b"out" if rng.random() < 0.8 else hostile.text(rng).encode("utf-8", "surrogatepass").replace(b"\r\n", b"")
+        )
         text = heartbeat(rng).replace('"in"', '"out"').replace(IN.mark, OUT.mark)
         return Stored(b"orders.h", ((b"Bridge-Heartbeat", route), *beside), text.encode("utf-8", "surrogatepass"))
     if rng.random() < 0.25:
@@ -300,7 +311,7 @@ def forged_in_jetstream(rng: Random) -> Stored:
             case 2:
                 pairs[at][0] = _line(rng, hostile.name(rng))
             case _:
-                pairs[at][1] = _line(rng, str(hostile.wrong(rng, pairs[at][1].decode())))
+                pairs[at][1] = _line(rng, str(hostile.wrong(rng, pairs[at][1].decode("utf-8", "replace"))))
         if not pairs:
             break
     return Stored(out.subject.encode(), tuple((name, value) for name, value in pairs), out.payload)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import answers, crossings, returns, streams
+from tests.fuzz import answers, crossings, replies, returns, streams
 from tests.fuzz.engine import Kind
 
 KINDS = (
@@ -19,9 +19,9 @@ KINDS = (
     Kind("http-bytes", streams.make_http_bytes, streams.check_http_bytes, 2),
     Kind("sqs-answers", answers.make_sqs, answers.check_sqs, 3),
     Kind("aws-answers", answers.make_aws, answers.check_aws, 2),
-    Kind("nats-answers", answers.make_api, answers.check_api, 3),
-    Kind("pubacks", answers.make_puback, answers.check_puback, 2),
-    Kind("deliveries", answers.make_delivery, answers.check_delivery, 1),
+    Kind("nats-answers", replies.make_api, replies.check_api, 3),
+    Kind("pubacks", replies.make_puback, replies.check_puback, 2),
+    Kind("deliveries", replies.make_delivery, replies.check_delivery, 1),
 )
 
 

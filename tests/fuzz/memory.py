@@ -1,4 +1,4 @@
-"""Stores, ledgers and recorders in memory, in front of the real destinations. May not: be gentler than the real ones."""
+"""Stores, ledgers and recorders in memory, in front of the real destinations. May not: be gentler than real ones."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.core.errors import BridgeError, Failed, Refused
 from bridge.core.mapping.note import MESSAGE, read
-from bridge.core.mapping.parked import Parked, park_to_jetstream, park_to_sqs, parked_in_jetstream, parked_in_sqs
+from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs, parked_in_jetstream, parked_in_sqs
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Out, SqsMessage, SqsOut
@@ -20,8 +20,9 @@ from bridge.core.route import Delivery, Mapped, Receipt
 from bridge.legs.ledger import Ledgered
 from tests.fuzz import hostile, inputs, memory
 from tests.fuzz.crossings import arrived, back, deliverable, forward, into_aws, into_stream, mapped, message_out, stream
+from tests.fuzz.ends import QUEUE_ARN
 from tests.fuzz.inputs import Stored
-from tests.fuzz.rules import Violation, must
+from tests.fuzz.rules import Violation, entry_legal, must, typed_message
 
 HOME = sqs_to_nats(SubjectTemplate.parse("orders"), passage=replace(inputs.IN, skip_echo=False))
 LARGE = 150_000  # bytes of a message beyond which it may be too large on the other side: JSON takes up to six for one
@@ -33,7 +34,7 @@ HELD_BACK = 50_000  # characters a message may have that must be parked, whateve
 
 def make_sqs_round(rng: Random) -> dict[str, Any]:
     message = SqsMessage(
-        inputs.UUID, hostile.good_text(rng), "orders", inputs.QUEUE_ARN, inputs.good_attributes(rng), inputs.system(rng)
+        inputs.UUID, hostile.good_text(rng), "orders", QUEUE_ARN, inputs.good_attributes(rng), inputs.system(rng)
     )
     return {"message": message, "options": {"envelope": True} if rng.random() < 0.25 else {}}
 
@@ -70,8 +71,6 @@ async def check_sqs_round(case: Mapping[str, Any]) -> None:
 
 
 def _attributes(document: Mapping[str, Any]) -> dict[str, Attribute]:
-    import base64
-
     return {
         name: Attribute(
             each["Type"], base64.b64decode(each["Value"]) if each["Type"].startswith("Binary") else each["Value"]
@@ -87,8 +86,6 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def carriable(message: SqsMessage) -> bool:
     """Whether SQS would ever have brought it, and no name in it is a mark of the bridge's own."""
-    from tests.fuzz.rules import entry_legal
-
     marks = ("nats.message", "nats.encoding", "Bridge-Heartbeat")
     if any(name in message.attributes for name in marks):
         return False
@@ -221,7 +218,7 @@ def make_forged_parked(rng: Random) -> dict[str, Any]:
     """A genuine parked message with one thing changed, as anyone who may write there can put it."""
     message: Any = inputs.sqs_message(rng) if rng.random() < 0.5 else inputs.arrived_plainly(inputs.stored(rng))
     if rng.random() < 0.7:
-        message = SqsMessage(inputs.UUID, "b", "orders", inputs.QUEUE_ARN, {"k1": Attribute("String", "v")}, {"SenderId": "x"})
+        message = SqsMessage(inputs.UUID, "b", "orders", QUEUE_ARN, {"k1": Attribute("String", "v")}, {"SenderId": "x"})
     if rng.random() < 0.4:
         message = JetStreamMessage("orders.x", b"b", "ORDERS", 7, 1.7e9, 1, (("k1", "v"),))
     delivery = Delivery(message, inputs.UUID, 1, 0.0, 0.0)
@@ -235,12 +232,18 @@ def make_forged_parked(rng: Random) -> dict[str, Any]:
                 changed = hostile.mutated(rng, headers)
                 headers = changed if isinstance(changed, dict) else {}
             case 1 if "Bridge-Parked-Meta" in headers:
-                document = {"body": "Yg==", "body_encoding": "base64", "meta": json.loads(headers.pop("Bridge-Parked-Meta"))}
+                document = {
+                    "body": "Yg==",
+                    "body_encoding": "base64",
+                    "meta": json.loads(headers.pop("Bridge-Parked-Meta")),
+                }
                 headers["Bridge-Parked-Format"] = "json"
                 payload = json.dumps(hostile.mutated(rng, document)).encode()
             case _ if "Bridge-Parked-Meta" in headers:
                 meta = json.loads(headers["Bridge-Parked-Meta"])
                 headers["Bridge-Parked-Meta"] = json.dumps(hostile.mutated(rng, meta))
+            case _:
+                pass
         pairs = tuple((name, str(value)) for name, value in headers.items())
         return {"kept": JetStreamMessage("orders.parked.in", payload, "P", 1, 1.7e9, 1, pairs)}
     given = dict(out.attributes)
@@ -263,30 +266,19 @@ async def check_forged_parked(case: Mapping[str, Any]) -> None:
         if carried is not None and isinstance(carried.out, JetStreamOut):
             await into_stream(carried.out, {})
     else:
-        for options in ({}, {"to": "sns"}, {"envelope": True}):
-            carried = mapped(back(options.get("to", "sqs"), False, -1, "envelope" in options, -1), found.message)  # type: ignore[attr-defined]
+        every: tuple[dict[str, Any], ...] = ({}, {"to": "sns"}, {"envelope": True})
+        for options in every:
+            carried = mapped(back(options.get("to", "sqs"), False, -1, "envelope" in options, -1), found.message)
             if isinstance(carried, Mapped):
                 await message_out(found.message, options)
 
 
-def typed(found: Parked) -> None:
+def typed(found: Any) -> None:
     """Every field has the type its class says: whatever works on it may rely on that."""
     for name in ("id", "route", "reason"):
         must(isinstance(getattr(found, name), str), f"type of {name}", type(getattr(found, name)).__name__)
     must(type(found.attempt) is int, "type of attempt", type(found.attempt).__name__)
-    message = found.message
-    if isinstance(message, SqsMessage):
-        for name in ("message_id", "body", "queue", "queue_arn"):
-            must(isinstance(getattr(message, name), str), f"type of {name}", type(getattr(message, name)).__name__)
-        must(all(isinstance(each, str) for pair in message.system.items() for each in pair), "type of system attributes")
-        for each in message.attributes.values():
-            must(isinstance(each.data_type, str) and isinstance(each.value, str | bytes), "type of an attribute")
-        return
-    must(isinstance(message.subject, str) and isinstance(message.stream, str), "type of a subject or stream")
-    must(isinstance(message.payload, bytes), "type of a payload")
-    must(type(message.sequence) is int and message.sequence >= 0, "type of a sequence", message.sequence)
-    must(isinstance(message.timestamp, float) and math.isfinite(message.timestamp), "type of a time", message.timestamp)
-    must(all(isinstance(each, str) for pair in message.headers for each in pair), "type of headers")
+    typed_message(found.message)
 
 
 # -- ledger
@@ -295,7 +287,9 @@ def typed(found: Parked) -> None:
 def make_ledger(rng: Random) -> dict[str, Any]:
     """Batches in which ids repeat, within a batch and after it."""
     ids = ["a", "b", hostile.text(rng)]
-    batches = [[(rng.choice(ids), rng.random() < 0.5) for _ in range(rng.randrange(1, 6))] for _ in range(rng.randrange(1, 4))]
+    batches = [
+        [(rng.choice(ids), rng.random() < 0.5) for _ in range(rng.randrange(1, 6))] for _ in range(rng.randrange(1, 4))
+    ]
     return {"batches": batches, "writes": rng.random() < 0.8, "refuses": rng.choice(("", "a", "b"))}
 
 
@@ -337,4 +331,3 @@ class _Once:
 
     def fits(self, _: Any) -> bool:
         return True
-

@@ -1,14 +1,17 @@
 """What each side takes, by its own documents, written down apart from the bridge's code: the oracle.
 
 Source: nats-server's parser (control lines), ADR-4 (headers), ADR-6 (subjects); SQS API reference, SendMessage and
-MessageAttributeValue; SNS API reference, Publish. May not: import anything that decides the same in the bridge.
+MessageAttributeValue; SNS API reference, Publish. May not: import anything that decides in the bridge.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from bridge.core.models import SqsMessage
 
 HEADER_LIMIT, LINE_LIMIT = 65_535, 4_096
 _TOKEN = re.compile(rb"[!-9;-~]+")
@@ -34,6 +37,27 @@ class Violation(AssertionError):
 def must(holds: object, rule: str, text: object = "") -> None:
     if not holds:
         raise Violation(rule, str(text)[:400])
+
+
+def typed_message(message: Any) -> None:
+    """Every field of a message has the type its class says."""
+    if isinstance(message, SqsMessage):
+        for name in ("message_id", "body", "queue", "queue_arn"):
+            must(isinstance(getattr(message, name), str), f"type of {name}", type(getattr(message, name)).__name__)
+        must(
+            all(isinstance(each, str) for pair in message.system.items() for each in pair), "type of system attributes"
+        )
+        for name, (kind, value) in message.attributes.items():
+            types = (type(name), type(kind), type(value))
+            must(types in ((str, str, str), (str, str, bytes)), "type of an attribute", types)
+        return
+    must(isinstance(message.subject, str), "type of a subject", type(message.subject).__name__)
+    must(isinstance(message.stream, str), "type of a stream", type(message.stream).__name__)
+    must(isinstance(message.payload, bytes), "type of a payload")
+    must(type(message.sequence) is int and message.sequence >= 0, "type of a sequence", message.sequence)
+    moment = message.timestamp
+    must(type(moment) is float and math.isfinite(moment), "type of a time", moment)
+    must(all(isinstance(each, str) for pair in message.headers for each in pair), "type of headers")
 
 
 class Published(NamedTuple):
@@ -91,7 +115,9 @@ def lines_of(block: bytes) -> list[tuple[bytes, bytes]]:
 def block_holds(block: bytes, meant: Sequence[tuple[str, str]]) -> None:
     """The block says what was meant: nothing more, nothing else, in order; and nothing NATS acts on but ours."""
     pairs = lines_of(block)
-    wanted = [(name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in meant]
+    wanted = [
+        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in meant
+    ]
     must(len(pairs) == len(wanted), "number of headers", f"{len(pairs)} in place of {len(wanted)}")
     must(pairs == wanted, "headers", next((pair for pair in zip(pairs, wanted, strict=True) if pair[0] != pair[1]), ""))
     no_foreign([name.decode("ascii") for name, _ in pairs])

@@ -1,4 +1,4 @@
-"""A failing case made small: greedily, as long as it fails in the same way. Knows no kind, for cases are plain values."""
+"""A failing case made small: greedily, as long as it fails in the same way. Cases are plain values, of any kind."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ def candidates(value: Any) -> Iterator[Any]:
             if value not in (0, 1):
                 yield 0
                 yield 1
+        case _:
+            return
 
 
 def _parts(value: Any, make: Callable[[list[Any]], Any]) -> Iterator[Any]:

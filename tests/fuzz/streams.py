@@ -71,8 +71,12 @@ def _word(rng: Random) -> bytes:
         case 2:
             return inputs.subject(rng)
         case 3:
-            odd = rng.randbytes(rng.randrange(1, 9)) + rng.choice((b"\x0b9", b"\x0c8", b"\x1c", b"\x85", b"\xa0", b"\0"))
+            odd = rng.randbytes(rng.randrange(1, 9)) + rng.choice(
+                (b"\x0b9", b"\x0c8", b"\x1c", b"\x85", b"\xa0", b"\0")
+            )
             return bytes(each for each in odd if each not in b" \t\r\n") or b"x"
+        case _:
+            pass
     return rng.choice((b"orders.x", b"a", b"PING", b"MSG", b"7", b"12", b"orders." + b"y" * 200))
 
 
@@ -81,7 +85,9 @@ def said(rng: Random) -> Said:
     if rng.random() < 0.6:
         block = inputs.stored(rng, plain=True).block
     payload = hostile.payload(rng) if rng.random() < 0.7 else b"MSG x 7 1\r\n1\r\n"
-    return Said(_word(rng), _word(rng) if rng.random() < 0.6 else b"", block, payload, rng.choice((SID, SID, OTHER, 99)))
+    return Said(
+        _word(rng), _word(rng) if rng.random() < 0.6 else b"", block, payload, rng.choice((SID, SID, OTHER, 99))
+    )
 
 
 def cuts(rng: Random) -> list[int]:
@@ -138,7 +144,12 @@ def make_wire_bytes(rng: Random) -> dict[str, Any]:
                 *(b"INFO {\r\n", b"INFO {}\r\n", b"INFO null\r\n", b"-ERR 'x'\r\n", b"-ERR\r\n", b"-ERR \xff'\r\n"),
                 *(b"MSG a 7 99999999999999999999\r\n", b"HMSG a 7 r 12\r\n", b"MSG a x 1\r\n1\r\n", b"MSG a 7 1_0\r\n"),
                 *(b"HMSG a 7 -5 3\r\nabc\r\n", b"MSG a 7 \xd9\xa1\r\n", b"PING", b"INFO " + b"[" * 100_000 + b"\r\n"),
-                *(b"-ERR 'Permissions Violation for Publish to \"\xff\"'\r\n", b"INFO \xff\r\n", b"9" * 5_000, b"\r\n\r\n"),
+                *(
+                    b"-ERR 'Permissions Violation for Publish to \"\xff\"'\r\n",
+                    b"INFO \xff\r\n",
+                    b"9" * 5_000,
+                    b"\r\n\r\n",
+                ),
             )
         )
         cut = rng.randrange(4)
@@ -200,9 +211,29 @@ def make_http_bytes(rng: Random) -> dict[str, Any]:
         at = rng.randrange(len(data) + 1)
         odd = rng.choice(
             (
-                *(b"", b"\r\n", b"\n", b":", b"\0", b"\xff", b"-", b"+", b"_", b"\xb2", b"99999999999999999999", b"0x10"),
+                *(
+                    b"",
+                    b"\r\n",
+                    b"\n",
+                    b":",
+                    b"\0",
+                    b"\xff",
+                    b"-",
+                    b"+",
+                    b"_",
+                    b"\xb2",
+                    b"99999999999999999999",
+                    b"0x10",
+                ),
                 *(b"HTTP/1.1 100 x\r\n\r\n" * 3_000, b"Content-Length: -1\r\n", b"Transfer-Encoding: chunked\r\n"),
-                *(b"Content-Length: 4\r\n", b"A" * 70_000, b"0\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"; " * 50, b"1_0\r\n"),
+                *(
+                    b"Content-Length: 4\r\n",
+                    b"A" * 70_000,
+                    b"0\r\n\r\n",
+                    b"HTTP/1.1 abc\r\n\r\n",
+                    b"; " * 50,
+                    b"1_0\r\n",
+                ),
             )
         )
         data = data[:at] + odd + data[at + rng.randrange(4) :]
