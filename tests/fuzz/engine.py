@@ -88,8 +88,9 @@ async def run(
     cases: int = 0,
     afresh: Callable[[], None],
     patience: float = SHRINK_SECONDS,
+    cpu: float = CPU_SECONDS,
 ) -> Report:
-    """At most so many seconds and, if it is not 0, cases. Case number N of a kind depends on `seed` + N alone."""
+    """At most so many seconds and, if it is not 0, cases; `cpu` seconds of the processor for one case. Case number N of a kind depends on `seed` + N alone."""
     report = Report({each.name: 0 for each in kinds}, {each.name: 0.0 for each in kinds})
     background: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: background.append(str(context)))
@@ -105,7 +106,7 @@ async def run(
                 report.cases[kind.name] += 1
                 at = time.perf_counter()
                 case = kind.make(Random(f"{kind.name}:{seed + number}"))
-                found = await _fails(kind, case, background)
+                found = await _fails(kind, case, background, cpu)
                 report.seconds[kind.name] += time.perf_counter() - at
                 if found is not None:
                     afresh()
@@ -119,12 +120,12 @@ async def run(
         report.elapsed = time.monotonic() - began
         for failure in report.failures.values():
             kind = next(each for each in kinds if each.name == failure.kind)
-            failure.case, failure.text = await _shrunk(kind, failure, background, afresh, patience)
+            failure.case, failure.text = await _shrunk(kind, failure, background, afresh, patience, cpu)
     return report
 
 
 async def _shrunk(
-    kind: Kind, failure: Failure, background: list[str], afresh: Callable[[], None], patience: float
+    kind: Kind, failure: Failure, background: list[str], afresh: Callable[[], None], patience: float, cpu: float
 ) -> tuple[Any, str]:
     until = time.monotonic() + patience
     texts = [failure.text]
@@ -132,7 +133,7 @@ async def _shrunk(
     async def fails(case: Any) -> bool:
         if time.monotonic() > until:
             return False
-        found = await _fails(kind, case, background)
+        found = await _fails(kind, case, background, cpu)
         if found is not None:
             afresh()
         if found is None or found[0] != failure.signature:
@@ -144,9 +145,9 @@ async def _shrunk(
     return case, texts[-1]
 
 
-async def _fails(kind: Kind, case: Any, background: list[str]) -> tuple[str, str] | None:
+async def _fails(kind: Kind, case: Any, background: list[str], cpu: float) -> tuple[str, str] | None:
     """What it failed of, and how it reads; None for one that passes."""
-    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu)
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             await kind.check(case)
@@ -178,7 +179,7 @@ def _alarm() -> Iterator[None]:
     """Raises Hang where a case takes too much of the processor: a quiet machine is not needed for that."""
 
     def ring(*_: Any) -> None:
-        raise Hang(f"more than {CPU_SECONDS:g} s of CPU")
+        raise Hang("it takes too much of the processor")
 
     before = signal.signal(signal.SIGVTALRM, ring)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import answers, crossings, replies, returns, streams
+from tests.fuzz import answers, crossings, others, replies, returns, streams
 from tests.fuzz.engine import Kind
 
 KINDS = (
@@ -22,6 +22,11 @@ KINDS = (
     Kind("nats-answers", replies.make_api, replies.check_api, 3),
     Kind("pubacks", replies.make_puback, replies.check_puback, 2),
     Kind("deliveries", replies.make_delivery, replies.check_delivery, 1),
+    Kind("filters", others.make_filter, others.check_filter, 2),
+    Kind("templates", others.make_template, others.check_template, 2),
+    Kind("signed", others.make_signed, others.check_signed, 1),
+    Kind("traces", others.make_trace, others.check_trace, 1),
+    Kind("status", others.make_status, others.check_status, 1),
 )
 
 
