@@ -13,13 +13,14 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.config import Changes, Config, RouteConfig, changes, longest_poll, read_token
 from bridge.connections import Connections
+from bridge.core import walls
 from bridge.core.control import Action, Aim, Answer, unknown_route
 from bridge.core.door import Door
-from bridge.core.errors import ConfigError
+from bridge.core.errors import ConfigError, Unexpected
 from bridge.observe import Observation, configure_logs
 from bridge.running import RunningRoute
 from bridge.sampling import judge
@@ -56,6 +57,7 @@ class Daemon:
         """Returns the exit code: 0 when drained, 1 when abandoned. Raises ConfigError when HTTP cannot listen."""
         self._deadline = asyncio.timeout(None)  # a drain sets it
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._forgotten)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.signalled)
         http = self._config.http
@@ -70,6 +72,8 @@ class Daemon:
             self._main = asyncio.create_task(self._supervise(), name="routes")
             try:
                 async with self._deadline:
+                    if self._draining.is_set():  # the signal came before anything ran
+                        self._deadline.reschedule(loop.time() + self._config.shutdown_timeout)
                     await self._main
             except (TimeoutError, asyncio.CancelledError):
                 if not self._draining.is_set():
@@ -77,6 +81,12 @@ class Daemon:
                 self._abandoned = True
         self._observation.stopped(abandoned=self._abandoned)
         return 1 if self._abandoned else 0
+
+    def _forgotten(self, _: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        """An exception in a callback, or in a task no one awaits. asyncio itself would log its text, and its task."""
+        error = context.get("exception")
+        kind = str(context.get("message", "")).partition("\n")[0]
+        self._observation.contained(Unexpected(kind, "the event loop") if error is None else walls.unexpected(error))
 
     def _left(self) -> float:
         """Seconds left to flush spans: what the drain did not need, and none once abandoned."""
@@ -97,7 +107,7 @@ class Daemon:
         for route in self._routes.values():
             route.stop()
         loop.call_later(seconds * PATIENCE, self._release)
-        if self._deadline is not None:
+        if self._deadline is not None and self._main is not None:
             self._deadline.reschedule(loop.time() + seconds)
 
     def _release(self) -> None:

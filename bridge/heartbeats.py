@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.core import walls
 from bridge.core.errors import BridgeError
 from bridge.core.models import Canary, Out
 from bridge.core.route import Destination
@@ -64,4 +65,6 @@ async def _sent(heart: Heart, canary: Canary) -> BridgeError | None:
         (answer,) = await heart.source.publish([heart.out(canary)])
     except BridgeError as error:
         return error
+    except Exception as error:  # noqa: BLE001 - the wall
+        return walls.unexpected(error)
     return answer if isinstance(answer, BridgeError) else None

@@ -4,8 +4,11 @@ Its promises (tests/test_pump.py):
   1. Nothing is acknowledged at the source before a Receipt says it is durable at the destination or the parking place.
   2. No credits, no receive: at most `credits` deliveries are on loan, and `credit_bytes` of them (core/credits.py).
   3. A receive in flight is never cancelled by a drain; what it brings is released.
-  4. One message that fails never holds up another, save those behind it in its own lane.
+  4. One message that fails never holds up another, save those behind it in its own lane. What is held for reasons of
+     its own takes at most a share of the credits; the rest of such messages goes back to the source for a while.
   5. Every delivery is settled once, or released.
+  6. An exception no one expected is contained: in the message it is about (core/walls.py), else in this pump, which
+     gives back what it holds and ends with that error. Nothing of it reaches another route.
 May not: know SQS, SNS or NATS; read a clock; write a log line or a metric (the Observer does).
 """
 
@@ -15,82 +18,23 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Protocol
 
+from bridge.core import walls
 from bridge.core.abreast import Abreast
 from bridge.core.credits import Credits
-from bridge.core.errors import BridgeError, Throttled, Unmappable
+from bridge.core.errors import BridgeError, Failed, Throttled, Unexpected, Unmappable
 from bridge.core.lanes import Lanes
-from bridge.core.models import Out
-from bridge.core.route import Ack, Delivery, Destination, Mapping, Park, Receipt, Retry, Settlement, Skip, Source
-from bridge.core.settle import HandBack, Hold, Policy, Reject, decide, pause
+from bridge.core.route import Delivery, Destination, Lane, Mapping, Retry, Settlement, Skip, Source
+from bridge.core.settle import Policy, pause, returned
+from bridge.rounds import Item, Observer, Parking, Rounds
 
-
-class Observer(Protocol):
-    """Told what happened, once per event. Never raises, never waits."""
-
-    def received(self, deliveries: Sequence[Delivery]) -> None: ...
-    def receive_failed(self, error: BridgeError, after: float) -> None: ...
-    def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None: ...
-    def held(self, deliveries: Sequence[Delivery], error: BridgeError, after: float) -> None: ...
-    def skipped(self, delivery: Delivery, skip: Skip) -> None: ...
-    def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None: ...
-    def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None: ...
-    def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None: ...
-    def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None: ...
-    def heartbeat_failed(self, delivery: Delivery, reason: BridgeError) -> None: ...
-    def unsettled(self, delivery: Delivery, error: BridgeError) -> None: ...
-    def released(self, deliveries: Sequence[Delivery]) -> None: ...
-    def in_flight(self, count: int) -> None: ...
-
-
-ACK = Ack()
-
-
-@dataclass(frozen=True, slots=True)
-class Parking:
-    """Where messages go that can never be carried, and how they are written there."""
-
-    destination: Destination
-    park: Park
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """A delivery on its way. `reason` is set once it can only be parked; `tries` counts failures in a row."""
-
-    delivery: Delivery
-    out: Out | None = None
-    lane: str | None = None
-    reason: BridgeError | None = None
-    skip: Skip | None = None
-    tries: int = 0
-    last: type[BridgeError] | None = None
-
-    def failed(self, error: BridgeError) -> int:
-        # An outage of ten tries must not use up the tries of a message that then fails for reasons of its own.
-        self.tries = self.tries + 1 if type(error) is self.last else 1
-        self.last = type(error)
-        return self.tries
-
-
-@dataclass(slots=True)
-class _Round:
-    """What one round of publishing decided."""
-
-    settled: list[tuple[_Item, Settlement]] = field(default_factory=list)
-    held: list[_Item] = field(default_factory=list)
-    after: float = 0.0
-
-    def hold(self, item: _Item, after: float) -> None:
-        self.held.append(item)
-        self.after = max(self.after, after)
+STRIKES = 5  # unexpected errors in a row from one part of a leg: after that the route opens again
 
 
 class Pump:
-    """Carries one route. `credits` and `credit_bytes` bound what is on loan, `receivers` the receives that run side by
-    side. `block`: a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was
+    """Carries one route. `credits` and `credit_bytes` bound what is on loan, and `share` how much of both is held for
+    reasons of its own; `receivers` is the receives that run side by side, `lane` the route's rule of order, if any.
+    `block`: a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was
     received."""
 
     def __init__(
@@ -101,26 +45,30 @@ class Pump:
         observer: Observer,
         *,
         parking: Parking | None = None,
+        lane: Lane | None = None,
         block: bool = False,
         policy: Policy | None = None,
         credits: int = 500,  # noqa: A002 - the word of the trade
         credit_bytes: int = 67_108_864,
+        share: float = 0.5,
         receivers: int = 1,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
-        self._destination = destination
         self._mapping = mapping
         self._observer = observer
-        self._parking = parking
-        self._block = block
+        self._lane = lane
         self._policy = policy or Policy()
         self._jitter = jitter
-        self._credits = Credits(messages=credits, size=credit_bytes, batch=source.batch)
+        self._credits = Credits(messages=credits, size=credit_bytes, batch=source.batch, share=share)
         self._on_loan = 0
+        self._failure: Unexpected | None = None
+        self._rounds = Rounds(
+            destination, observer, parking=parking, block=block, policy=self._policy, jitter=jitter, fail=self._fail
+        )
         self.received = 0
         self._abreast = Abreast(receivers)
-        self._lanes: Lanes[_Item] = Lanes(lambda item: item.lane)
+        self._lanes: Lanes[Item] = Lanes(lambda item: item.lane)
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
         self._releasing = asyncio.Event()
@@ -132,12 +80,15 @@ class Pump:
         return self._on_loan
 
     async def run(self) -> None:
-        """Returns when drained: nothing is on loan any more. Ends with whatever error nobody expected."""
+        """Returns when drained: nothing is on loan any more. Raises Unexpected when it cannot go on; all that was on
+        loan has been given back by then."""
         async with asyncio.TaskGroup() as group:
-            tending = group.create_task(self._source.tend(), name="tend")
+            tending = group.create_task(self._tend(), name="tend")
             async with self._tasks:
                 self._start_receiver()
             tending.cancel()
+        if self._failure is not None:
+            raise self._failure
 
     def drain(self) -> None:
         """Asks for nothing more, finishes what is on loan."""
@@ -149,6 +100,24 @@ class Pump:
         self.drain()
         self._releasing.set()
 
+    def _fail(self, error: Unexpected) -> None:
+        """It cannot go on: gives back what it holds, and ends."""
+        self._failure = self._failure or error
+        self.release()
+
+    async def _tend(self) -> None:
+        strikes = 0
+        while strikes < STRIKES:
+            try:
+                await self._source.tend()
+            except Exception as error:  # noqa: BLE001 - the wall: leases that nobody extends would run out unseen
+                strikes += 1
+                found = walls.unexpected(error)
+                self._observer.contained(found)
+                if strikes == STRIKES:
+                    self._fail(found)
+                await asyncio.sleep(pause(found, strikes, self._jitter(), self._policy))
+
     # -- receiving
 
     def _start_receiver(self) -> None:
@@ -156,37 +125,46 @@ class Pump:
         self._tasks.create_task(self._receive(), name="receive")
 
     async def _receive(self) -> None:
-        failures = 0
+        failures = strikes = 0
         try:
             while (reserved := await self._reserve()) is not None:
                 limit = reserved[0]
                 try:
                     deliveries = await self._source.receive(limit)
-                except BridgeError as error:
+                except Exception as raised:  # noqa: BLE001 - the wall; what is expected is a BridgeError
+                    error = raised if isinstance(raised, BridgeError) else walls.unexpected(raised)
                     self._credits.charge(reserved, 0, 0)
                     self._room.set()
                     failures += 1
+                    if isinstance(error, Unexpected):
+                        strikes += 1
+                        if strikes == STRIKES:
+                            return self._fail(error)
                     after = pause(error, failures, self._jitter(), self._policy)
                     self._observer.receive_failed(error, after)
                     if isinstance(error, Throttled) and self._abreast.throttled():
-                        return  # there are too many: this one ends instead of waiting
+                        return None  # there are too many: this one ends instead of waiting
                     await _pause(after, self._draining)
                     continue
-                failures = 0
+                failures = strikes = 0
                 self._credits.charge(reserved, len(deliveries), _bytes(deliveries))
                 self._room.set()
                 self._loaned(len(deliveries))
                 if self._draining.is_set():
-                    await self._release([_Item(delivery) for delivery in deliveries])
-                    return
-                self._admit(deliveries)
+                    return await self._release([Item(delivery) for delivery in deliveries])
+                try:
+                    self._admit(deliveries)
+                except Exception as raised:  # noqa: BLE001 - the wall
+                    await self._release([Item(delivery) for delivery in deliveries])
+                    return self._fail(walls.unexpected(raised))
                 if len(deliveries) == limit:
                     if self._abreast.full():
                         self._start_receiver()
                 elif not deliveries and self._abreast.empty():
-                    return  # an idle route keeps one
+                    return None  # an idle route keeps one
         finally:
             self._abreast.ended()
+        return None
 
     async def _reserve(self) -> tuple[int, int] | None:
         """Waits for the credits of a batch; None when there is nothing more to ask for."""
@@ -211,149 +189,106 @@ class Pump:
         self._observer.received(deliveries)
         self._start(self._lanes.admit([self._map(delivery) for delivery in deliveries]))
 
-    def _map(self, delivery: Delivery) -> _Item:
+    def _map(self, delivery: Delivery) -> Item:
         item = self._mapped(delivery)
         if delivery.hopeless is None or (item.skip is not None and item.skip.why == "heartbeat"):
             return item
-        return _Item(delivery, reason=delivery.hopeless)
+        return Item(delivery, reason=delivery.hopeless)
 
-    def _mapped(self, delivery: Delivery) -> _Item:
+    def _mapped(self, delivery: Delivery) -> Item:
         try:
             mapped = self._mapping(delivery.message)
         except Unmappable as error:
-            return _Item(delivery, lane=error.lane, reason=error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one message must not stop the others
-            # Only the type: the text of a stranger's error may quote the message.
-            return _Item(delivery, reason=Unmappable("message", f"the mapping failed: {type(error).__name__}"))
+            return Item(delivery, lane=error.lane, reason=error)
+        except Exception as error:  # noqa: BLE001 - the wall
+            found = walls.guilty(walls.unexpected(error))
+            self._observer.contained(found)
+            return Item(delivery, lane=walls.lane_of(delivery.message, self._lane), reason=found)
         if isinstance(mapped, Skip):
-            return _Item(delivery, skip=mapped)
+            return Item(delivery, skip=mapped)
         delivery.canary = mapped.canary
-        return _Item(delivery, mapped.out, mapped.lane)
+        return Item(delivery, mapped.out, mapped.lane)
 
     # -- carrying
 
-    def _start(self, items: list[_Item]) -> None:
+    def _start(self, items: list[Item]) -> None:
         if items:
             self._tasks.create_task(self._carry(items), name="carry")
 
-    async def _carry(self, items: list[_Item]) -> None:
+    async def _carry(self, items: list[Item]) -> None:
+        try:
+            await self._carried(items)
+        except Exception as error:  # noqa: BLE001 - the wall: what comes back from here is a defect of this very loop
+            self._observer.contained(found := walls.unexpected(error))
+            self._fail(found)
+            await self._abandon([item for item in items if not item.done])
+
+    async def _carried(self, items: list[Item]) -> None:
         while True:
-            outcome = await self._round(items)
+            outcome = await self._rounds.round(items)
             await self._settle(outcome.settled)
-            items = outcome.held
-            if not items:
-                return
-            # What is blocked cannot be finished, so a drain need not wait for it.
-            until = self._draining if all(map(self._blocked, items)) else self._releasing
-            await _pause(outcome.after, until)
-            if until.is_set():
-                await self._abandon(items)
+            own = await self._keep(outcome.own, outcome.own_after)
+            if own and outcome.held:  # they wait for different things, and not as long
+                self._tasks.create_task(self._waited(own, outcome.own_after), name="carry")
+                own = []
+            items, after = (own, outcome.own_after) if own else (outcome.held, outcome.after)
+            if not items or not await self._wait(items, after):
                 return
 
-    async def _round(self, items: Sequence[_Item]) -> _Round:
-        outcome = _Round()
+    async def _waited(self, items: list[Item], after: float) -> None:
+        if await self._wait(items, after):
+            await self._carry(items)
+
+    async def _wait(self, items: list[Item], after: float) -> bool:
+        """Whether to go on with them; else they have been given back."""
+        # What is blocked cannot be finished, so a drain need not wait for it.
+        until = self._draining if all(map(self._rounds.blocked, items)) else self._releasing
+        await _pause(after, until)
+        if until.is_set():
+            await self._abandon(items)
+            return False
+        return True
+
+    async def _keep(self, items: list[Item], after: float) -> list[Item]:
+        """Those that may be held for reasons of their own, the messages behind them in their lanes included. The others
+        go back to the source for a while: they must not take the credits of all the rest."""
+        kept, over = [], []
         for item in items:
-            if item.skip is not None:
-                self._observer.skipped(item.delivery, item.skip)
-                outcome.settled.append((item, Settlement(item.delivery, ACK)))
-            elif self._blocks(item):
-                item.reason = None if item.out is not None else item.reason  # it may be taken by now
-        await self._publish([item for item in items if item.out is not None and item.reason is None], outcome)
-        if len(outcome.settled) == len(items):
-            return outcome
-        hopeless = [item for item in items if item.reason is not None]
-        for item in hopeless:
-            if item.reason is not None and item.delivery.canary is not None:
-                # It is ours and nobody else's: that it failed is all it had to tell.
-                self._observer.heartbeat_failed(item.delivery, item.reason)
-                outcome.settled.append((item, Settlement(item.delivery, Ack())))
-            if item.reason is not None and self._blocks(item):
-                outcome.hold(item, self._policy.longest)
-                self._observer.blocked(item.delivery, item.reason, self._policy.longest)
-        if parkable := [item for item in hopeless if not self._blocks(item) and item.delivery.canary is None]:
-            await self._park(parkable, outcome)
-        return outcome
+            if item.kept is None:
+                chain = [item.delivery, *(each.delivery for each in self._lanes.behind(item))]
+                size = len(chain), _bytes(chain)
+                if self._credits.keep(*size):
+                    item.kept = size
+                elif item.lane is None or self._source.locks_groups:
+                    over.append(item)
+                    continue
+            kept.append(item)
+        for item in over:
+            await self._return(item, after)
+        return kept
 
-    def _blocks(self, item: _Item) -> bool:
-        return self._block and item.lane is not None and item.delivery.canary is None
-
-    def _blocked(self, item: _Item) -> bool:
-        return item.reason is not None and self._blocks(item)
-
-    async def _publish(self, items: Sequence[_Item], outcome: _Round) -> None:
-        if not items:
-            return
-        answers = await _ask(self._destination, [item.out for item in items if item.out is not None])
-        jitter = self._jitter()
-        carried: list[tuple[Delivery, Receipt]] = []
-        failed: dict[type[BridgeError], tuple[BridgeError, float, list[Delivery]]] = {}
-        for item, answer in zip(items, answers, strict=True):
-            if isinstance(answer, Receipt):
-                carried.append((item.delivery, answer))
-                outcome.settled.append((item, Settlement(item.delivery, ACK)))
-                continue
-            decision = decide(answer, item.failed(answer), jitter, self._policy)
-            if isinstance(decision, HandBack) and item.delivery.canary is not None:
-                decision = Reject()
-            elif isinstance(decision, HandBack) and item.lane is not None:
-                # Handed back, it would let those behind it overtake. A lane waits for its head instead.
-                decision = Hold(decision.after)
-            match decision:
-                case Hold(after):
-                    outcome.hold(item, after)
-                    failed.setdefault(type(answer), (answer, after, []))[2].append(item.delivery)
-                case HandBack() if item.delivery.last and self._parking is not None:
-                    item.reason = answer  # handed back, it would never be lent again
-                case HandBack(after):
-                    outcome.settled.append((item, Settlement(item.delivery, Retry(after))))
-                    self._observer.handed_back(item.delivery, answer, after)
-                case Reject():
-                    item.reason = answer
-        if carried:
-            self._observer.carried(carried)
-        for error, after, deliveries in failed.values():
-            self._observer.held(deliveries, error, after)
-
-    async def _park(self, items: Sequence[_Item], outcome: _Round) -> None:
-        reasons = [(item, item.reason) for item in items if item.reason is not None]
-        if self._parking is None:
-            for item, reason in reasons:
-                self._reject(item, reason, outcome)
-            return
-        outs = [self._parking.park(item.delivery, reason) for item, reason in reasons]
-        answers = await _ask(self._parking.destination, outs)
-        for (item, reason), answer in zip(reasons, answers, strict=True):
-            if isinstance(answer, Receipt):
-                self._observer.parked(item.delivery, reason, answer)
-                outcome.settled.append((item, Settlement(item.delivery, ACK)))
-                continue
-            match decide(answer, item.failed(answer), self._jitter(), self._policy):
-                case Hold(after):
-                    outcome.hold(item, after)
-                    self._observer.held([item.delivery], answer, after)
-                case HandBack() | Reject():
-                    self._reject(item, reason, outcome)
-
-    def _reject(self, item: _Item, reason: BridgeError, outcome: _Round) -> None:
-        """No place will have it: the source keeps it, and its own redrive policy counts the deliveries."""
-        after = self._policy.longest
-        outcome.settled.append((item, Settlement(item.delivery, Retry(after))))
-        self._observer.rejected(item.delivery, reason, after)
+    async def _return(self, item: Item, after: float) -> None:
+        """Gives a running item back, and all that waits behind it: last first, so that none of them overtakes it."""
+        chain = [item, *self._lanes.abandon(item)]
+        after = max(after, returned(item.delivery.attempt, self._policy))
+        back = [Settlement(each.delivery, Retry(after)) for each in reversed(chain)]
+        for each, answer in zip(reversed(chain), await walls.settle(self._source, back), strict=True):
+            if answer is not None:
+                self._observer.unsettled(each.delivery, answer)
+        for each in chain:
+            self._observer.handed_back(each.delivery, each.error or Failed("one before it in its group waits"), after)
+        self._done(chain)
 
     # -- settling
 
-    async def _settle(self, settled: Sequence[tuple[_Item, Settlement]]) -> None:
+    async def _settle(self, settled: Sequence[tuple[Item, Settlement]]) -> None:
         if not settled:
             return
-        answers: Sequence[BridgeError | None]
-        try:
-            answers = await self._source.settle([settlement for _, settlement in settled])
-        except BridgeError as error:
-            answers = [error] * len(settled)
+        answers = await walls.settle(self._source, [settlement for _, settlement in settled])
         for (item, _), answer in zip(settled, answers, strict=True):
             if answer is not None:
                 self._observer.unsettled(item.delivery, answer)
-        self._back([item.delivery for item, _ in settled])
+        self._done([item for item, _ in settled])
         heads = [
             head for item, _ in settled if item.lane is not None and (head := self._lanes.finish(item)) is not None
         ]
@@ -362,29 +297,31 @@ class Pump:
         else:
             self._start(heads)
 
-    async def _abandon(self, items: Sequence[_Item]) -> None:
+    async def _abandon(self, items: Sequence[Item]) -> None:
         """Releases running items and all that waits behind them."""
         await self._release([each for item in items for each in (item, *self._lanes.abandon(item))])
 
-    async def _release(self, items: Sequence[_Item]) -> None:
+    async def _release(self, items: Sequence[Item]) -> None:
         if not items:
             return
         deliveries = [item.delivery for item in items]
-        with suppress(BridgeError):  # what cannot be given back comes back when its lease expires
-            await self._source.release(deliveries)
+        if (error := await walls.release(self._source, deliveries)) is not None:
+            self._observer.contained(error)
         self._observer.released(deliveries)
-        self._back(deliveries)
+        self._done(items)
+
+    def _done(self, items: Sequence[Item]) -> None:
+        """They are not on loan any more."""
+        for item in items:
+            item.done = True
+            if item.kept is not None:
+                self._credits.kept(*item.kept)
+                item.kept = None
+        self._back([item.delivery for item in items])
 
 
 def _bytes(deliveries: Sequence[Delivery]) -> int:
     return sum([delivery.size for delivery in deliveries])
-
-
-async def _ask(destination: Destination, outs: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-    try:
-        return await destination.publish(outs)
-    except BridgeError as error:
-        return [error] * len(outs)
 
 
 async def _pause(seconds: float, until: asyncio.Event) -> None:

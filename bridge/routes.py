@@ -29,13 +29,13 @@ from bridge.config import (
 from bridge.core.errors import ConfigError, NotUsable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.heartbeat import NO_SUBJECT, into_queue, into_stream, subject_into
-from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
+from bridge.core.mapping.nats_to_sqs import lane_rule, nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.mapping.provenance import Passage
-from bridge.core.mapping.sqs_to_nats import sqs_to_nats
+from bridge.core.mapping.sqs_to_nats import group_of, sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
 from bridge.core.models import Canary, Out
-from bridge.core.route import Destination, Mapping, Source
+from bridge.core.route import Destination, Lane, Mapping, Source
 from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
@@ -47,7 +47,7 @@ from bridge.legs.nats import NatsConnection, NatsOptions, Tls
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
 from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
-from bridge.pump import Parking
+from bridge.rounds import Parking
 
 if TYPE_CHECKING:
     from bridge.tracing import Tracing  # an extra
@@ -60,7 +60,7 @@ class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
     holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
     of its destination, `dead_letter` the ARN of a queue beside it, if any; `heart` sends its heartbeats, where it has
-    any."""
+    any; `lane` is the rule of order, None where the route keeps none."""
 
     source: Source
     destination: Destination
@@ -75,6 +75,7 @@ class OpenRoute:
     readers: Sequence[WatchedQueueConfig | WatchedConsumersConfig]
     dead_letter: str
     heart: Heart | None = None
+    lane: Lane | None = None
 
 
 async def open_route(
@@ -137,6 +138,7 @@ async def open_route(
                 readers=[WatchedConsumersConfig(kind="jetstream", stream=each) for each in stream.streams],
                 dead_letter=queue.dead_letter,
                 heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
+                lane=group_of if queue.fifo else None,
             )
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
@@ -179,6 +181,7 @@ async def open_route(
         readers=[WatchedQueueConfig(kind="sqs", queue=each) for each in queues[:MOST_WATCHED]],
         dead_letter=dead_letter,
         heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
+        lane=lane_rule(_group(route.destination.group)) if fifo else None,
     )
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bridge.config import Config, RouteConfig, SqsSourceConfig
+from bridge.core import walls
 from bridge.core.control import Action, Aim, Answer, decide
 from bridge.core.credits import COPIES
 from bridge.core.emptiness import SQS_SETTLES_SECONDS, Circumstances, Emptiness, Reading
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bridge.tracing import Tracing
 
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
+RESTARTS = Policy(first=1.0, longest=60.0)  # before a route that failed as no one expected starts again
+SOUND_SECONDS = 120.0  # a route that ran for so long starts again as quickly as the first time
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
 JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees whether somebody is still sending
 
@@ -151,6 +154,22 @@ class RunningRoute:
             self._observation.paused()
         elif self._aim == "empty":
             self._observation.emptying(needed_seconds(self.config))
+        failures, clock = 0, asyncio.get_running_loop().time
+        while self._aim != "stop":
+            began = clock()
+            try:
+                await self._life()
+            except Exception as error:  # noqa: BLE001 - the wall: what ends this route must not end another
+                failures = failures + 1 if clock() - began < SOUND_SECONDS else 1
+                after = backoff(failures, random.random(), RESTARTS)  # noqa: S311 - jitter, not a secret
+                self._observation.failed(walls.unexpected(error), after)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(after):
+                        await self._until(lambda: self._aim == "stop")
+        self._observation.stopped()
+
+    async def _life(self) -> None:
+        """Opens and carries until the route is to stop."""
         while (opened := await self._open()) is not None:
             async with opened.closing, asyncio.TaskGroup() as group:
                 beside = [
@@ -163,7 +182,6 @@ class RunningRoute:
                     await self._rest()
                 for task in beside:
                     task.cancel()
-        self._observation.stopped()
 
     async def _carry(self, opened: OpenRoute) -> None:
         """Returns when the route is no longer to carry and nothing is on loan."""
@@ -173,19 +191,23 @@ class RunningRoute:
             opened.mapping,
             self._observation,
             parking=opened.parking,
+            lane=opened.lane,
             block=self.config.cannot_carry == "block",
             credits=self.config.max_in_flight,
             credit_bytes=self.config.max_in_flight_bytes // COPIES,
+            share=self.config.held_share,
             receivers=opened.receivers,
         )
-        async with asyncio.TaskGroup() as group:
-            proving = group.create_task(self._prove_empty(opened.source, pump), name=f"drain {self.name}")
-            await pump.run()
-            proving.cancel()
-        self._pump = None
-        if self._releasing is not None:
-            self._releasing.cancel()
-            self._releasing = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                proving = group.create_task(self._prove_empty(opened.source, pump), name=f"drain {self.name}")
+                await pump.run()
+                proving.cancel()
+        finally:
+            self._pump = None
+            if self._releasing is not None:
+                self._releasing.cancel()
+                self._releasing = None
 
     async def _rest(self) -> None:
         """Paused or drained. The source is still looked at, and everything is opened anew afterwards: others may have

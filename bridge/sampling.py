@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from bridge.core import walls
 from bridge.core.errors import BridgeError
 from bridge.core.lag import Track
 from bridge.core.route import Source
@@ -41,7 +42,10 @@ async def sample(
 async def judge(observation: Observation) -> None:
     """Until cancelled: trouble is told within a second or two, whatever the looks are waiting for."""
     while True:
-        observation.judge()
+        try:
+            observation.judge()
+        except Exception as error:  # noqa: BLE001 - the wall
+            observation.contained(walls.unexpected(error))
         await asyncio.sleep(JUDGE_SECONDS)
 
 
@@ -55,9 +59,14 @@ async def _own(source: Source, observation: RouteObservation, system: str, every
             observation.not_sampled(error)
         except TimeoutError:
             observation.not_sampled(_late())
+        except Exception as error:  # noqa: BLE001 - the wall: a look that fails must not stop what is carried
+            observation.not_sampled(walls.unexpected(error))
         if observation.deaf(patience):
             observation.healed()
-            await source.hear_again()
+            try:
+                await source.hear_again()
+            except Exception as error:  # noqa: BLE001 - the wall
+                observation.not_sampled(error if isinstance(error, BridgeError) else walls.unexpected(error))
         await asyncio.sleep(pause_between(system, every()))
 
 
@@ -68,10 +77,11 @@ async def _others(watched: Watched, observation: RouteObservation, every: Callab
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 seen = await watched.look()
-        except TimeoutError:
+        except Exception as error:  # noqa: BLE001 - the wall
+            why = _late() if isinstance(error, TimeoutError) else walls.unexpected(error)
             for name in names:
                 if place := observation.waiting.watched.get((watched.side, watched.system, name)):
-                    place.not_looked(str(_late()))
+                    place.not_looked(str(why))
         else:
             fresh = {each.name: Track(every=pause, exact=each.exact, retention=each.retention) for each in seen}
             observation.waiting.watches(watched.side, watched.system, names, fresh)

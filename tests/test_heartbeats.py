@@ -14,7 +14,7 @@ from bridge.core.route import Delivery, Mapped, Receipt, Skip
 from bridge.heartbeats import Heart, beat
 from bridge.legs.memory import MemoryDestination, MemorySource
 from bridge.observe import Observation, RouteObservation
-from bridge.pump import Parking
+from bridge.rounds import Parking
 from tests.test_pump import Running, body, message, park, payloads, until
 from tests.test_pump import mapping as pumped
 

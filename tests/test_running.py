@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from math import inf
@@ -15,13 +17,16 @@ from hypothesis import strategies as st
 from bridge.config import Config
 from bridge.core.control import ACTIONS, Action
 from bridge.core.errors import NotUsable
+from bridge.core.mapping.heartbeat import into_queue
 from bridge.core.models import JetStreamOut, Message, SqsMessage
 from bridge.core.route import Mapped
 from bridge.daemon import Daemon
+from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.memory import MemoryDestination, MemorySource
 from bridge.legs.nats import NatsConnection, NatsOptions
 from bridge.observe import Observation
+from bridge.pump import STRIKES
 from bridge.routes import OpenRoute
 from bridge.running import RunningRoute
 
@@ -175,38 +180,105 @@ async def test_a_pause_waits_for_no_patience_when_all_goes_well(monkeypatch: pyt
 
 
 class Broken(MemorySource):
-    """Dies of an error nobody expected."""
+    """Fails as no one expected, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(wait=0.01)
+        self.times = times
 
     async def receive(self, limit: int) -> Any:
-        raise ZeroDivisionError
+        if self.times:
+            self.times -= 1
+            raise ZeroDivisionError("card 4111")
+        return await super().receive(limit)
 
 
-async def test_a_route_that_dies_ends_the_daemon_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
-    world.source = Broken()
-    monkeypatch.setattr("bridge.running.open_route", world.open)
-    with pytest.raises(BaseExceptionGroup) as raised:
-        await Daemon(config("in"), Observation(), lambda: config("in")).run()
-    assert raised.value.subgroup(ZeroDivisionError)
-
-
-async def test_a_route_that_dies_after_a_reload_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, broken = World(), World()
-    broken.source = Broken()
-
+def opening(worlds: dict[str, World]) -> Any:
     async def opened(route: Any, *rest: object, **more: object) -> OpenRoute:
-        return await (broken if route.name == "new" else world).open()
+        return await worlds[route.name].open()
+
+    return opened
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.running.backoff", lambda *_: 0.01)
+    monkeypatch.setattr("bridge.pump.pause", lambda *_: 0.001)
+
+
+def restarts(observation: Observation, route: str) -> float:
+    text = observation.exposition()[0].decode()
+    (line,) = re.findall(rf'^nats_sqs_bridge_route_restarts_total{{route="{route}"}} (.+)$', text, re.MULTILINE)
+    return float(line)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_route_that_fails_starts_again_and_another_does_not_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds = {"bad": World(), "good": World()}
+    worlds["bad"].source = Broken(3 * STRIKES)
+    monkeypatch.setattr("bridge.running.open_route", opening(worlds))
+    observation, whole = Observation(), config("bad", "good")
+    daemon = Daemon(whole, observation, lambda: whole)
+    running = asyncio.create_task(daemon.run())
+    for world in worlds.values():
+        world.send(5)
+    await until(lambda: len(worlds["good"].destination.kept) == 5)
+    await until(lambda: len(worlds["bad"].destination.kept) == 5)
+    assert (restarts(observation, "bad"), restarts(observation, "good")) == (3, 0)
+    bad = observation.route("bad")
+    observation.judge()
+    await until(lambda: bad.state == "holding")  # it failed three times within five minutes: that is no passing trouble
+    assert "failed 3 times in 5 minutes" in str(bad.snapshot()["trouble"])
+    assert "4111" not in str(observation.snapshot())
+    assert observation.route("good").state == "running"
+    daemon.signalled()
+    assert await running == 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_route_that_always_fails_stops_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.source = Broken(10**9)
+    monkeypatch.setattr("bridge.running.open_route", world.open)
+    observation, whole = Observation(), config("in")
+    daemon = Daemon(whole, observation, lambda: whole)
+    running = asyncio.create_task(daemon.run())
+    await until(lambda: "in" in observation.routes and restarts(observation, "in") > 2)
+    assert any("unexpected ZeroDivisionError" in str(each) for each in [observation.route("in").snapshot()["trouble"]])
+    daemon.signalled()
+    assert await asyncio.wait_for(running, 30) == 0
+
+
+async def test_a_look_a_heartbeat_and_the_judging_that_raise_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    class Unseeable(MemorySource):
+        async def backlog(self) -> Any:
+            raise ZeroDivisionError
+
+    class Silent(MemoryDestination):
+        async def publish(self, messages: Any) -> Any:
+            raise ZeroDivisionError
+
+    world.source = Unseeable(wait=0.01)
+
+    async def opened(*_: object, **__: object) -> OpenRoute:
+        heart = Heart("in", "", 0.01, Silent(), into_queue)
+        return dataclasses.replace(await world.open(), heart=heart)
 
     monkeypatch.setattr("bridge.running.open_route", opened)
-    observation = Observation()
-    daemon = Daemon(config("in"), observation, lambda: config("in", "new"))
+    monkeypatch.setattr("bridge.sampling.JUDGE_SECONDS", 0.01)
+    monkeypatch.setattr(Observation, "judge", lambda self: 1 / 0)
+    observation, whole = Observation(), config("in")
+    daemon = Daemon(whole, observation, lambda: whole)
     running = asyncio.create_task(daemon.run())
-    await until(lambda: "in" in observation.routes and observation.route("in").state == "running")
-    with suppress(asyncio.CancelledError):  # the reload may be under way still
-        await daemon.reload("test")
-    with pytest.raises(BaseExceptionGroup) as raised:
-        await asyncio.wait_for(running, 30)
-    assert raised.value.subgroup(ZeroDivisionError)
+    await until(lambda: "in" in observation.routes and observation.route("in").waiting.own is not None)
+    await until(lambda: observation.route("in").snapshot()["places"] != [])
+    world.send(5)
+    await until(lambda: len(world.destination.kept) == 5)
+    assert restarts(observation, "in") == 0
+    daemon.signalled()
+    assert await running == 0
 
 
 async def test_whatever_goes_wrong_with_the_new_file_what_runs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,3 +320,14 @@ async def test_a_route_that_does_not_stop_in_time_is_abandoned_by_a_reload(monke
     await until(lambda: len(world.destination.kept) >= 1)  # the next life carries; the two come back with their lease
     daemon.signalled()
     assert await running == 0
+
+
+async def test_a_signal_before_anything_ran_ends_the_daemon_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.running.open_route", World().open)
+    daemon = Daemon(config("in"), Observation(), lambda: config("in"))
+    running = asyncio.create_task(daemon.run())
+    while daemon._deadline is None:
+        await asyncio.sleep(0)
+    assert daemon._main is None
+    daemon.signalled()
+    assert await asyncio.wait_for(running, 30) == 0

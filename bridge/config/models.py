@@ -335,6 +335,13 @@ class RouteConfig(Section):
         le=17_179_869_184,
         description="Most memory that messages on loan take, in bytes: of large ones there are then fewer.",
     )
+    held_share: float = Field(
+        0.5,
+        ge=0,
+        le=0.9,
+        description="Share of max_in_flight and max_in_flight_bytes for messages that wait for reasons of their own (a "
+        "full parking place or subject). More of them go back to the source for a while, so that the rest moves.",
+    )
 
 
 class Config(BaseSettings):

@@ -10,6 +10,8 @@ Laws (tests/core/test_credits.py):
   3. With nothing on loan there is always something to ask for: a message larger than `size` is carried alone.
   4. What was reserved or charged comes back in full.
   5. Messages that are larger than LARGE are received fewer at once.
+  6. What is kept waiting for reasons of its own (`keep`) takes at most `share` of the messages and of the bytes; with
+     all of that taken there is still something to ask for.
 May not: wait, or know what a message is.
 """
 
@@ -22,13 +24,15 @@ COPIES = 4  # times a message on loan is in memory at most: as it came, as it go
 
 
 class Credits:
-    """`batch` is the most one receive brings."""
+    """`batch` is the most one receive brings; `share` is from 0 to 1."""
 
-    def __init__(self, *, messages: int, size: int, batch: int) -> None:
+    def __init__(self, *, messages: int, size: int, batch: int, share: float = 0.5) -> None:
         self._all = self._messages = messages
         self._size = self._bytes = size
         self._batch = min(batch, messages)
         self._typical = FIRST_GUESS
+        self._share = share
+        self._kept = self._kept_bytes = 0
 
     @property
     def batch(self) -> int:
@@ -37,9 +41,10 @@ class Credits:
     def reserve(self) -> tuple[int, int] | None:
         """(messages, bytes) of a whole batch, or of as much as the bytes allow; None while there is no room for it.
         Receiving message by message would cost a call each."""
-        count = max(1, min(self._batch, self._size // self._typical, self._batch * LARGE // self._typical))
+        most, room = min(self._batch, self._all - self._kept), self._size - self._kept_bytes
+        count = max(1, min(most, room // self._typical, self._batch * LARGE // self._typical))
         size = count * self._typical
-        alone = self._messages == self._all
+        alone = self._messages == self._all - self._kept
         if self._messages < count or (self._bytes < size and not alone):
             return None
         self._messages -= count
@@ -53,6 +58,19 @@ class Credits:
         if count:
             # Larger is believed at once, smaller by and by.
             self._typical = max(1, -(-size // count), self._typical * 7 // 8)
+
+    def keep(self, count: int, size: int) -> bool:
+        """Whether so much more of what is on loan may be kept waiting for reasons of its own; it is then counted."""
+        fits = self._kept + count <= self._all * self._share and self._kept_bytes + size <= self._size * self._share
+        if fits:
+            self._kept += count
+            self._kept_bytes += size
+        return fits
+
+    def kept(self, count: int, size: int) -> None:
+        """So much is not kept waiting any more."""
+        self._kept -= count
+        self._kept_bytes -= size
 
     def back(self, count: int, size: int) -> None:
         """So much is no longer on loan."""

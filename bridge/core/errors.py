@@ -6,8 +6,10 @@
     |-- Refused          the destination will never take this message  -> park it
     |-- Failed           this message failed, nobody knows why         -> again a few times, then back to the source
     |-- Unavailable      the other side is down or full                -> hold everything, again with backoff
+    |   |-- Full         it takes others, and this one not now         -> hold this one, and let the others pass
     |   `-- Throttled    it asks us to slow down                       -> the same, starting slower
     |-- NotUsable        a queue, stream or permission is missing      -> hold, again slowly, tell the operator
+    |-- Unexpected       an error no one expected, a defect of ours    -> park it if it is this message's, else hold
     `-- LeaseLost        the source has taken the message back         -> forget it, it will be lent again
 
 May not: import anything of ours, or carry a payload or a secret in its text.
@@ -55,12 +57,33 @@ class Unavailable(BridgeError):
     """The other side cannot be reached, is down or is full; nothing is wrong with the message."""
 
 
+class Full(Unavailable):
+    """What this message goes to is full (one subject of a stream, a parking place); others may pass."""
+
+
 class Throttled(Unavailable):
     """The other side works and asks us to slow down."""
 
 
 class NotUsable(BridgeError):
     """A queue, topic, stream, consumer or permission is missing; a human has to act."""
+
+
+class Unexpected(BridgeError):
+    """An exception no one expected, by its type and where it was raised; its text may quote a message and is left out.
+    `guilty`: it is about this one message, for others passed, or the code that raised it sees nothing but the message.
+    """
+
+    def __init__(self, kind: str, where: str, *, guilty: bool = False) -> None:
+        super().__init__(f"unexpected {kind} at {where}", hint="this is a defect of the bridge: please report it")
+        self.kind = kind
+        self.where = where
+        self.guilty = guilty
+
+    @property
+    def signature(self) -> tuple[str, str]:
+        """Two errors with one signature are the same defect, as far as anyone can tell."""
+        return self.kind, self.where
 
 
 class LeaseLost(BridgeError):

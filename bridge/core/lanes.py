@@ -55,6 +55,11 @@ class Lanes(Generic[T]):
         lane = self._lane_of(item)
         return [] if lane is None else list(self._waiting.pop(lane))
 
+    def behind(self, item: T) -> list[T]:
+        """All that waits behind the running `item`, in order. They go on waiting."""
+        lane = self._lane_of(item)
+        return [] if lane is None else list(self._waiting[lane])
+
     def waiting(self) -> int:
         """Items admitted that do not run yet."""
         return sum(len(queue) for queue in self._waiting.values())

@@ -107,6 +107,9 @@ class Skip:
 Mapping = Callable[[Message], Mapped | Skip]
 """Total and deterministic: gives a Mapped or a Skip, or raises Unmappable, nothing else."""
 
+Lane = Callable[[Message], str | None]
+"""The lane of a message by itself, for those that cannot be mapped: a failure must not cost a message its place."""
+
 Park = Callable[[Delivery, BridgeError], Out]
 """Total: any delivery and its reason as a message for the parking place."""
 
@@ -120,6 +123,12 @@ class Source(Protocol):
     @property
     def batch(self) -> int:
         """The most one receive brings."""
+        ...
+
+    @property
+    def locks_groups(self) -> bool:
+        """Whether a message that is given back for a while keeps the later ones of its group from being lent, so that
+        its lane is not overtaken."""
         ...
 
     async def receive(self, limit: int) -> Sequence[Delivery]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.core.errors import NotUsable, Refused, Throttled, Unavailable, Unmappable
+from bridge.core.errors import NotUsable, Refused, Throttled, Unavailable, Unexpected, Unmappable
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Delays in seconds; `outage` is the longest while the other side is down. `attempts` bounds tries of one message
-    that fails for reasons of its own."""
+    that fails for reasons of its own, and `returned` is the longest time one is given back to the source for."""
 
     first: float = 0.2
     longest: float = 30.0
     outage: float = 3.0
     attempts: int = 8
+    returned: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,18 @@ def pause(error: Exception, attempt: int, jitter: float, policy: Policy) -> floa
             return backoff(attempt, jitter, policy)
 
 
+def returned(attempt: int, policy: Policy) -> float:
+    """Seconds for which a message is given back that may not be kept waiting here, at its `attempt`-th delivery (from
+    1). Twice as long each time: every return counts towards the source's own redrive policy."""
+    return min(policy.returned, policy.longest * 2.0 ** min(max(attempt, 1) - 1, 32))
+
+
 def decide(error: Exception, attempt: int, jitter: float, policy: Policy) -> Decision:
     """What the pump does with a message whose `attempt`-th try (from 1) ended in `error`."""
     match error:
-        case Unmappable() | Refused():
+        case Unmappable() | Refused() | Unexpected(guilty=True):
             return Reject()
-        case Unavailable() | NotUsable():
+        case Unavailable() | NotUsable() | Unexpected():
             return Hold(pause(error, attempt, jitter, policy))
         case _:
             return (

@@ -100,6 +100,7 @@ class JetStreamSource:
     ) -> None:
         self.consumer = consumer
         self.batch = min(batch, consumer.max_batch)
+        self.locks_groups = False  # what is given back comes again behind newer messages of its group
         self._nats = nats
         self._loans: dict[int, _Loan] = {}
         self._idle: list[_Pull] = []

@@ -41,6 +41,8 @@ class MemorySource:
     """A queue. `visibility` is the lease in seconds, `wait` the longest a receive waits, `most` how often it lends a
     message (0: for ever); order is that of `put`. What is in `hopeless` is lent as such."""
 
+    locks_groups = False
+
     def __init__(self, *, batch: int = 10, visibility: float = 30.0, wait: float = 0.05, most: int = 0) -> None:
         self.most = most
         self.hopeless: dict[str, BridgeError] = {}

@@ -112,6 +112,7 @@ class SqsSource:
 
     def __init__(self, aws: AwsConnection, queue: Queue, *, wait_seconds: float = 20) -> None:
         self.queue = queue
+        self.locks_groups = queue.fifo
         self._aws = aws
         self._wait = int(wait_seconds)
         self._own_lease = queue.visibility_timeout < SHORT_LEASE

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from bridge.core.advice import add_stream, add_subjects, in_words
-from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
+from bridge.core.errors import BridgeError, Failed, Full, NotUsable, Refused, Unavailable
 from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
@@ -231,6 +231,8 @@ def publish_error(error: Mapping[str, Any]) -> BridgeError:
             return NotUsable(text, hint="nats stream edit STREAM --allow-msg-ttl, or leave destination.ttl out")
         case 10054 | 10097:  # message or headers larger than the stream takes
             return Refused(text, hint="raise max_msg_size of the stream, or park it")
+        case 10077 if "per subject" in text:  # max_msgs_per_subject with discard_new_per_subject: others still pass
+            return Full(f"the subject is full: {text}")
         case 10077:  # discard new, and full: the same class as an outage, and nothing is wrong with the message
             return Unavailable(f"the stream is full: {text}")
         case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no room, offline, or the same id is being stored just now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from typing import Any
 
 import structlog
@@ -19,7 +20,11 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     render: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
     )
-    common: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    common: list[Any] = [
+        _without_text,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     # Libraries speak through logging: in the same format, and only when something is wrong.
     theirs = logging.StreamHandler(sys.stderr)
     theirs.setFormatter(
@@ -35,6 +40,18 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _without_text(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """An exception by its type and frames. Its text, and the local variables that the console format would print, may
+    hold what a message holds."""
+    found = event.pop("exc_info", None)
+    error = found[1] if isinstance(found, tuple) else found if isinstance(found, BaseException) else sys.exc_info()[1]
+    if found and error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        event["error"] = type(error).__name__
+        event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return event
 
 
 class Repeats:

@@ -98,6 +98,12 @@ class Metrics:
             ["route"],
             registry=self.registry,
         )
+        self.restarts = Counter(
+            f"{prefix}route_restarts",
+            "Times a route failed with an error no one expected, and started again.",
+            ["route"],
+            registry=self.registry,
+        )
         self.leases_lost = Counter(
             f"{prefix}leases_lost",
             "Messages the source took back while they were held: they come again.",

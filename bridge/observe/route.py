@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from bridge.core.errors import BridgeError, Unavailable
+from bridge.core.errors import BridgeError, Unavailable, Unexpected
 from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe.heartbeat import Heartbeats
@@ -33,6 +33,8 @@ OUTCOMES = (
     "heartbeat_failed",
 )
 FAILURES_KEPT = 20
+RESTARTS_SECONDS = 300.0
+FEWEST_RESTARTS = 2  # within RESTARTS_SECONDS: one alone may have been a coincidence
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
 
@@ -63,6 +65,8 @@ class RouteObservation(RouteLife):
         self._settle_failures = metrics.settle_failures.labels(name)
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
+        self._restarts = metrics.restarts.labels(name)
+        self._failed_at: deque[float] = deque(maxlen=FAILURES_KEPT)
         self._pending.set(float("nan"))
         self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
@@ -76,6 +80,32 @@ class RouteObservation(RouteLife):
         self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
+
+    def failed(self, error: Unexpected, after: float) -> None:
+        """The route ended with an error no one expected, and starts again in `after` seconds."""
+        self._restarts.inc()
+        self._failed_at.append(time.monotonic())
+        self.in_flight(0)
+        self._unblocked(list(self.blocking))
+        self._trouble = self._lasting()
+        self.log.error("route_failed", error=str(error), restarts_in=round(after, 1))
+        self._in_trouble("open", error, "route_down", again_in=round(after, 1))
+
+    def contained(self, error: Unexpected) -> None:
+        """An error no one expected stayed with the message it is about, or passed."""
+        if self._repeats.first(f"contained {error.signature}"):
+            self.log.error("unexpected_error", error=error.kind, where=error.where, hint=error.hint)
+
+    def _fails_again_and_again(self) -> None:
+        """A route that fails whenever it has started is in trouble all the while, not only between two starts."""
+        recent = [at for at in self._failed_at if time.monotonic() - at < RESTARTS_SECONDS]
+        if len(recent) < FEWEST_RESTARTS:
+            if "restarts" in self._trouble:
+                self._clear("restarts")
+        elif "restarts" not in self._trouble:
+            text = f"failed {len(recent)} times in {RESTARTS_SECONDS / 60:.0f} minutes, and starts again each time"
+            self._trouble["restarts"] = Trouble(text, recent[0], "the log says where, as route_failed")
+            self._derive()
 
     def not_open(self, error: BridgeError, after: float) -> None:
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
@@ -259,6 +289,7 @@ class RouteObservation(RouteLife):
 
     def judge(self) -> None:
         """Judges every place anew."""
+        self._fails_again_and_again()
         self._at_rest.set(self.state in ("pausing", "paused", "drained"))
         self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
 

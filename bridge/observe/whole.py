@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from bridge import __version__
+from bridge.core.errors import Unexpected
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
 from bridge.observe.route import RouteObservation
@@ -134,7 +135,13 @@ class Observation:
         for each in _leaves(error):
             frames = traceback.extract_tb(each.__traceback__)
             stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-            self.log.error("crashed", error=type(each).__name__, stack=stack)
+            # Not `stack`: the console format takes that for a text of its own.
+            self.log.error("crashed", error=type(each).__name__, frames=stack)
+
+    def contained(self, error: Unexpected) -> None:
+        """An error no one expected, of the process and not of one route, stayed where it came up."""
+        if self._repeats.first(f"contained {error.signature}"):
+            self.log.error("unexpected_error", error=error.kind, where=error.where, hint=error.hint)
 
     def unready(self) -> list[str]:
         """Why the process is not ready, one sentence each; empty when every route is moving or idle."""

@@ -19,7 +19,7 @@ from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, VIA, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
 from bridge.core.models import Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
-from bridge.core.route import Mapped, Mapping, Skip
+from bridge.core.route import Lane, Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
 LONGEST_DELAY = 900
@@ -47,7 +47,11 @@ def nats_to_sqs(
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
-        lane = _group(message, group) if fifo else None
+        try:
+            lane = _group(message, group) if fifo else None
+        except Unmappable as error:
+            error.lane = fifo_id(message.subject)
+            raise
         dedup_id = _id(message, mark)
         body, marker = body_of(parts.payload)
         try:
@@ -94,7 +98,11 @@ def nats_to_sns(
         parts = _taken_apart(message)
         if (skip := _left_out(parts, passage, policy)) is not None:
             return skip
-        lane = _group(message, group) if fifo else None
+        try:
+            lane = _group(message, group) if fifo else None
+        except Unmappable as error:
+            error.lane = fifo_id(message.subject)
+            raise
         body, marker = body_of(parts.payload)
         try:
             note = _note(message, parts, body, passage, first)
@@ -201,6 +209,19 @@ def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
 def _id(message: JetStreamMessage, mark: str) -> str:
     """The same for every delivery of a message, and no other message's: a stream made anew numbers anew."""
     return fifo_id(f"{message.stream}-{message.sequence}{f'-{mark}' if mark else ''}")
+
+
+def lane_rule(template: GroupTemplate | None) -> Lane:
+    """The lane of a message towards a FIFO queue or topic, also where the template finds none in it: by its subject."""
+
+    def rule(message: Message) -> str:
+        assert isinstance(message, JetStreamMessage)
+        try:
+            return _group(message, template)
+        except Unmappable:
+            return fifo_id(message.subject)
+
+    return rule
 
 
 def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:

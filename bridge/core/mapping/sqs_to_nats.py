@@ -124,6 +124,11 @@ def sqs_to_nats(
     return mapping
 
 
+def group_of(message: Message) -> str | None:
+    """The lane of a message of a FIFO queue."""
+    return message.system.get("MessageGroupId") if isinstance(message, SqsMessage) else None
+
+
 @lru_cache(maxsize=256)
 def _told(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Those of these system attributes that become headers, in the order of SYSTEM: the same few sets come again."""
