@@ -112,6 +112,6 @@ async def test_a_case_without_end_is_a_failure() -> None:
             pass
 
     report = await run(
-        [Kind("k", lambda _: 1, check)], seconds=60.0, seed=1, cases=1, afresh=lambda: None, patience=0.0
+        [Kind("k", lambda _: 1, check)], seconds=60.0, seed=1, cases=1, afresh=lambda: None, patience=0.0, cpu=0.2
     )
     assert [each.signature.partition(" ")[0] for each in report.failures.values()] == ["Hang"]

@@ -90,7 +90,8 @@ async def run(
     patience: float = SHRINK_SECONDS,
     cpu: float = CPU_SECONDS,
 ) -> Report:
-    """At most so many seconds and, if it is not 0, cases; `cpu` seconds of the processor for one case. Case number N of a kind depends on `seed` + N alone."""
+    """At most so many seconds and, if it is not 0, cases; `cpu` seconds of the processor for one case.
+    Case number N of a kind depends on `seed` + N alone."""
     report = Report({each.name: 0 for each in kinds}, {each.name: 0.0 for each in kinds})
     background: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: background.append(str(context)))
