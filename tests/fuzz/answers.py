@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from botocore import exceptions as boto
@@ -175,6 +176,7 @@ class Client:
         self._status = status
         self._parser = create_parser(self._model.metadata["protocol"])
         self.asked = 0
+        self.meta = SimpleNamespace(region_name="eu-west-1")
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         operation = "".join([part.capitalize() for part in name.split("_")])

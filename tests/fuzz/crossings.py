@@ -145,7 +145,7 @@ def make_forward(rng: Random) -> dict[str, Any]:
 
 def _destination(rng: Random) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name, share in (("named", 0.3), ("ledger", 0.15), ("small", 0.15)):
+    for name, share in (("named", 0.3), ("ledger", 0.15), ("small", 0.15), ("unlisted", 0.2)):
         if rng.random() < share:
             options[name] = True
     if rng.random() < 0.4:
@@ -185,11 +185,11 @@ async def into_stream(out: JetStreamOut, options: Mapping[str, Any]) -> JetStrea
     sent = passed_on(out, HOP) if "trace" in options else out
     limit = 4_000 if "small" in options else 1_048_576
     end = stream("named" in options, options.get("due", -1) >= 0, limit)
+    inner = memory.Recording(await end.opened())
     end.taken()
-    inner = memory.Recording(end.destination)
     answer = await _published(inner, sent, options)
     must(not end.client.errors, "error in a sink", end.client.errors)
-    taken = [each for each in end.taken() if each.subject.startswith(b"orders")]
+    taken = end.taken()
     if not isinstance(answer, Receipt):
         must(not taken, "refused, and published all the same")
         return None
@@ -238,7 +238,7 @@ async def arrived(end: Stream, kept: Stored) -> JetStreamMessage:
         found.append((subject, block, payload))
 
     client = end.client
-    client.sinks[999] = sink
+    client.sinks[b"999"] = sink
     block, reply = kept.block, b"$JS.ACK.ORDERS.bridge.1.7.7.1700000000000000000.0"
     if block:
         sizes = b"%d %d" % (len(block), len(block) + len(kept.payload))
@@ -258,7 +258,7 @@ async def _published(inner: Any, out: Out, options: Mapping[str, Any]) -> Receip
     """Through what the options put in front of the destination."""
     destination: Destination = inner
     if "claim" in options:
-        destination = memory.claim_checked(inner, options["claim"], options.get("found"))
+        destination = memory.claim_checked(inner, options["claim"], options.get("found"), park="unlisted" in options)
     if "ledger" in options:
         destination = Ledgered(destination, memory.Noted())  # type: ignore[arg-type]  # what it uses of a Ledger
     answers = await destination.publish([out])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
@@ -19,20 +20,25 @@ from botocore.serialize import create_serializer
 from botocore.session import get_session
 from botocore.validate import ParamValidator
 
+from bridge.legs import ledger as ledger_leg
+from bridge.legs import nats as nats_leg
+from bridge.legs import stream as stream_leg
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.aws_lean import LeanCalls
 from bridge.legs.http import Answer
 from bridge.legs.nats import NatsConnection, NatsOptions
 from bridge.legs.sns import SnsDestination, Topic
 from bridge.legs.sqs import Queue, SqsDestination
-from bridge.legs.stream import JetStreamDestination
+from bridge.legs.stream import JetStreamDestination, open_destination
 from bridge.legs.wire import WireClient
+from tests.fuzz import genuine
 from tests.fuzz.rules import Published, must, published
 
 URL = "http://127.0.0.1:1"
 QUEUE_ARN = "arn:aws:sqs:eu-west-1:123456789012:orders"
 TOPIC_ARN = "arn:aws:sns:eu-west-1:123456789012:orders"
 
+META = SimpleNamespace(region_name="eu-west-1")
 Answering = Callable[[Published], bytes | None]
 """What the server sends for one message: whole protocol lines, or nothing."""
 
@@ -48,25 +54,21 @@ class Loopback(WireClient):
         self.published: list[Published] = []
         self.errors: list[Exception] = []
         self.subjects: dict[int, str] = {}
-        self.callbacks: dict[int, Callable[[Any], Awaitable[None]]] = {}
-        self.requested: bytes = b"{}"
 
-    async def subscribe(self, subject: str, **more: Any) -> Any:
+    async def subscribe(self, subject: str, **_: Any) -> Any:
         number = len(self.subjects) + 1
         self.subjects[number] = subject
-        if "cb" in more:
-            self.callbacks[number] = more["cb"]
-        return SimpleNamespace(_id=number, unsubscribe=_nothing, drain=_nothing)
+        return SimpleNamespace(_id=number)
 
-    def sid_of(self, reply: bytes) -> int:
-        """The subscription a reply subject belongs to."""
-        for number, subject in self.subjects.items():
-            if subject == reply.decode() or (subject.endswith(".*") and reply.decode().startswith(subject[:-1])):
-                return number
-        return 0
+    async def leave(self, _: int) -> None: ...
 
-    async def request(self, subject: str, payload: bytes = b"", timeout: float = 0, **_: Any) -> Any:
-        return SimpleNamespace(data=self.requested, headers=None, subject=subject)
+    def told(self, to: bytes, data: bytes, block: bytes = b"") -> bytes:
+        """The line by which the server hands this to whoever listens there."""
+        subject = to.decode()
+        number = next((n for n, each in self.subjects.items() if subject == each or _below(subject, each)), 0)
+        if block:
+            return b"HMSG %s %d %d %d\r\n%s%s\r\n" % (to, number, len(block), len(block) + len(data), block, data)
+        return b"MSG %s %d %d\r\n%s\r\n" % (to, number, len(data), data)
 
     async def _send_command(self, command: bytes, *_: Any, **__: Any) -> None:
         for each in published(bytes(command)):
@@ -78,7 +80,8 @@ class Loopback(WireClient):
         self.errors.append(error)
 
 
-async def _nothing(*_: Any) -> None: ...
+def _below(subject: str, pattern: str) -> bool:
+    return pattern.endswith(".*") and subject.startswith(pattern[:-1])
 
 
 def connected(answering: Answering, max_payload: int = 1_048_576) -> tuple[NatsConnection, Loopback]:
@@ -90,26 +93,62 @@ def connected(answering: Answering, max_payload: int = 1_048_576) -> tuple[NatsC
     return connection, client
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """What never comes is not waited for: nothing here takes longer than a call."""
+    patient = [(nats_leg, "API_SECONDS"), (stream_leg, "PUBLISH_SECONDS"), (ledger_leg, "SECONDS")]
+    before = [getattr(module, name) for module, name in patient]
+    for module, name in patient:
+        setattr(module, name, 0.002)
+    try:
+        yield
+    finally:
+        for (module, name), value in zip(patient, before, strict=True):
+            setattr(module, name, value)
+
+
 class Stream:
-    """A JetStreamDestination whose stream keeps `kept`: what the server read, byte for byte."""
+    """A JetStreamDestination whose stream keeps `published`: what the server read, byte for byte. `acks` gives block
+    and payload of the answer to each message."""
 
     def __init__(
-        self, *, stream: str | None = None, max_payload: int = 1_048_576, schedules: str | None = None
+        self,
+        *,
+        stream: str | None = None,
+        max_payload: int = 1_048_576,
+        schedules: str | None = None,
+        acks: Callable[[Published], tuple[bytes, bytes]] | None = None,
     ) -> None:
-        self.connection, self.client = connected(self._ack, max_payload)
-        self.destination = JetStreamDestination(
-            self.connection, pattern="orders.>", stream=stream, schedules=schedules, streams=("ORDERS",)
-        )
+        self.connection, self.client = connected(self._answer, max_payload)
+        self._acks = acks or self._ack
+        self._asked = (stream, schedules)
+        self._destination: JetStreamDestination | None = None
 
-    def _ack(self, message: Published) -> bytes | None:
+    async def opened(self) -> JetStreamDestination:
+        """As a route opens it."""
+        if self._destination is None:
+            stream, schedules = self._asked
+            self._destination = await open_destination(
+                self.connection, pattern="orders.>", stream=stream, ttl=True, schedules=schedules
+            )
+        return self._destination
+
+    def _answer(self, message: Published) -> bytes | None:
         if not message.reply:
             return None
-        ack = b'{"stream":"ORDERS","seq":%d}' % len(self.client.published)
-        return b"MSG %s %d %d\r\n%s\r\n" % (message.reply, self.client.sid_of(message.reply), len(ack), ack)
+        subject = message.subject.decode("utf-8", "replace")
+        if subject.startswith("$JS.API."):
+            return self.client.told(message.reply, genuine.api(subject, message.payload, {}))
+        block, data = self._acks(message)
+        return self.client.told(message.reply, data, block)
+
+    def _ack(self, _: Published) -> tuple[bytes, bytes]:
+        return b"", b'{"stream":"ORDERS","seq":%d}' % len(self.client.published)
 
     def taken(self) -> list[Published]:
+        """What was published since the last look."""
         found, self.client.published = self.client.published, []
-        return found
+        return [each for each in found if not each.subject.startswith(b"$JS.API.")]
 
 
 class Credentials:
@@ -123,7 +162,7 @@ class Road:
     def __init__(self, answering: Callable[[str, bytes], Answer]) -> None:
         self.answering = answering
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, headers: Mapping[str, str], body: bytes, _: int = 0) -> Answer:
         return self.answering(headers["X-Amz-Target"].removeprefix("AmazonSQS."), body)
 
     async def close(self) -> None: ...
@@ -134,8 +173,9 @@ def aws_of(answering: Callable[[str, bytes], Answer], **clients: Any) -> AwsConn
     aws = AwsConnection(AwsOptions(region="eu-west-1", endpoint_url=URL), jitter=lambda: 0.0)
     lean = LeanCalls(Credentials(), endpoint=URL, region="eu-west-1", pool=1, read=1, connect=1, ca_file=None)
     lean._road = Road(answering)
-    aws._lean = lean
-    aws._clients = clients
+    held: Any = aws if isinstance(aws._clients, dict) else aws._clients
+    held._lean = held.lean = lean
+    held._clients = {"sqs": SimpleNamespace(meta=META), **clients}
     return aws
 
 
@@ -157,9 +197,16 @@ def queue(**changed: Any) -> Queue:
 class SqsEnd:
     """A SqsDestination and what SQS read."""
 
+    meta = META
+
     def __init__(self, *, fifo: bool, limit: int = 1_048_576) -> None:
         self.entries: list[dict[str, Any]] = []
-        self.destination = SqsDestination(aws_of(self._answer), queue(fifo=fifo, max_message_size=limit))
+        self._limit = limit
+        aws = aws_of(self._answer, sqs=self)
+        self.destination = SqsDestination(aws, queue(fifo=fifo, max_message_size=limit))
+
+    async def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        return {"Attributes": {"QueueArn": QUEUE_ARN, "MaximumMessageSize": str(self._limit)}}
 
     def _answer(self, operation: str, body: bytes) -> Answer:
         must(operation == "SendMessageBatch", "operation", operation)
@@ -187,9 +234,13 @@ class SnsEnd:
     def __init__(self, *, fifo: bool, limit: int = 262_144) -> None:
         self.entries: list[dict[str, Any]] = []
         self._serializer = create_serializer("query")
+        self._limit = limit
         name = "orders.fifo" if fifo else "orders"
         aws = aws_of(lambda *_: Answer(500, {}, b""), sns=self)
         self.destination = SnsDestination(aws, Topic(f"arn:aws:sns:eu-west-1:1:{name}", name, fifo, limit))
+
+    async def get_topic_attributes(self, **_: Any) -> dict[str, Any]:
+        return {"Attributes": {"MaximumMessageSize": str(self._limit)}}
 
     async def publish_batch(self, **arguments: Any) -> dict[str, Any]:
         report = ParamValidator().validate(arguments, self._operation.input_shape)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
+from bridge.legs.payloads import Payload, Store
+
 from bridge.core.errors import BridgeError, Refused
+from bridge.core.mapping.claims import Allowed, Place
 from bridge.core.models import Out
 from bridge.core.route import Receipt
-from bridge.legs.claims import ClaimChecked, Kept
-from tests.fuzz.rules import must
+from bridge.legs.claims import ClaimChecked, Kept, Room
+from tests.fuzz.rules import is_xml, must
+
+BUCKET = "claims"
 
 
 class Recording:
@@ -29,35 +35,48 @@ class Recording:
 
 
 class Payloads:
-    """A store that has one payload under every name, or none."""
+    """A store that has one payload under every name, or none. Only what the route names is asked of it."""
 
     def __init__(self, found: bytes | None) -> None:
         self._found = found
         self.kept: dict[tuple[str, str], bytes] = {}
 
-    async def get(self, bucket: str, key: str, *_: Any, **__: Any) -> bytes:
-        _named(bucket, key)
-        if self._found is None:
+    @asynccontextmanager
+    async def open(self, bucket: str, key: str) -> AsyncIterator[Payload]:
+        _sound(bucket, key)
+        found = self._found
+        if found is None:
             raise Refused("there is no such payload")
-        return self._found
+
+        async def read() -> bytes:
+            assert found is not None
+            return found
+
+        yield Payload(len(found), read)
 
     async def put(self, bucket: str, key: str, payload: bytes) -> None:
-        _named(bucket, key)
-        must(0 < len(key.encode()) <= 1_024, "length of a key", len(key))  # source: S3 user guide, object keys
+        _sound(bucket, key)
         self.kept[bucket, key] = payload
 
-
-def _named(bucket: str, key: str) -> None:
-    for each in (bucket, key):
-        must(isinstance(each, str), "name in a store", type(each).__name__)
-        must(not any("\ud800" <= character <= "\udfff" for character in each), "name in a store", ascii(each)[:60])
+    async def see(self, bucket: str, prefix: str) -> None: ...
 
 
-def claim_checked(inner: Any, store: str, found: bytes | None) -> Any:
-    """A ClaimChecked in front; `store` where it keeps what is too large, or none."""
-    kept = None if store == "none" else Kept(store, "claims", "bridge/")  # type: ignore[arg-type]
-    payloads: Any = Payloads(found)
-    return ClaimChecked(inner, {"s3": payloads, "object_store": payloads}, kept)
+def _sound(bucket: str, key: str) -> None:
+    """Source: S3 user guide, Naming objects."""
+    must(bucket == BUCKET, "a place the route does not name", ascii(bucket)[:60])
+    must(isinstance(key, str) and is_xml(key), "name in a store", ascii(key)[:60])
+    must(0 < len(key.encode()) <= 1_024, "length of a key", len(key))
+    must(not {".", ".."} & set(key.split("/")), "name in a store", key[:60])
+
+
+def claim_checked(inner: Any, store: str, found: bytes | None, *, park: bool) -> ClaimChecked:
+    """A ClaimChecked in front; `store` where it keeps what is too large, or none; `park`: pointers elsewhere are
+    parked."""
+    kept = None if store == "none" else Kept("s3" if store == "s3" else "object_store", BUCKET, "bridge/")
+    payloads = Payloads(found)
+    allowed = Allowed((Place("s3", BUCKET), Place("object_store", BUCKET)), park=park)
+    stores: dict[Store, Any] = {"s3": payloads, "object_store": payloads}
+    return ClaimChecked(inner, stores, kept, allowed=allowed, room=Room(8 * 2**20))
 
 
 class Noted:

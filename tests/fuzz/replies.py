@@ -2,118 +2,67 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Mapping
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 from bridge.core.errors import BridgeError
 from bridge.core.models import JetStreamMessage, JetStreamOut
 from bridge.core.route import Backlog, Receipt
-from bridge.legs import stream as stream_leg
 from bridge.legs.backlogs import ConsumerLook, WatchedConsumers
 from bridge.legs.consumer import open_consumer
 from bridge.legs.exhausted import Exhausted
 from bridge.legs.inventory import stream_facts
-from bridge.legs.jetstream import JetStreamSource, parse_ack_subject
-from bridge.legs.ledger import Ledger
-from bridge.legs.nats import NatsConnection
+from bridge.legs.jetstream import JetStreamSource
+from bridge.legs.ledger import open_ledger
 from bridge.legs.parking import StreamShelf
-from bridge.legs.stream import JetStreamDestination, open_destination
-from tests.fuzz import hostile, inputs
+from bridge.legs.stream import open_destination
+from tests.fuzz import genuine, hostile, inputs
 from tests.fuzz.answers import ASKED, answers_legal, changed, lent
-from tests.fuzz.ends import Loopback, connected
+from tests.fuzz.ends import Stream, connected, impatient
 from tests.fuzz.rules import Published, must
 
 # -- JetStream
 
-STREAM_INFO: dict[str, Any] = {
-    "type": "io.nats.jetstream.api.v1.stream_info_response",
-    "config": {"name": "ORDERS", "subjects": ["orders.>"], "retention": "limits", "max_age": 0, "discard": "old"},
-    "created": "2026-01-01T00:00:00.000000000Z",
-    "state": {"messages": 1, "consumer_count": 1, "first_seq": 1, "last_seq": 7, "subjects": {"orders.x": 1}},
-}
-CONSUMER_INFO: dict[str, Any] = {
-    "stream_name": "ORDERS",
-    "name": "bridge",
-    "created": "2026-01-01T00:00:00.000000000Z",
-    "config": {
-        "durable_name": "bridge",
-        "ack_policy": "explicit",
-        "ack_wait": 30 * 10**9,
-        "max_deliver": 5,
-        "backoff": [],
-    },
-    "delivered": {"consumer_seq": 7, "stream_seq": 7, "last_active": "2026-01-01T00:00:00Z"},
-    "ack_floor": {"consumer_seq": 6, "stream_seq": 6, "last_active": "2026-01-01T00:00:00.123456789Z"},
-    "num_ack_pending": 0,
-    "num_pending": 1,
-    "num_waiting": 0,
-}
-MESSAGE: dict[str, Any] = {
-    "message": {
-        "subject": "orders.x",
-        "seq": 7,
-        "hdrs": base64.b64encode(b"NATS/1.0\r\na: b\r\n\r\n").decode(),
-        "data": "Yg==",
-        "time": "2026-01-01T00:00:00.123456789Z",
-    }
-}
-NAMES = {"streams": ["ORDERS"], "total": 1, "offset": 0, "limit": 1024}
-CONSUMERS = {"consumers": [CONSUMER_INFO], "total": 1, "offset": 0, "limit": 256}
-API_ERROR = {"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}
-GENUINE = {
-    "STREAM.INFO": STREAM_INFO,
-    "CONSUMER.INFO": CONSUMER_INFO,
-    "STREAM.MSG": MESSAGE,
-    "STREAM.NAMES": NAMES,
-    "CONSUMER.LIST": CONSUMERS,
-}
-ADVISORY = {"type": "io.nats.jetstream.advisory.v1.max_deliver", "stream_seq": 7, "deliveries": 5, "consumer": "bridge"}
 CALLS = ("destination", "consumer", "consumers", "look", "shelf", "exhausted", "facts", "count")
 
 
 def make_api(rng: Random) -> dict[str, Any]:
-    odd = {name: changed(rng, document) for name, document in GENUINE.items() if rng.random() < 0.35}
+    odd = {name: changed(rng, document) for name, document in genuine.ANSWERS.items() if rng.random() < 0.35}
     if rng.random() < 0.1:
-        odd[rng.choice(list(GENUINE))] = changed(rng, API_ERROR)
+        odd[rng.choice(list(genuine.ANSWERS))] = changed(rng, genuine.API_ERROR)
     case: dict[str, Any] = {"call": rng.choice(CALLS), "answers": odd}
     if rng.random() < 0.3:
-        case["advisory"] = changed(rng, ADVISORY)
+        case["advisory"] = changed(rng, genuine.ADVISORY)
     return case
 
 
-class _Api(Loopback):
-    """Answers JetStream API calls with what the case says, else with what a server would."""
+class _Api:
+    """A connection whose server answers API calls with what the case says, else with what a server would."""
 
     def __init__(self, answers: Mapping[str, bytes]) -> None:
-        super().__init__(lambda _: None)
+        self.nats, self.client = connected(self._answer)
         self._answers = answers
         self.asked = 0
 
-    async def request(self, subject: str, payload: bytes = b"", timeout: float = 0, **_: Any) -> Any:
+    def _answer(self, message: Published) -> bytes | None:
         self.asked += 1
-        must(self.asked < ASKED, "asks without end", subject)
-        kind = ".".join(subject.removeprefix("$JS.API.").split(".")[:2])
-        answer = self._answers.get(kind)
-        if answer is None and kind == "STREAM.MSG" and int(json.loads(payload or b"{}").get("seq", 0)) > 7:
-            answer = b'{"error":{"code":404,"err_code":10037,"description":"no message found"}}'
-        data = json.dumps(GENUINE.get(kind, {})).encode() if answer is None else answer
-        return SimpleNamespace(data=data, headers=None, subject=subject)
-
-
-def api_of(client: Loopback) -> NatsConnection:
-    nats, _ = connected(lambda _: None)
-    nats._client = client
-    return nats
+        must(self.asked < ASKED, "asks without end", message.subject)
+        if not message.reply:
+            return None
+        return self.client.told(message.reply, genuine.api(message.subject.decode(), message.payload, self._answers))
 
 
 async def check_api(case: Mapping[str, Any]) -> None:
-    client = _Api(case["answers"])
-    nats = api_of(client)
+    with impatient():
+        await _check_api(case)
+
+
+async def _check_api(case: Mapping[str, Any]) -> None:
+    api = _Api(case["answers"])
+    nats = api.nats
     try:
         match case["call"]:
             case "destination":
@@ -136,17 +85,18 @@ async def check_api(case: Mapping[str, Any]) -> None:
             case "facts":
                 await stream_facts(nats, "ORDERS")
             case _:
-                await _exhausted(nats, client, case)
+                await _exhausted(api, case)
     except BridgeError:
-        return
+        pass
+    must(not api.client.errors, "error in a sink", api.client.errors)
 
 
-async def _exhausted(nats: NatsConnection, client: Loopback, case: Mapping[str, Any]) -> None:
-    exhausted = Exhausted(nats, "ORDERS", "bridge", removes=True, held=lambda _: False)
+async def _exhausted(api: _Api, case: Mapping[str, Any]) -> None:
+    exhausted = Exhausted(api.nats, "ORDERS", "bridge", removes=True, held={}, wait=0.0)
     await exhausted.found(10)
     if "advisory" in case:
-        for callback in client.callbacks.values():
-            await callback(SimpleNamespace(data=case["advisory"], subject="$JS.EVENT", headers=None))
+        subject = b"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ORDERS.bridge"
+        await api.client._ps.parse(api.client.told(subject, case["advisory"]))
     exhausted._again = 0.0
     hopeless: Any = await exhausted.found(10)
     for message, why in hopeless:
@@ -176,37 +126,18 @@ def make_puback(rng: Random) -> dict[str, Any]:
 async def check_puback(case: Mapping[str, Any]) -> None:
     """A Receipt for a PubAck of a stream the route knows, and for nothing else."""
     data, block = case["data"], case["block"]
-
-    def answering(message: Published) -> bytes:
-        sid = nats_client.sid_of(message.reply)
-        if block:
-            return b"HMSG %s %d %d %d\r\n%s%s\r\n" % (
-                message.reply,
-                sid,
-                len(block),
-                len(block) + len(data),
-                block,
-                data,
-            )
-        return b"MSG %s %d %d\r\n%s\r\n" % (message.reply, sid, len(data), data)
-
-    nats, nats_client = connected(answering)
-    destination = JetStreamDestination(nats, pattern="orders.>", streams=("ORDERS",))
-    ledger = Ledger(nats, "L", "p")
-    before, stream_leg.PUBLISH_SECONDS = stream_leg.PUBLISH_SECONDS, 0.002
-    try:
-        found = await destination.publish([JetStreamOut("orders.x", b"x", "id")])
-        answers_legal(found, 1)
-        if isinstance(found[0], Receipt):
-            must(_is_ack(data), "a Receipt for no PubAck", data[:80])
-        for known in await ledger.known(["a"]):
-            must(known is None or isinstance(known, str), "what a ledger knows", known)
-        must((await ledger.note([("a", "b")]))[0] in (True, False), "what a ledger wrote")
-    except BridgeError:
-        return
-    finally:
-        stream_leg.PUBLISH_SECONDS = before
-    must(not nats_client.errors, "error in a sink", nats_client.errors)
+    end = Stream(acks=lambda _: (block, data))
+    with impatient():
+        try:
+            answers_legal(found := await (await end.opened()).publish([JetStreamOut("orders.x", b"x", "id")]), 1)
+            must(not isinstance(found[0], Receipt) or _is_ack(data), "a Receipt for no PubAck", data[:80])
+            ledger = await open_ledger(end.connection, "L", source="s", destinations=["d"])
+            for known in await ledger.known(["a"]):
+                must(known is None or isinstance(known, str), "what a ledger knows", known)
+            must((await ledger.note([("a", "b")]))[0] in (True, False), "what a ledger wrote")
+        except BridgeError:
+            pass
+    must(not end.client.errors, "error in a sink", end.client.errors)
 
 
 def _is_ack(data: bytes) -> bool:
@@ -239,8 +170,7 @@ def make_delivery(rng: Random) -> dict[str, Any]:
 
 
 async def check_delivery(case: Mapping[str, Any]) -> None:
-    parse_ack_subject(case["reply"])
-    nats = api_of(_Api({}))
+    nats = _Api({}).nats
     consumer = await open_consumer(nats, "ORDERS", "bridge", None)
     source = JetStreamSource(nats, consumer)
     found = source._lend("orders.x", case["reply"], case["block"], case["payload"], 0.0)

@@ -43,12 +43,15 @@ class _Listener(Loopback):
         super().__init__(lambda _: None)
         self.words = 0
         self.heard: list[tuple[str, str, bytes, bytes]] = []
-        self.sinks = {SID: self._hear, OTHER: self._hear}
+        self.sinks = {b"%d" % SID: self._hear, b"%d" % OTHER: self._hear}
 
     def _hear(self, subject: str, reply: str, block: bytes, payload: bytes) -> None:
         self.heard.append((subject, reply, block, payload))
 
     async def _send_command(self, command: bytes, *_: Any, **__: Any) -> None:
+        self.words += 1
+
+    async def _process_ping(self) -> None:
         self.words += 1
 
     async def _process_pong(self) -> None:
@@ -107,7 +110,7 @@ def chunked(data: bytes, sizes: Sequence[int]) -> list[bytes]:
 
 
 def make_wire(rng: Random) -> dict[str, Any]:
-    items = [said(rng) if rng.random() < 0.8 else rng.choice(WORDS) for _ in range(rng.randrange(1, 6))]
+    items = [said(rng) if rng.random() < 0.8 else rng.randrange(len(WORDS)) for _ in range(rng.randrange(1, 6))]
     return {"items": items, "cuts": cuts(rng)}
 
 
@@ -115,7 +118,7 @@ async def check_wire(case: Mapping[str, Any]) -> None:
     """Whatever a server says comes out of the parser as it was said, however it is cut."""
     client = _Listener()
     items = [each for each in case["items"] if not isinstance(each, Said) or _possible(each)]
-    data = b"".join([each.bytes() if isinstance(each, Said) else each for each in items])
+    data = b"".join([each.bytes() if isinstance(each, Said) else WORDS[int(each) % 3] for each in items])
     for piece in chunked(data, case.get("cuts") or []):
         await client._ps.parse(piece)
     meant = [each for each in items if isinstance(each, Said) and each.sid in (SID, OTHER)]
@@ -175,7 +178,7 @@ async def check_wire_bytes(case: Mapping[str, Any]) -> None:
 
 def make_http(rng: Random) -> dict[str, Any]:
     """A good answer, and how it is cut."""
-    body = hostile.payload(rng) if rng.random() < 0.9 else b"x" * 70_000
+    body = hostile.payload(rng)[:900_000] if rng.random() < 0.9 else b"x" * 70_000
     case: dict[str, Any] = {"body": body, "cuts": cuts(rng), "framing": rng.choice(("length", "chunks", "end"))}
     if rng.random() < 0.15:
         case["interim"] = rng.choice((1, 3, 5))
