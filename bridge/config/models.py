@@ -138,7 +138,10 @@ class SqsSourceConfig(Section):
         "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left alone."
     )
     verify: Annotated[list[Annotated[str, grammar.said(grammar.topic_arn)]], BeforeValidator(grammar.listed)] | None = (
-        Field(None, description="Topic ARNs: only SNS envelopes of these topics with a genuine signature are carried.")
+        Field(
+            None,
+            description="Topic ARNs (not FIFO): only envelopes of these topics with a genuine signature are carried.",
+        )
     )
     pointers: Literal["fetch", "keep"] = Field(
         "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
@@ -190,7 +193,7 @@ class SqsDestinationConfig(Section):
         "left out: the group the message had in SQS, else its subject.",
     )
     envelope: Annotated[str, grammar.said(grammar.topic_arn)] | None = Field(
-        None, description="A topic ARN: bodies are wrapped as that topic would wrap them, unsigned."
+        None, description="A topic ARN: bodies are wrapped as that topic would wrap them; the bridge signs nothing."
     )
 
 

@@ -13,9 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bridge.config.grammar import listed
 from bridge.config.tokens import read_token
 from bridge.core.errors import ConfigError
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.signature import FIFO_IS_UNSIGNED
 
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str]
@@ -125,6 +127,12 @@ def _route(
             yield (*place, "parking", "queue"), "it is the queue the route reads; a parked message would come back"
     if source.get("verify") and source.get("envelope") == "never":
         yield (*place, "source", "verify"), "envelope is never, so there is nothing to verify; leave one of them out"
+    yield from _never_signed((*place, "source", "verify"), source)
+    if source.get("envelope") == "never" and "{topic}" in str(destination.get("subject", "")):
+        yield (
+            (*place, "destination", "subject"),
+            "{topic} is known only from an envelope, and envelope is never; write {topic|direct} or leave one out",
+        )
     if source.get("verify") and find_spec("cryptography") is None:
         yield (*place, "source", "verify"), "it needs an extra; pip install 'nats-sqs-bridge[verify]'"
     if source.get("kind") == "jetstream" and (consumer := source.get("consumer")):
@@ -154,6 +162,21 @@ def _route(
     target = _last(destination.get("queue") or destination.get("topic") or "")
     if destination.get("group") and target and not target.endswith(".fifo"):
         yield (*place, "destination", "group"), f"{target} is no FIFO queue or topic (.fifo); leave group out"
+
+
+def _never_signed(place: Place, source: Mapping[str, Any]) -> Iterator[Complaint]:
+    """Verification that would park every message. Source: SNS developer guide: FIFO topics deliver to FIFO queues and
+    standard ones, standard topics to standard queues only."""
+    topics = listed(source.get("verify"))
+    for topic in topics if isinstance(topics, list) else []:
+        if _last(topic).endswith(".fifo"):
+            yield place, f"{topic} is a FIFO topic, and {FIFO_IS_UNSIGNED}: all would be parked; leave it out"
+            return
+    if topics and _last(source.get("queue")).endswith(".fifo"):
+        yield (
+            place,
+            f"only FIFO topics deliver to a FIFO queue, and {FIFO_IS_UNSIGNED}: all would be parked; leave it out",
+        )
 
 
 def _connection(place: Place, name: Any, kind: str, connections: Mapping[str, Any]) -> Iterator[Complaint]:

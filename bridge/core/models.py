@@ -70,8 +70,7 @@ class SqsMessage(NamedTuple):
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class SnsNotification:
+class SnsNotification(NamedTuple):
     """The SNS envelope found in an SQS body (RawMessageDelivery off), `document` as it was. Source: SNS developer
     guide, message formats."""
 
@@ -81,8 +80,8 @@ class SnsNotification:
     timestamp: str
     subject: str | None = None
     sequence_number: str | None = None
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    attributes: Mapping[str, Attribute] = NONE
+    document: Mapping[str, Any] = NONE
 
     @property
     def topic(self) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
+import jmespath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import ConfigError, Unmappable
+from bridge.core.mapping.paths import Path, compiled, document_of
 from bridge.core.mapping.subject import (
     DueTemplate,
     GroupTemplate,
@@ -117,6 +120,161 @@ def test_a_template_that_can_never_work_is_refused_at_start(text: str, words: st
     assert raised.value.hint or "{" in words or "}" in words or "empty default" in words
 
 
+NEVER = {
+    "{body.'detail-type'}": ("same for every message", """'{body."detail-type"}'"""),
+    "{body.`kind`}": ("same for every message", """'{body."kind"}'"""),
+    "{body.length('abc')}": ("same for every message", "name a field"),
+    "{body.('x' | length(@))}": ("same for every message", "name a field"),
+    "{body.('none' || kind)}": ("same for every message", "name a field"),
+    "{body.detail-type}": ("no JMESPath", """'{body."detail-type"}'"""),
+    "{body.detail.user-id|x}": ("no JMESPath", """'{body.detail."user-id"}'"""),
+    "{body.items[0].sku-no}": ("no JMESPath", """'{body.items[0]."sku-no"}'"""),
+    "{body.@type}": ("no JMESPath", """'{body."@type"}'"""),
+    "{body.2nd}": ("no JMESPath", """'{body."2nd"}'"""),
+    "{body.items[?sku=='A'] | [0]}": ("pipe", "{body.(items[?sku=='A'] | [0])}"),
+    "{body.items[*].sku|[0]}": ("pipe", "{body.(items[*].sku | [0])}"),
+    "{body.name|length(@)}": ("pipe", "{body.(name | length(@))}"),
+    "{body.a | b}": ("a default or a pipe", "{body.a|b} for a default"),
+    "{body.a || b}": ("two bars", "{body.(a || b)}"),
+    "{body.lenght(items)}": ("calls lenght()", "did you mean length?"),
+    "{body.split(name, '-')}": ("calls split()", "known are abs"),
+    "{body.(a || upper(b))}": ("calls upper()", "known are abs"),
+    "{body.items[?uper(sku)].x | [0] }": ("pipe", "parentheses"),
+    "{body.(items[?uper(sku)].x | [0])}": ("calls uper()", "known are abs"),
+    "{body.length(a, b)}": ("with 2 arguments", "it takes 1"),
+    "{body.sum(to_string(a))}": ("never takes", "it takes array"),
+    "{body.[a, b]}": ("never gives", "placeholder for each value"),
+    "{body.{a: b}|x}": ("never gives", "placeholder for each value"),
+    "{body.items[*].sku}": ("but array", "{body.(items[*].sku | [0])}"),
+    "{body.items[]}": ("but array", "{body.(items[] | [0])}"),
+    "{body.items[?x]|none}": ("but array", "[0])}"),
+    "{body.items[:2]}": ("but array", "[0])}"),
+    "{body.labels.*}": ("but array", "[0])}"),
+    "{body.keys(@)}": ("but array", "{body.(keys(@) | [0])}"),
+    "{body.merge(a, b)}": ("but object", "{body.(merge(a, b)).name}"),
+    "{body.length(a).x}": ("but nothing", "name a field"),
+    "{attributes.a..b}": ("no attribute", "letters"),
+    "{attributes..a}": ("no attribute", "letters"),
+}
+
+
+@pytest.mark.parametrize("placeholder", NEVER)
+def test_a_placeholder_that_can_never_be_right_is_refused_with_what_to_write(placeholder: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        SubjectTemplate.parse(f"a.{placeholder}")
+    words, hint = NEVER[placeholder]
+    assert words in str(raised.value.args[0])
+    assert hint in raised.value.hint
+    for text in re.findall(r"\{body\.[^ ]+\}", hint):
+        SubjectTemplate.parse(f"a.{text}")  # what it says to write is taken
+
+
+BODY = {
+    "kind": "card",
+    "detail-type": "Paid",
+    "items": [{"sku": "A", "n": 2}, {"sku": "B", "n": 1}],
+    "labels": {"x": 1},
+    "none": None,
+}
+GIVES = {
+    '{body."detail-type"}': "Paid",
+    "{body.(kind || 'none')}": "card",
+    "{body.(none && 'yes' || 'no')}": "no",
+    "{body.(kind == 'card' && 'c' || 'other')}": "c",
+    "{body.max_by(items, &n).sku}": "A",
+    "{body.(sort_by(items, &n)[*].sku | [0])}": "B",
+    "{body.(items[?n > `1`].sku | [0])}": "A",
+    "{body.join('-', items[*].sku)}": "A-B",
+    "{body.(keys(labels) | [0])}": "x",
+    "{body.not_null(none, kind)}": "card",
+    "{body.type(items)}": "array",
+    "{body.contains(kind, 'a')}": "true",
+    "{body.!none}": "true",
+    "{body.[none, kind][1]|x}": "card",
+    "{body.{a: kind}.a}": "card",
+    "{body.reverse(kind)}": "drac",
+    "{body.none|n-a}": "n-a",
+    "{attributes.none | spaced}": "spaced",
+}
+
+
+@pytest.mark.parametrize("placeholder", GIVES)
+def test_a_placeholder_that_can_be_right_is_taken(placeholder: str) -> None:
+    assert rendered(f"a.{placeholder}", sqs(json.dumps(BODY))) == f"a.{GIVES[placeholder]}"
+
+
+EXPRESSIONS = st.recursive(
+    st.sampled_from(["a", "b", "@", "'x'", "`1`", "`[1]`", "`null`", '"a-b"']),
+    lambda inner: st.one_of(
+        st.builds("{}.{}".format, inner, st.sampled_from(["a", "b", "*", "[a, b]", "{k: a}"])),
+        st.builds("{}[{}]".format, inner, st.sampled_from(["0", "*", ":1", "", "?a", "?@ == 'x'"])),
+        st.builds("({} {} {})".format, inner, st.sampled_from(["||", "&&", "|", "==", "<"]), inner),
+        st.builds(
+            "{}({})".format, st.sampled_from(["length", "keys", "to_string", "type", "not_null", "sum", "abs"]), inner
+        ),
+        st.builds("!{}".format, inner),
+    ),
+    max_leaves=4,
+)
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["x", "", "a"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "a-b"]), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(EXPRESSIONS, st.lists(DOCUMENTS, min_size=4, max_size=4))
+def test_no_expression_is_refused_that_gives_values_of_its_own(expression: str, documents: list[object]) -> None:
+    """The reader of types agrees with what the library does: what it refuses never gives two different texts."""
+    try:
+        compiled(expression)
+    except ConfigError:
+        try:
+            parsed = jmespath.compile(expression).parsed
+        except jmespath.exceptions.JMESPathError:
+            return
+        found = {Path(expression, parsed).scalar(document) for document in documents}
+        assert len(found - {None, ""}) <= 1
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1.10", "0.10", "12.50", "1e3", "1E+2", "-0", "-0.0", "100000000000000000000000000000000", "1e400", "9" * 4_500,
+     "0.1000000000000000055511151231257827"],
+)  # fmt: skip
+def test_a_number_is_its_digits_in_the_body(number: str) -> None:
+    body = f'{{"n": {number}, "list": [{number}], "object": {{"n": {number}}}}}'
+    for path in ("n", "list[0]", "object.n", "not_null(none, n)", "(n || 'x')", "to_string(n)", "max(list)"):
+        assert compiled(path).scalar(document_of(body)) == number, path
+    if len(number) < 50:
+        assert rendered("a.{body.n}", sqs(body)) == f"a.{encode_token(number)}"
+    assert compiled("to_string(object)").scalar(document_of(body)) == f'{{"n":{number}}}'
+    assert compiled("type(n)").scalar(document_of(body)) == "number"
+    assert compiled("to_number(to_string(n))").scalar(document_of(body)) == number
+
+
+def test_numbers_are_compared_and_counted_as_numbers() -> None:
+    document = document_of('{"price": 1.10, "list": [1.50, 2.50]}')
+    assert compiled("price == `1.1`").scalar(document) == "true"
+    assert compiled("price < `2`").scalar(document) == "true"
+    assert compiled("sum(list)").scalar(document) == "4.0"
+    assert compiled("ceil(price)").scalar(document) == "2"
+
+
+@pytest.mark.parametrize(
+    "body", ['{"n": 1e400}', "[" * 100_000, '{"n": NaN}', '{"n": "\\ud800"}', "", "{", '{"n": {}}']
+)
+def test_a_body_at_the_edge_of_json_has_a_value_or_none(body: str) -> None:
+    for path in ("n", "ceil(n)", "to_string(@)", "sum(not_null(n, `[1]`))", "abs(n)"):
+        compiled(path).scalar(document_of(body))
+
+
+def test_a_list_where_a_text_is_needed_is_said_to_be_one() -> None:
+    with pytest.raises(Unmappable, match="is a list in this message"):
+        rendered("a.{body.items}", sqs('{"items": ["secret"]}'))
+    assert rendered("a.{body.items|none}", sqs('{"items": ["secret"]}')) == "a.none"
+
+
 @pytest.mark.parametrize(
     ("said", "at"),
     [
@@ -205,7 +363,10 @@ def test_a_group_that_is_missing_parks_the_message() -> None:
         GroupTemplate.parse("{headers.No}").render(JETSTREAM)
 
 
-@pytest.mark.parametrize("text", ["", "{subject.0}", "{subject.x}", "{attributes.x}", "{headers}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{subject.0}", "{subject.x}", "{attributes.x}", "{headers}", "{headers.a b}", "{body.[a]}", "{body.'x'}"],
+)
 def test_a_group_template_that_can_never_work_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         GroupTemplate.parse(text)

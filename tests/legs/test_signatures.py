@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import botocore.session
 import pytest
 from aiohttp import web
 from cryptography import x509
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from bridge.core.errors import Refused, Unavailable, Unmappable
-from bridge.core.mapping.signature import certificate_url_problem, signed
+from bridge.core.mapping.signature import SUFFIXES, certificate_url_problem, host_of, signed
 from bridge.core.models import JetStreamOut, SignedEnvelope
 from bridge.core.route import Receipt
 from bridge.legs.memory import MemoryDestination
@@ -118,8 +119,9 @@ async def test_a_genuine_envelope_passes(
 
 @pytest.mark.parametrize("name", ["Message", "MessageId", "Subject", "Timestamp", "TopicArn"])
 async def test_a_forged_field_is_refused(host: Host, name: str) -> None:
-    document = {**envelope(Subject="s"), name: "arn:other"}
-    async with Signatures([TOPIC, "arn:other"]) as signatures:
+    other = "arn:aws:sns:eu-west-1:123456789012:other"
+    document = {**envelope(Subject="s"), name: other}
+    async with Signatures([TOPIC, other]) as signatures:
         answer = await signatures.check(at(host, document))
     assert isinstance(answer, Refused)
     assert "not genuine" in str(answer)
@@ -192,19 +194,94 @@ async def test_only_the_genuine_are_published_and_the_others_have_a_reason(host:
         "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem?x=1",
         "https://sns.eu-west-1.amazonaws.com/../x/SimpleNotificationService-0.pem",
         "https://sns.eu-west-1.amazonaws.com/other.pem",
+        "https://sns.s3.amazonaws.com/SimpleNotificationService-0.pem",
+        "https://sns.s3.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem",
+        "https://sns.s3-eu-west-1.amazonaws.com/SimpleNotificationService-0.pem",
+        "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem",
+        "https://sns.eu-west-1.amazonaws.com.cn/SimpleNotificationService-0.pem",
+        "https://sns.eu-west-1.amazonaws.com@evil.com/SimpleNotificationService-0.pem",
+        "https://sns.eu-west-1.amazonaws.com\\.evil.com/SimpleNotificationService-0.pem",
+        "https://SNS.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem",
+        "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem\n",
+        "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem#x",
+        "https://sns.eu-west-1.amazonaws.com//SimpleNotificationService-0.pem",
+        "https://[",
         "",
         None,
     ],
 )
 def test_a_certificate_comes_from_sns_or_not_at_all(url: str | None) -> None:
-    assert certificate_url_problem(url)
+    assert certificate_url_problem(url, TOPIC)
     with pytest.raises(Unmappable, match="SigningCertURL"):
         signed({**envelope(), "SigningCertURL": url})
 
 
-@pytest.mark.parametrize("host", ["sns.eu-west-1.amazonaws.com", "sns.cn-north-1.amazonaws.com.cn"])
-def test_amazons_own_hosts_are_trusted(host: str) -> None:
-    assert certificate_url_problem(f"https://{host}/SimpleNotificationService-0f.pem") is None
+HOSTS = {
+    ("aws", "eu-west-1"): "sns.eu-west-1.amazonaws.com",
+    ("aws", "ap-southeast-5"): "sns.ap-southeast-5.amazonaws.com",
+    ("aws-us-gov", "us-gov-west-1"): "sns.us-gov-west-1.amazonaws.com",
+    ("aws-cn", "cn-north-1"): "sns.cn-north-1.amazonaws.com.cn",
+    ("aws-iso", "us-iso-east-1"): "sns.us-iso-east-1.c2s.ic.gov",
+    ("aws-iso-b", "us-isob-east-1"): "sns.us-isob-east-1.sc2s.sgov.gov",
+    ("aws-iso-e", "eu-isoe-west-1"): "sns.eu-isoe-west-1.cloud.adc-e.uk",
+    ("aws-iso-f", "us-isof-south-1"): "sns.us-isof-south-1.csp.hci.ic.gov",
+    ("aws-eusc", "eusc-de-east-1"): "sns.eusc-de-east-1.amazonaws.eu",
+}
+
+
+def test_each_topic_has_one_host_and_no_other_topics_is_trusted() -> None:
+    for (partition, region), host in HOSTS.items():
+        topic = f"arn:{partition}:sns:{region}:123456789012:t"
+        assert host_of(topic) == host
+        trusted = [
+            each
+            for each in HOSTS.values()
+            if certificate_url_problem(f"https://{each}/SimpleNotificationService-0f.pem", topic) is None
+        ]
+        assert trusted == [host]
+
+
+def test_the_partitions_are_all_that_aws_has() -> None:
+    """As botocore knows them, so that a new one is noticed."""
+    session = botocore.session.get_session()
+    partitions = session.get_component("data_loader").load_data("partitions")["partitions"]
+    assert {each["id"]: each["outputs"]["dnsSuffix"] for each in partitions} == SUFFIXES
+    for each in partitions:
+        for region in each["regions"]:
+            if not region.endswith("-global"):
+                assert host_of(f"arn:{each['id']}:sns:{region}:123456789012:t"), region
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "arn:aws:sns:s3:123456789012:t",
+        "arn:aws:sns:s3-eu-west-1:123456789012:t",
+        "arn:aws:sns:eu-west-1.s3:123456789012:t",
+        "arn:aws:sns::123456789012:t",
+        "arn:evil:sns:eu-west-1:123456789012:t",
+        "arn:aws:sqs:eu-west-1:123456789012:t",
+    ],
+)
+def test_a_topic_that_is_nowhere_has_no_host(topic: str) -> None:
+    assert host_of(topic) is None
+    assert certificate_url_problem("https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem", topic)
+    with pytest.raises(Unmappable, match="SigningCertURL"):
+        signed({**envelope(), "TopicArn": topic})
+
+
+async def test_what_sns_spells_otherwise_is_genuine_too(host: Host, signatures: Signatures) -> None:
+    document = {**envelope(), "SignatureVersion": 2, "Subject": None}
+    document["SigningCertUrl"] = document.pop("SigningCertURL")
+    assert await signatures.check(at(host, document)) is None
+
+
+def test_what_sns_does_not_sign_is_refused_with_the_reason() -> None:
+    unsigned = {name: each for name, each in envelope().items() if not name.startswith("Sign")}
+    with pytest.raises(Unmappable, match="SNS does not sign messages of FIFO topics"):
+        signed({**unsigned, "TopicArn": f"{TOPIC}.fifo", "SequenceNumber": "10000000000000000001"})
+    with pytest.raises(Unmappable, match="FIFO"):
+        signed({**envelope(), "SequenceNumber": "10000000000000000001"})  # put into a genuine one
 
 
 @pytest.mark.parametrize("name", ["Message", "MessageId", "Timestamp", "Signature"])

@@ -29,7 +29,8 @@ _ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client tak
 PACKED = "Sqs-Attributes"
 REMEMBERED = 4_096  # characters of names that are worth remembering
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
-_ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!(?i:aws|amazon)\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
+_ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
+_AMAZONS = re.compile(r"(?:aws|amazon)\.", re.IGNORECASE)  # SQS refuses these, SNS gives some a meaning
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -126,10 +127,12 @@ def unpacked(document: object) -> dict[str, Attribute]:
 class Shape(NamedTuple):
     """What the names of a message's headers tell, and those are the same for most messages of a stream. `telling` are
     the headers that may stand for an attribute, in wire order: its place, the attribute's name (empty for PACKED),
-    and the places of the headers with its type and its encoding, or -1."""
+    and the places of the headers with its type and its encoding, or -1. `amazons`: one of them may be an attribute of a
+    name SQS refuses (`sqs_name`)."""
 
     names: frozenset[str]
     telling: tuple[tuple[int, str, int, int], ...]
+    amazons: bool
 
 
 def shape_of(pairs: Sequence[tuple[str, str]]) -> Shape:
@@ -142,8 +145,9 @@ def from_headers(
     """The attributes these headers stand for, and the headers that stand for none, in wire order. `shape` is theirs,
     where it is known already.
 
-    A native producer's own header becomes a String attribute where SQS takes its name and value. Whatever cannot be
-    restored exactly (several values, a bad encoding, a name SQS refuses) stays a header: the caller carries it packed.
+    A native producer's own header becomes a String attribute where SNS takes its name and value; SQS takes the same but
+    for a few names (`sqs_name`). Whatever cannot be restored exactly (several values, a bad encoding, a name both
+    refuse) stays a header: the caller carries it packed.
     """
     attributes: dict[str, Attribute] = {}
     used: set[int] = set()
@@ -177,12 +181,12 @@ def from_headers(
 
 
 def _fitting(text: str) -> tuple[dict[str, Attribute], bool] | None:
-    """Those of the packed attributes that SQS takes, and whether these are all; None if nothing is packed here."""
+    """Those of the packed attributes that SNS takes, and whether these are all; None if nothing is packed here."""
     try:
         found = unpacked(json.loads(text))
     except ValueError:
         return None
-    fitting = {name: each for name, each in found.items() if sendable(name, each)}
+    fitting = {name: each for name, each in found.items() if _attribute_name(name) and _value_sendable(each)}
     return fitting, len(fitting) == len(found)
 
 
@@ -214,7 +218,7 @@ def _shape(names: tuple[str, ...]) -> Shape:
             name = header.removeprefix("Sqs-Attr-")
             if _attribute_name(name):
                 telling.append((at, name, single.get(f"Sqs-Type-{name}", -1), single.get(f"Sqs-Encoding-{name}", -1)))
-    return Shape(frozenset(names), tuple(telling))
+    return Shape(frozenset(names), tuple(telling), any(not name or not sqs_name(name) for _, name, _, _ in telling))
 
 
 def _typed(kind: object, value: object) -> Attribute:
@@ -249,9 +253,15 @@ def _attribute_name(name: str) -> bool:
     return _ATTRIBUTE_NAME.fullmatch(name) is not None
 
 
+def sqs_name(name: str) -> bool:
+    """Whether SQS takes an attribute of this name, which SNS does. Source: SQS API reference, SendMessage: it must not
+    start with AWS. or Amazon., in any case."""
+    return name[:1] not in "aA" or _AMAZONS.match(name) is None
+
+
 def sendable(name: str, attribute: Attribute) -> bool:
-    """Whether SQS and SNS take this attribute. Source: SQS API reference, MessageAttributeValue."""
-    return _attribute_name(name) and _value_sendable(attribute)
+    """Whether SQS takes this attribute. Source: SQS API reference, MessageAttributeValue."""
+    return _attribute_name(name) and sqs_name(name) and _value_sendable(attribute)
 
 
 def _value_sendable(attribute: Attribute) -> bool:

@@ -12,7 +12,7 @@ from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
-from bridge.core.mapping.headers import from_headers, reserved, shape_of, xml_text
+from bridge.core.mapping.headers import from_headers, reserved, shape_of, sqs_name, xml_text
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
@@ -62,9 +62,9 @@ def nats_to_sqs(
             raise
         attributes: dict[str, Attribute]
         if envelope is not None:
-            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope), {}
+            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark), {}
         else:
-            attributes = parts.ten(note, marker)
+            attributes = parts.ten(note, marker, amazons=not parts.amazons)
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
@@ -73,7 +73,7 @@ def nats_to_sqs(
     def to_queue(message: JetStreamMessage, canary: Canary) -> Mapped:
         body, attributes, lane = written(canary), mark_of(canary), TOKEN if fifo else None
         if envelope is not None:
-            body, attributes = enveloped(message, body, attributes, topic_arn=envelope), {}
+            body, attributes = enveloped(message, body, attributes, topic_arn=envelope, mark=mark), {}
         again = message.delivered > 1
         return Mapped(SqsOut(body, attributes, lane, _id(message, mark), again=again), lane, canary)
 
@@ -127,24 +127,31 @@ def nats_to_sns(
 
 class _Parts(NamedTuple):
     """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none, and
-    `names` those of all its headers."""
+    `names` those of all its headers. `amazons`: some attributes may have names SQS refuses."""
 
     names: frozenset[str]
     payload: bytes
     attributes: dict[str, Attribute]
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
+    amazons: bool
 
     def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
         """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
         payload."""
         return {**self.attributes, **marker, MESSAGE: note.attribute()}
 
-    def ten(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
-        """At most ten attributes; the others are packed into the note."""
+    def ten(self, note: Note, marker: dict[str, Attribute], *, amazons: bool = True) -> dict[str, Attribute]:
+        """At most ten attributes; the others are packed into the note. Not `amazons`: those with names that only SNS
+        takes are among the others."""
         kept, room = self.attributes, ATTRIBUTES - len(marker)
+        if not amazons:
+            kept = {name: each for name, each in kept.items() if sqs_name(name)}
+            if len(kept) < room and len(kept) < len(self.attributes):
+                packed = {name: each for name, each in self.attributes.items() if name not in kept}
+                return {**kept, **marker, MESSAGE: note._replace(attributes=packed).attribute()}
         if len(kept) >= room:
-            if len(kept) == room and all(reserved(name) for name, _ in self.rest):
+            if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
                 # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
                 return {**kept, **marker}
             kept = dict(list(kept.items())[: room - 1])
@@ -167,7 +174,9 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else ())
+    return _Parts(
+        names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), shape.amazons or bool(large)
+    )
 
 
 def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:

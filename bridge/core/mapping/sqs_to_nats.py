@@ -1,7 +1,7 @@
 """SQS to JetStream: an SqsMessage as a JetStreamOut, the SNS envelope unwrapped. Format: docs/wire-format.md.
 
 Total and deterministic: the same message gives the same subject, payload and Nats-Msg-Id, or Unmappable.
-May not: drop anything but the envelope's signature, which covers a text that no longer exists.
+May not: drop anything.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Literal
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.claims import MARKS, claim_of
-from bridge.core.mapping.envelope import notification_of
-from bridge.core.mapping.headers import base64_of, carriable, header_safe
+from bridge.core.mapping.envelope import headers_of, notification_of
+from bridge.core.mapping.headers import carriable
 from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
 from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
 from bridge.core.mapping.signature import signed
 from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
-from bridge.core.models import Attribute, JetStreamOut, Message, SnsNotification, SqsMessage
+from bridge.core.models import Attribute, JetStreamOut, Message, SqsMessage
 from bridge.core.route import Mapped, Mapping, Skip
 
 Attributes = abc.Mapping[str, Attribute]
@@ -98,7 +98,7 @@ def sqs_to_nats(
         msg_id = f"sqs:{message.message_id}"
         if notification is not None:
             msg_id = f"sns:{notification.message_id}"
-            _add_notification(fixed, notification)
+            fixed |= headers_of(notification, message.body)
         system = message.system
         for name, header in _told(tuple(system)):
             if value := system[name]:
@@ -162,17 +162,3 @@ def _origin(note: Note) -> tuple[tuple[tuple[str, str], ...], str]:
 
 def _sent_at(message: SqsMessage) -> float:
     return float(message.system.get("SentTimestamp", 0)) / 1000
-
-
-def _add_notification(headers: dict[str, str], notification: SnsNotification) -> None:
-    headers["Sns-Message-Id"] = notification.message_id
-    headers["Sns-Topic-Arn"] = notification.topic_arn
-    headers["Sns-Timestamp"] = notification.timestamp
-    if notification.sequence_number is not None:
-        headers["Sns-Sequence-Number"] = notification.sequence_number
-    if notification.subject is not None:
-        if header_safe(notification.subject):
-            headers["Sns-Subject"] = notification.subject
-        else:
-            headers["Sns-Subject"] = base64_of(notification.subject)
-            headers["Sns-Subject-Encoding"] = "base64"

@@ -9,20 +9,19 @@ May not: know what the result is for, or put a message's values into an error.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import jmespath
-import jmespath.exceptions
-
 from bridge.core.errors import ConfigError, Unmappable
+from bridge.core.mapping.paths import Path, compiled, document_of
 
 Lookup = Callable[[str, str], str | None]
 """From a kind and its argument (the NAME, empty for none) to its value for one message."""
 
-_ATTRIBUTE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_ATTRIBUTE = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_EXPRESSION = re.compile(r"[\[\]()@*&!'`\"{}]")  # no default has these, and nearly every pipe does
 
 Body = Callable[[], object]
 """The JSON document of one message's body; None if it is none. Called at most once a message."""
@@ -30,13 +29,13 @@ Body = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """`kind` is the word before the first dot, `argument` what follows it, `path` the compiled JMESPath of a body."""
+    """`kind` is the word before the first dot, `argument` what follows it, `path` the JMESPath of a body."""
 
     text: str
     kind: str
     argument: str
     default: str | None
-    path: jmespath.parser.ParsedResult | None = None
+    path: Path | None = None
 
 
 Part = str | Placeholder
@@ -105,23 +104,44 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
     if bar and not default.strip():
         raise ConfigError(f"{{{inside}}} in {text!r} has an empty default", hint=f"write {{{name}|something}}")
     if "|" in default:
+        own = f"{{body.({argument.strip()} |{default})}}" if default.startswith("|") else "{body.(a | b)|x}"
         raise ConfigError(
-            f"{{{inside}}} in {text!r} has two bars",
-            hint="put a pipe of JMESPath's own into parentheses: {body.(a | b)|x}",
+            f"{{{inside}}} in {text!r} has two bars", hint=f"put a bar of JMESPath's own into parentheses: {own}"
         )
     if kind == "attributes" and not _ATTRIBUTE.fullmatch(argument):
         raise ConfigError(
             f"{{{inside}}} in {text!r} names no attribute SQS could hold",
             hint="its names are letters, digits, - _ and .",
         )
+    if kind == "headers" and not _HEADER.fullmatch(argument):
+        raise ConfigError(
+            f"{{{inside}}} in {text!r} names no header", hint="its names are letters, digits, - and _ and the like"
+        )
     path = None
     if kind == "body":
+        if bar:
+            _refuse_pipe(name.partition(".")[2], default, text)
         try:
-            path = jmespath.compile(argument)
-        except jmespath.exceptions.JMESPathError as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"{{{inside}}} in {text!r} is no JMESPath: {reason}", hint="see jmespath.org") from error
+            path = compiled(argument)
+        except ConfigError as error:
+            raise ConfigError(f"{{{inside}}} in {text!r} {error.args[0]}", hint=error.hint) from error
     return Placeholder(inside, kind, argument, default.strip() if bar else None, path)
+
+
+def _refuse_pipe(argument: str, default: str, text: str) -> None:
+    """A bar starts the default, and a pipe of JMESPath looks the same: what could be meant as one is refused."""
+    given = default.strip()
+    if argument == argument.rstrip() and default == default.lstrip() and not _EXPRESSION.search(given):
+        return
+    pipe = f"{{body.({argument.strip()} | {given})}}"
+    if _EXPRESSION.search(given):
+        raise ConfigError(
+            f"{text!r} has a pipe of JMESPath, which starts a default here", hint=f"put it into parentheses: {pipe}"
+        )
+    raise ConfigError(
+        f"{text!r} has a bar with blanks around it, which could be a default or a pipe of JMESPath",
+        hint=f"write {{body.{argument.strip()}|{given}}} for a default, {pipe} for a pipe",
+    )
 
 
 def fill(parts: tuple[Part, ...], lookup: Lookup, body: Body, *, field: str, encode: Callable[[str], str]) -> str:
@@ -132,36 +152,25 @@ def fill(parts: tuple[Part, ...], lookup: Lookup, body: Body, *, field: str, enc
         if isinstance(part, str):
             filled.append(part)
             continue
-        value = _value_of(part, lookup, body) or part.default
+        value = (lookup(part.kind, part.argument) if part.path is None else part.path.scalar(body())) or part.default
         if value is None:
-            raise Unmappable(
-                field,
-                f"{{{part.text}}} has no value in this message",
-                hint=f"give it a default: {{{part.text}|unknown}}",
-            )
+            raise _lacking(part, body, field)
         filled.append(encode(value))
     return "".join(filled)
 
 
-def _value_of(part: Placeholder, lookup: Lookup, body: Body) -> str | None:
-    if part.path is None:
-        return lookup(part.kind, part.argument)
-    try:
-        return _scalar(part.path.search(body()))
-    except jmespath.exceptions.JMESPathError:
-        return None  # a function got a type it does not take: this message has no such value
-
-
-def _scalar(found: object) -> str | None:
-    match found:
-        case bool():
-            return "true" if found else "false"
-        case str():
-            return found
-        case int() | float():
-            return json.dumps(found)
-        case _:
-            return None
+def _lacking(part: Placeholder, body: Body, field: str) -> Unmappable:
+    found = None if part.path is None else part.path.find(body())
+    if isinstance(found, list | dict) and found:
+        kind = "a list" if isinstance(found, list) else "an object"
+        return Unmappable(
+            field,
+            f"{{{part.text}}} is {kind} in this message where a text, a number or a boolean is needed",
+            hint=f"name what is inside it, or give it a default: {{{part.text}|unknown}}",
+        )
+    return Unmappable(
+        field, f"{{{part.text}}} has no value in this message", hint=f"give it a default: {{{part.text}|unknown}}"
+    )
 
 
 def json_of(text: str | bytes) -> Body:
@@ -170,10 +179,7 @@ def json_of(text: str | bytes) -> Body:
 
     def body() -> object:
         if not known:
-            try:
-                known.append(json.loads(text))
-            except (ValueError, RecursionError):
-                known.append(None)
+            known.append(document_of(text))
         return known[0]
 
     return body
