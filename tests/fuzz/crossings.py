@@ -22,7 +22,7 @@ from bridge.legs.ledger import Ledgered
 from bridge.legs.wire import header_pairs_of
 from tests.fuzz import hostile, inputs, memory
 from tests.fuzz.ends import QUEUE_ARN, TOPIC_ARN, SnsEnd, SqsEnd, Stream
-from tests.fuzz.inputs import IN, OUT, Stored
+from tests.fuzz.inputs import IN, OUT, Stored, deliverable
 from tests.fuzz.rules import Published, block_holds, entry_legal, must, no_foreign, subject_legal
 
 TEMPLATES = (
@@ -221,13 +221,6 @@ async def parsed(end: Stream, sent: Published) -> tuple[tuple[str, str], ...]:
 async def received(end: Stream, sent: Published) -> JetStreamMessage:
     """As a consumer of ours gets it."""
     return await arrived(end, Stored(sent.subject, (), sent.payload, first=sent.block, last=b""))
-
-
-def deliverable(kept: Stored) -> bool:
-    """Whether a server would ever send it: it splits on blank and tab, and takes no empty token."""
-    return all(kept.subject.split(b".")) and not any(
-        each in kept.subject for each in (b" ", b"\t", b"\r", b"\n", b"\0")
-    )
 
 
 async def arrived(end: Stream, kept: Stored) -> JetStreamMessage:

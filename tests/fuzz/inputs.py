@@ -345,6 +345,20 @@ def arrived_plainly(found: Stored) -> JetStreamMessage:
     return JetStreamMessage(text, found.payload, "ORDERS", found.sequence, found.timestamp, found.delivered, pairs)
 
 
+def deliverable(kept: Stored) -> bool:
+    """Whether a server would ever send it: it splits on blank and tab, and takes no empty token."""
+    return all(kept.subject.split(b".")) and not any(
+        each in kept.subject for each in (b" ", b"\t", b"\r", b"\n", b"\0")
+    )
+
+
+def total(message: SqsMessage) -> int:
+    """Bytes, about."""
+    texts: list[str | bytes] = [message.body, *message.system.values()]
+    texts += [each for name, pair in message.attributes.items() for each in (name, *pair)]
+    return sum(len(each) if isinstance(each, bytes) else len(each.encode("utf-8", "surrogatepass")) for each in texts)
+
+
 # -- what must come back
 
 

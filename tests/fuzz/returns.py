@@ -19,9 +19,9 @@ from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Out, S
 from bridge.core.route import Delivery, Mapped, Receipt
 from bridge.legs.ledger import Ledgered
 from tests.fuzz import hostile, inputs, memory
-from tests.fuzz.crossings import arrived, back, deliverable, forward, into_aws, into_stream, mapped, message_out, stream
+from tests.fuzz.crossings import arrived, back, forward, into_aws, into_stream, mapped, message_out, stream
 from tests.fuzz.ends import QUEUE_ARN
-from tests.fuzz.inputs import Stored
+from tests.fuzz.inputs import Stored, deliverable, total
 from tests.fuzz.rules import Violation, entry_legal, must, typed_message
 
 HOME = sqs_to_nats(SubjectTemplate.parse("orders"), passage=replace(inputs.IN, skip_echo=False))
@@ -101,13 +101,6 @@ def carriable(message: SqsMessage) -> bool:
     except (Violation, AssertionError):
         return False
     return True
-
-
-def total(message: SqsMessage) -> int:
-    """Bytes, about."""
-    texts: list[str | bytes] = [message.body, *message.system.values()]
-    texts += [each for name, pair in message.attributes.items() for each in (name, *pair)]
-    return sum(len(each) if isinstance(each, bytes) else len(each.encode("utf-8", "surrogatepass")) for each in texts)
 
 
 # -- NATS to SQS to NATS

@@ -22,9 +22,8 @@ from typing import Any
 
 from bridge.embedded import NatsServer
 from tests.conftest import MinistackServer
-from tests.fuzz import inputs
-from tests.fuzz.crossings import deliverable
-from tests.fuzz.returns import total
+from tests.fuzz import inputs, known
+from tests.fuzz.inputs import deliverable, total
 from tests.fuzz.rules import Violation, entry_legal
 from tests.legs.aws_world import World, world
 from tests.system.process import Bridge, until
@@ -158,7 +157,7 @@ class Torture:
         return places
 
     async def _send(self, found: World, route: str, good: int, hostile: int) -> None:
-        fifo, sent = route.endswith("fifo"), self.sent[route]
+        fifo, sent, tried = route.endswith("fifo"), self.sent[route], known.entries()
         entries: list[tuple[str | None, dict[str, Any]]] = []
         for is_good in self._places(good, hostile):
             if is_good:
@@ -168,7 +167,7 @@ class Torture:
                 entry: dict[str, Any] = {"MessageBody": body}
                 group = f"g{number % GROUPS}"
             else:
-                entry = hostile_entry(self.rng)
+                entry = tried.pop(0) if tried else hostile_entry(self.rng)
                 body, group = "", f"g{self.rng.randrange(GROUPS)}"
             if fifo:
                 entry |= {"MessageGroupId": group, "MessageDeduplicationId": f"d{len(entries)}"}
@@ -178,12 +177,12 @@ class Torture:
             answer = await found.sqs.send_message_batch(QueueUrl=self.urls[route], Entries=batch)
             assert not answer.get("Failed"), answer["Failed"]
             for each in answer["Successful"]:
-                known, entry = entries[start + int(each["Id"])]
-                if known is None:
+                text, entry = entries[start + int(each["Id"])]
+                if text is None:
                     sent.hostile[each["MessageId"]] = ascii(entry)
 
     def _publish(self, raw: RawNats, route: str, good: int, hostile: int) -> None:
-        sent = self.sent[route]
+        sent, tried = self.sent[route], known.messages()
         messages: list[tuple[bytes, bytes, bytes]] = []
         names: list[str | None] = []
         stream = f"{self.name}-{route}"
@@ -197,7 +196,8 @@ class Torture:
                 names.append(None)
             else:
                 mark = f"torture-{len(names)}-x"
-                messages.append(hostile_message(self.rng, f"{stream}.g{group}", mark))
+                kept = tried.pop(0) if tried else None
+                messages.append(hostile_message(self.rng, f"{stream}.g{group}", mark, kept))
                 names.append(mark)
         for given, message, sequence in zip(names, messages, raw.publish(messages), strict=True):
             if given is None:
@@ -245,8 +245,8 @@ class Torture:
             self._hostile(route, carried | parked, counts[route])
         for route in ("out", "out-fifo"):
             self._good(route, [each["Body"] for each in queues[route] if each["Body"].startswith("good:")])
-            known = {text: name for name, text in self.sent[route].hostile.items()}
-            marks = {re.findall(r"torture-\d+-x", text)[0]: name for text, name in known.items()}
+            sent = self.sent[route].hostile
+            marks = {re.findall(r"torture-\d+-x", text)[0]: name for name, text in sent.items()}
             seen = {mark for each in queues[route] for mark in re.findall(r"torture-\d+-x", _whole(each))}
             self._hostile(route, {marks[mark] for mark in seen if mark in marks} | parked, counts[route])
         assert sorted(each.payload.decode() for each in streams["beside"]) == sorted(self.beside), "the route beside"
@@ -304,10 +304,13 @@ def _legal(entry: dict[str, Any]) -> bool:
     return True
 
 
-def hostile_message(rng: random.Random, subject: str, mark: str) -> tuple[bytes, bytes, bytes]:
-    """Something anyone can publish on a subject of the stream: subject, block and payload. `mark` is in its headers."""
+def hostile_message(
+    rng: random.Random, subject: str, mark: str, given: inputs.Stored | None = None
+) -> tuple[bytes, bytes, bytes]:
+    """Something anyone can publish on a subject of the stream, the given one if it is: subject, block and payload.
+    `mark` is in its headers."""
     while True:
-        kept = inputs.stored(rng)
+        kept, given = given or inputs.stored(rng), None
         headers = tuple(
             (name, value)
             for name, value in kept.headers
