@@ -90,7 +90,9 @@ def test_the_fields_a_message_came_with_are_in_its_envelope_again(name: str) -> 
     assert isinstance(first, JetStreamOut)
     again = json.loads(body_of(stored(*first.headers.items(), payload=first.payload), "arn:aws:sns:eu-west-1:1:other"))
     passes_parsers(again)
-    spelled = {name.replace("Url", "URL"): each for name, each in document.items() if each}
+    spelled = {
+        name.replace("Url", "URL"): each for name, each in document.items() if each and not name.startswith("Sign")
+    }
     attributes = spelled.pop("MessageAttributes", {})
     assert {name: again.get(name) for name in spelled} == spelled
     assert {name: again["MessageAttributes"][name] for name in attributes} == attributes

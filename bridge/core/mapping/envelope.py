@@ -28,7 +28,7 @@ from bridge.core.mapping import note
 from bridge.core.mapping.headers import base64_of, header_safe, text_of, xml_text
 from bridge.core.mapping.paths import as_written, document_of
 from bridge.core.mapping.provenance import digest_of
-from bridge.core.mapping.signature import certificate_url_of, certificate_url_problem, host_of
+from bridge.core.mapping.signature import certificate_url_of, host_of
 from bridge.core.models import Attribute, JetStreamMessage, SnsNotification, SqsMessage
 
 _ARN = re.compile(r"arn:[a-z0-9-]{1,32}:sns:[a-z0-9-]{1,32}:[0-9]{1,32}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?")
@@ -37,8 +37,7 @@ _TIMESTAMP = re.compile(r"[!-~]{1,64}")
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)  # as SNS does, for strict parsers
 _SEQUENCE = re.compile(r"[0-9]{1,40}")
 _HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair: strict parsers refuse the whole document
-_SIGNATURE = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-_REMEMBERED = 1_024  # characters of a URL or a signature; AWS needs a third of it
+_REMEMBERED = 1_024  # characters of a URL; AWS needs a third of it
 _REQUIRED = ("MessageId", "Message", "Timestamp")
 _CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
 _KNOWN = frozenset(
@@ -110,12 +109,6 @@ def headers_of(notification: SnsNotification, body: str) -> dict[str, str]:
             headers["Sns-Subject-Encoding"] = "base64"
     if (url := document.get("UnsubscribeURL") or document.get("UnsubscribeUrl")) and _leads_to_sns(url, arn):
         headers["Sns-Unsubscribe-Url"] = url
-    if signature := document.get("Signature"):
-        certificate, version = certificate_url_of(document), str(document.get("SignatureVersion"))
-        if _genuine_form(version, signature, certificate, arn):
-            headers["Sns-Signature-Version"] = version
-            headers["Sns-Signature"] = signature
-            headers["Sns-Signing-Cert-Url"] = str(certificate)
     if not document.keys() <= _KNOWN or (notification.subject is None and document.get("Subject") is not None):
         headers[OTHERS] = _others(body)
     return headers
@@ -127,8 +120,8 @@ def enveloped(
     """The envelope SNS would have put around `body`: with the fields the message once had, else with ones of its own.
 
     `mark` tells the stream from one of the same name that was created before or after, whose sequences are the same.
-    The signature is empty unless the message came with one, since only AWS can sign for SNS; the URLs are well-formed
-    and lead to nothing then, for common parsers refuse an envelope without them.
+    The signature is empty: only AWS can sign for SNS, and keeping one would add half a kilobyte to every message. The
+    URLs are well-formed, for common parsers refuse an envelope without them.
     """
     arn = _or(message.header("Sns-Topic-Arn"), _ARN, topic_arn)
     document: dict[str, Any] = {
@@ -141,19 +134,15 @@ def enveloped(
     if (subject := subject_of(message)) is not None and not _HALF.search(subject):
         document["Subject"] = subject
     host = host_of(arn) or "sns.amazonaws.com"
-    certificate, signature = message.header("Sns-Signing-Cert-Url"), message.header("Sns-Signature")
-    version = message.header("Sns-Signature-Version") or ""
-    if not _genuine_form(version, signature, certificate, arn):
-        certificate, signature, version = f"https://{host}/SimpleNotificationService-{'0' * 32}.pem", "", "1"
     unsubscribe = message.header("Sns-Unsubscribe-Url")
     if not _leads_to_sns(unsubscribe, arn):
         unsubscribe = f"https://{host}/?Action=Unsubscribe&SubscriptionArn={arn}:{uuid.UUID(int=0)}"
     document |= {
         "Message": body,
         "Timestamp": _timestamp(message),
-        "SignatureVersion": version,
-        "Signature": signature,
-        "SigningCertURL": certificate,
+        "SignatureVersion": "1",
+        "Signature": "",
+        "SigningCertURL": f"https://{host}/SimpleNotificationService-{'0' * 32}.pem",
         "UnsubscribeURL": unsubscribe,
     }
     if attributes:
@@ -335,24 +324,6 @@ def _within(url: str, arn: str) -> bool:
     """Whether this is a URL of SNS in the topic's region: a subscription has one, and its messages all have it."""
     host = host_of(arn)
     return host is not None and url.startswith(f"https://{host}/") and url.isascii() and url.isprintable()
-
-
-@lru_cache(maxsize=256)
-def _certifies(url: str, arn: str) -> bool:
-    return certificate_url_problem(url, arn) is None
-
-
-def _genuine_form(version: object, signature: object, certificate: object, arn: str) -> bool:
-    """Whether these three are what SNS writes for this topic."""
-    return (
-        version in ("1", "2")
-        and isinstance(certificate, str)
-        and len(certificate) <= _REMEMBERED
-        and _certifies(certificate, arn)
-        and isinstance(signature, str)
-        and len(signature) <= _REMEMBERED
-        and _SIGNATURE.fullmatch(signature) is not None
-    )
 
 
 def _json(document: dict[str, Any]) -> str:
