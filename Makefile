@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test quick check format endurance bench fuzz torture drill matrix lock clean
+.PHONY: help demo test quick check format endurance bench fuzz torture policies drill matrix extended-client lock clean
 
 help:                ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(READY)       ## watch real messages cross, both ways (about a minute)
 	$(BIN)/nats-sqs-bridge demo
@@ -39,12 +39,17 @@ fuzz: $(READY)       ## hostile messages, peers and bytes for a minute (SECONDS=
 
 torture: $(READY)    ## 500 hostile messages among 5,000 good ones, each way, beside another route (some minutes)
 	$(BIN)/python -m tests.endurance.torture
+policies: $(READY)   ## filter policies beside AWS's event-ruler, on 20,000 generated pairs (a minute; needs Java and Maven)
+	$(BIN)/python -m tests.interop.policies
 
 drill: $(READY)      ## stop either side in turn: how soon page, status, metrics and alerts tell (needs prometheus)
 	$(BIN)/python -m tests.endurance.drill
 
 matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few minutes)
 	$(BIN)/python -m tests.endurance.matrix
+
+extended-client: $(READY) ## Amazon's extended client for Java, 1.0 and 2, and the bridge (needs Java 17 and Maven)
+	$(BIN)/python -m tests.interop.extended_client
 
 lock: $(READY)       ## renew the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \

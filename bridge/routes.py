@@ -18,7 +18,9 @@ from bridge.config import (
     JetStreamParkingConfig,
     JetStreamSourceConfig,
     NatsConfig,
+    ObjectStoreClaimCheckConfig,
     RouteConfig,
+    S3ClaimCheckConfig,
     SnsDestinationConfig,
     SqsDestinationConfig,
     SqsParkingConfig,
@@ -26,8 +28,10 @@ from bridge.config import (
     WatchedConsumersConfig,
     WatchedQueueConfig,
 )
+from bridge.core.credits import COPIES
 from bridge.core.errors import ConfigError, NotUsable
 from bridge.core.filtering import FilterPolicy
+from bridge.core.mapping.claims import Allowed, Place
 from bridge.core.mapping.heartbeat import NO_SUBJECT, into_queue, into_stream, subject_into
 from bridge.core.mapping.nats_to_sqs import lane_rule, nats_to_sns, nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
@@ -39,11 +43,12 @@ from bridge.core.route import Destination, Lane, Mapping, Source
 from bridge.heartbeats import Heart
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
-from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Sized, Store
+from bridge.legs.claims import ClaimChecked, Kept, Room, Sized
 from bridge.legs.consumer import Consumer, open_consumer
 from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.ledger import Ledgered, open_ledger
 from bridge.legs.nats import NatsConnection, NatsOptions, Tls
+from bridge.legs.payloads import ObjectPayloads, Payloads, S3Payloads, Store
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
 from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
@@ -95,6 +100,7 @@ async def open_route(
     destination: Destination
     closing = AsyncExitStack()
     policy = None if route.filter is None else FilterPolicy.parse(route.filter, route.filter_scope)
+    park_filtered = route.filtered == "park"
     passage = partial(Passage, route.name, skip_echo=route.echo == "skip")
     match route.destination:
         case JetStreamDestinationConfig() as to:
@@ -105,9 +111,9 @@ async def open_route(
             parking = await _open_parking(route, nats, aws)
             assert isinstance(route.source, SqsSourceConfig)
             queue = await open_queue(aws, route.source.queue)
-            fetches = route.source.pointers == "fetch"
+            allowed = allowed_of(route)
             traced = _traced(stream, route, tracing, "nats", template.pattern)
-            destination = _claim_checked(traced, route, nats, aws, fetches=fetches)
+            destination = _claim_checked(traced, route, nats, aws, allowed)
             destination = await _ledgered(destination, route, nats, queue.arn, sorted(stream.places))
             if route.source.verify is not None:
                 from bridge.legs.signatures import Signatures, Verified  # an extra
@@ -123,9 +129,10 @@ async def open_route(
                     fifo=queue.fifo,
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
+                    park_filtered=park_filtered,
                     life=queue.retention if to.ttl == "retention" else None,
                     due=None if to.deliver_at is None else DueTemplate.parse(to.deliver_at),
-                    fetch=fetches,
+                    fetch=allowed.fetches,
                     verify=route.source.verify is not None,
                 ),
                 parking=parking,
@@ -146,7 +153,7 @@ async def open_route(
             queues, dead_letter = [to.queue], target.dead_letter
             enveloped = to.envelope is not None
             traced = _traced(SqsDestination(aws, target), route, tracing, "aws_sqs", target.name, enveloped=enveloped)
-            destination = _claim_checked(traced, route, nats, aws, fetches=True)
+            destination = _claim_checked(traced, route, nats, aws, allowed_of(route))
             to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
@@ -155,7 +162,7 @@ async def open_route(
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
-            destination = _claim_checked(traced, route, nats, aws, fetches=True)
+            destination = _claim_checked(traced, route, nats, aws, allowed_of(route))
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
         case _:
             assert_never(route.destination)
@@ -169,7 +176,7 @@ async def open_route(
     return OpenRoute(
         source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,
-        mapping=to_aws(passage=passage(consumer.place, frozenset(places)), policy=policy),
+        mapping=to_aws(passage=passage(consumer.place, frozenset(places)), policy=policy, park_filtered=park_filtered),
         parking=parking,
         # Two pulls side by side may come back in either order, and a FIFO target is promised one.
         receivers=1 if fifo else 2,
@@ -238,14 +245,43 @@ def _traced(
     return tracing.around(inner, route=route.name, system=system, to=to, enveloped=enveloped)
 
 
+def own_place(claim_check: S3ClaimCheckConfig | ObjectStoreClaimCheckConfig) -> Place:
+    """Where a route stores, it may fetch: all of the bucket, for producers may use it too."""
+    return Place(claim_check.kind, claim_check.bucket)
+
+
+def allowed_of(route: RouteConfig) -> Allowed:
+    """The places whose payloads a route may fetch: those it names, and no others."""
+    source, claim_check = route.source, route.claim_check
+    own = () if claim_check is None else (own_place(claim_check),)
+    match source:
+        case SqsSourceConfig(pointers="keep"):
+            return Allowed()
+        case SqsSourceConfig(buckets=buckets):
+            return Allowed((*own, *(Place.parse("s3", each) for each in buckets)), park=source.unlisted == "park")
+        case JetStreamSourceConfig(buckets=buckets):
+            places = (*own, *(Place.parse("object_store", each) for each in buckets))
+            return Allowed(places, park=source.unlisted == "park")
+        case _:
+            assert_never(source)
+
+
 def _claim_checked(
-    inner: Sized, route: RouteConfig, nats: NatsConnection, aws: AwsConnection, *, fetches: bool
+    inner: Sized, route: RouteConfig, nats: NatsConnection, aws: AwsConnection, allowed: Allowed
 ) -> Destination:
-    if route.claim_check is None and not fetches:
+    if route.claim_check is None and not allowed.fetches:
         return inner
-    stores: dict[Store, Payloads] = {"s3": S3Payloads(aws), "object_store": ObjectPayloads(nats)}
-    to = route.claim_check
-    return ClaimChecked(inner, stores, None if to is None else Kept(to.kind, to.bucket, to.prefix))
+    prefixes: dict[str, list[str]] = {}
+    for place in allowed.places:
+        prefixes.setdefault(place.bucket, []).append(place.prefix)
+    kept = None
+    if (to := route.claim_check) is not None:
+        form = to.pointer_format if isinstance(to, S3ClaimCheckConfig) else "v2"
+        kept = Kept(to.kind, to.bucket, to.prefix, form)
+        prefixes.setdefault(to.bucket, []).append(to.prefix)
+    stores: dict[Store, Payloads] = {"s3": S3Payloads(aws, prefixes), "object_store": ObjectPayloads(nats)}
+    room = Room(route.max_in_flight_bytes // COPIES)
+    return ClaimChecked(inner, stores, kept, allowed=allowed, room=room)
 
 
 async def _ledgered(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from bridge.core.errors import ConfigError
+from bridge.core.mapping.claims import key_problem
 from bridge.core.mapping.subject import GroupTemplate, legal_subject
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
@@ -101,6 +102,23 @@ def s3_bucket_name(value: str) -> str | None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
         return "it is no S3 bucket name; write 3 to 63 lower-case letters, digits, dots and -"
     return None
+
+
+def key_prefix(value: str) -> str | None:
+    if value and (value.startswith("/") or (problem := key_problem(value)) is not None):
+        problem = "it begins with a slash" if value.startswith("/") else problem
+        return f"{problem}; write what keys begin with, like nats-sqs-bridge/"
+    return None
+
+
+def placed(bucket: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """A bucket, or a bucket and what the keys in it begin with."""
+
+    def rule(value: str) -> str | None:
+        name, _, prefix = value.partition("/")
+        return bucket(name) or key_prefix(prefix)
+
+    return rule
 
 
 def stream_name(value: str) -> str | None:

@@ -8,6 +8,7 @@ May not: show the value of a secret, or stop at the first mistake.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -152,9 +153,25 @@ def _plain(node: yaml.Node, place: Place, layers: _Layers) -> Any:
             return document
         case yaml.SequenceNode():
             return [_plain(child, (*place, at), layers) for at, child in enumerate(node.value)]
+        case yaml.ScalarNode(style=None) if place[:1] == ("routes",) and "filter" in place[2:3] and len(place) > 3:
+            return _as_json(node, place, layers)
         case _:
             constructor = yaml.constructor.SafeConstructor()
             return constructor.construct_object(node)
+
+
+def _as_json(node: yaml.ScalarNode, place: Place, layers: _Layers) -> Any:
+    """A scalar of a filter without quotes: a policy is JSON, and what YAML 1.1 reads in its own way would match nothing
+    in silence."""
+    text = str(node.value)
+    try:
+        return json.loads(text)
+    except ValueError:
+        value = yaml.constructor.SafeConstructor().construct_object(node)
+        if isinstance(value, bool | int | float) or value is None:
+            read = json.dumps(value)
+            layers.complaints.append((place, f'YAML reads {text or "nothing"} as {read}; write "{text}" or {read}'))
+        return value
 
 
 # -- the environment

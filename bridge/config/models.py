@@ -129,6 +129,14 @@ class TracingConfig(Section):
     )
 
 
+S3Places = Annotated[
+    list[Annotated[str, grammar.said(grammar.placed(grammar.s3_bucket_name))]], BeforeValidator(grammar.listed)
+]
+ObjectStorePlaces = Annotated[
+    list[Annotated[str, grammar.said(grammar.placed(grammar.bucket_name))]], BeforeValidator(grammar.listed)
+]
+
+
 class SqsSourceConfig(Section):
     """Reads an SQS queue."""
 
@@ -144,7 +152,17 @@ class SqsSourceConfig(Section):
         )
     )
     pointers: Literal["fetch", "keep"] = Field(
-        "fetch", description="What S3 pointers of Amazon's extended client become: the payload where it fits, or as is."
+        "fetch",
+        description="What S3 pointers of Amazon's extended client become: the payload, where buckets or claim_check "
+        "names its bucket and it fits; or as is.",
+    )
+    buckets: S3Places = Field(
+        [],
+        description="S3 buckets whose payloads may be fetched, besides that of claim_check. NAME/PREFIX: only the "
+        "keys that begin with PREFIX.",
+    )
+    unlisted: Literal["keep", "park"] = Field(
+        "keep", description="What a pointer into any other bucket becomes: carried as it is, or parked."
     )
     wait_seconds: int = Field(20, ge=1, le=20, description="Long poll, in seconds; at most 60 % of shutdown_timeout.")
     receivers: int = Field(32, ge=1, le=64, description="Most long polls side by side; an idle route keeps one.")
@@ -160,6 +178,14 @@ class JetStreamSourceConfig(Section):
         Annotated[list[Annotated[str, grammar.said(grammar.subject_filter)]], BeforeValidator(grammar.listed)] | None
     ) = Field(None, description="What the consumer must filter on; the route does not open when it filters otherwise.")
     batch: int = Field(200, ge=1, le=1000, description="Most messages of one pull.")
+    buckets: ObjectStorePlaces = Field(
+        [],
+        description="Object Stores whose payloads are fetched, besides that of claim_check. NAME/PREFIX: only the "
+        "names that begin with PREFIX.",
+    )
+    unlisted: Literal["keep", "park"] = Field(
+        "keep", description="What a pointer into any other Object Store becomes: carried as it is, or parked."
+    )
 
 
 class JetStreamDestinationConfig(Section):
@@ -226,7 +252,14 @@ class S3ClaimCheckConfig(Section):
 
     kind: Literal["s3"] = Field(description="s3")
     bucket: Annotated[str, grammar.said(grammar.s3_bucket_name)] = Field(description="Bucket; it must exist.")
-    prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the keys begin with.")
+    prefix: Annotated[str, grammar.said(grammar.key_prefix)] = Field(
+        "nats-sqs-bridge/", max_length=256, description="What the keys begin with."
+    )
+    pointer_format: Literal["v1", "v2"] = Field(
+        "v2",
+        description="v2: PayloadS3Pointer and ExtendedPayloadSize; v1: MessageS3Pointer and SQSLargePayloadSize, all "
+        "that the Java client 1.0 reads; later ones read both.",
+    )
 
 
 class ObjectStoreClaimCheckConfig(Section):
@@ -234,7 +267,9 @@ class ObjectStoreClaimCheckConfig(Section):
 
     kind: Literal["object_store"] = Field(description="object_store")
     bucket: Annotated[str, grammar.said(grammar.bucket_name)] = Field(description="Bucket; it must exist.")
-    prefix: str = Field("nats-sqs-bridge/", max_length=256, description="What the names begin with.")
+    prefix: Annotated[str, grammar.said(grammar.key_prefix)] = Field(
+        "nats-sqs-bridge/", max_length=256, description="What the names begin with."
+    )
 
 
 class LedgerConfig(Section):
@@ -306,6 +341,9 @@ class RouteConfig(Section):
     )
     filter_scope: Literal["MessageAttributes", "MessageBody"] = Field(
         "MessageAttributes", description="What filter looks at, as FilterPolicyScope."
+    )
+    filtered: Literal["drop", "park"] = Field(
+        "drop", description="What becomes of a message that filter leaves out: drop: deleted, as SNS does; park: kept."
     )
     cannot_carry: Literal["park", "block"] = Field(
         "park", description="park: it is parked and the rest goes on; block: its message group waits (ordered routes)."

@@ -133,6 +133,10 @@ def _route(
             (*place, "destination", "subject"),
             "{topic} is known only from an envelope, and envelope is never; write {topic|direct} or leave one out",
         )
+    if source.get("pointers") == "keep":
+        for name in ("buckets", "unlisted"):
+            if source.get(name):
+                yield (*place, "source", name), "pointers is keep, so nothing is fetched; leave one of them out"
     if source.get("verify") and find_spec("cryptography") is None:
         yield (*place, "source", "verify"), "it needs an extra; pip install 'nats-sqs-bridge[verify]'"
     if source.get("kind") == "jetstream" and (consumer := source.get("consumer")):
@@ -151,6 +155,12 @@ def _route(
             yield (*place, "filter"), str(error)
     elif route.get("filter_scope") is not None and route.get("filter") is None:
         yield (*place, "filter_scope"), "it goes with a filter; add filter"
+    if route.get("filtered") is not None and route.get("filter") is None:
+        yield (*place, "filtered"), "it goes with a filter; add filter"
+    elif route.get("filtered") == "park" and not route.get("parking"):
+        yield (*place, "filtered"), "park needs a place; add parking"
+    elif route.get("filtered") == "park" and route.get("cannot_carry") == "block":
+        yield (*place, "filtered"), "cannot_carry: block parks nothing; write drop, or cannot_carry: park"
     ordered = _last(
         (source if source.get("kind") == "sqs" else destination).get("queue") or destination.get("topic") or ""
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bridge.core.errors import BridgeError
 from bridge.core.subjects import overlap
@@ -94,6 +95,12 @@ class RouteFacts:
     `heartbeat_to` (a subject, to JetStream)."""
     heartbeat_from: str | None = None
     heartbeat_to: str | None = None
+    pointers: Literal["", "kept", "asked"] = ""
+    """Pointers of Amazon's extended client are carried as they are, for no bucket is named: by default (kept), or
+    though the file says fetch (asked)."""
+    claims_in: str | None = None
+    """The Object Store the route puts payloads into, and `claims_from` those it may fetch from."""
+    claims_from: tuple[str, ...] = ()
     unwatched: tuple[tuple[str, BridgeError], ...] = ()
     """What `watch` names and cannot be looked at."""
 

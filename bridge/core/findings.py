@@ -13,6 +13,7 @@ from bridge.core.advice import add_stream, add_subjects, filters
 from bridge.core.emptiness import SQS_SETTLES_SECONDS
 from bridge.core.facts import ConsumerFacts, RouteFacts, StreamFacts, World
 from bridge.core.mapping.heartbeat import NO_SUBJECT
+from bridge.core.pointers import pointers
 from bridge.core.subjects import covers, overlap
 
 Level = Literal["error", "warning", "ok"]
@@ -43,6 +44,7 @@ def findings(world: World) -> list[Finding]:
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
     found += _shared_ids(world)
     found += _loops(world)
+    found += [Finding(*each) for each in pointers(world)]
     return found
 
 

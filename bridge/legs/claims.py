@@ -1,35 +1,34 @@
 """Claim checks at work: a destination that fetches what pointers point to, and stores what is too large.
 
-    fetch   the pointer's payload, where the destination takes it; else the pointer goes on as it is
+    fetch   the pointer's payload, where the route names the place and the destination takes it; else the pointer goes
+            on as it is
     store   a payload the destination would refuse, and send the pointer; the same message has the same key each time
 
-May not: create a bucket or delete a payload: other readers may hold the same pointer.
+A payload takes its room before it is in memory, and gives it back when it is published: `Room` is the route's.
+May not: follow a pointer the route does not allow, create a bucket, or delete a payload: other readers may hold the
+same pointer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, assert_never
+from typing import Protocol, assert_never
 
-from nats import errors as nats_errors
-from nats.js import errors as js_errors
-
-from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
-from bridge.core.mapping.claims import MARKS, mark_of, pointer_to
+from bridge.core.errors import BridgeError, Failed, Refused, Unavailable
+from bridge.core.mapping.claims import MARKS, Allowed, PointerFormat, key_for, mark_of, pointer_to, shown
 from bridge.core.mapping.headers import to_headers
-from bridge.core.mapping.note import ENCODING, body_of
-from bridge.core.models import Claim, JetStreamOut, Out, SnsOut, SqsOut
+from bridge.core.mapping.note import ENCODING, MESSAGE, body_of, read
+from bridge.core.mapping.provenance import digest_of
+from bridge.core.models import Attribute, Claim, JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
-from bridge.legs.aws import AwsConnection, aws_error
-from bridge.legs.nats import NatsConnection
+from bridge.legs.payloads import LARGEST, Payloads, Store
 
-AT_ONCE = 8  # fetches and stores side by side in one batch: each holds a whole payload in memory
-LARGEST = 64 * 2**20  # bytes; a payload beyond it is not touched
-
-
-Store = Literal["s3", "object_store"]
+AT_ONCE = 8  # fetches and stores side by side on one route
+ATTRIBUTES = 10  # SQS and SNS take no more, the pointer's mark included
 
 
 class Sized(Destination, Protocol):
@@ -38,78 +37,185 @@ class Sized(Destination, Protocol):
         ...
 
 
-class Payloads(Protocol):
-    """A place for payloads. Raises a BridgeError, never an SDK's."""
-
-    async def get(self, bucket: str, key: str) -> bytes: ...
-    async def put(self, bucket: str, key: str, payload: bytes) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Where a route stores what is too large."""
+    """Where a route stores what is too large; `form` is how pointers into S3 are written."""
 
     store: Store
     bucket: str
     prefix: str
+    form: PointerFormat = "v2"
+
+
+class Room:
+    """A number of bytes, lent first come, first served. Who asks for more than there is at all goes alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.free = size
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def take(self, size: int) -> AsyncIterator[None]:
+        """Waits for so many bytes, and has them until the end of the block. Who has some may not ask for more."""
+        taken = min(size, self.size)
+        if self._waiting or taken > self.free:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((taken, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.free += taken  # it came together with the cancel
+                else:
+                    self._waiting = deque(each for each in self._waiting if each[1] is not turn)
+                self._next()
+                raise
+        else:
+            self.free -= taken
+        try:
+            yield
+        finally:
+            self.free += taken
+            self._next()
+
+    def _next(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.free:
+            taken, turn = self._waiting.popleft()
+            if not turn.done():
+                self.free -= taken
+                turn.set_result(None)
 
 
 class ClaimChecked:
-    """A Destination in front of another. `kept` None: nothing is stored, and what is too large is refused."""
+    """A Destination in front of another. `kept` None: nothing is stored, and what is too large is refused. `allowed`
+    are the places pointers are followed into. What is fetched or stored is published by itself, so that its memory is
+    free as soon as it is durable; messages of one lane never meet in one call (core/lanes.py), so no order is lost."""
 
-    def __init__(self, inner: Sized, stores: dict[Store, Payloads], kept: Kept | None) -> None:
+    def __init__(
+        self, inner: Sized, stores: dict[Store, Payloads], kept: Kept | None, *, allowed: Allowed, room: Room
+    ) -> None:
         self._inner = inner
         self._stores = stores
         self._kept = kept
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._allowed = allowed
+        self._room = room
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        if self._kept is None:  # what does not fit is refused by the leg
-            places = [place for place, out in enumerate(messages) if out.claim is not None]
-        else:
-            fits = self._inner.fits
-            places = [place for place, out in enumerate(messages) if out.claim is not None or not fits(out)]
+        fits, stores = self._inner.fits, self._kept is not None
+        places = [place for place, out in enumerate(messages) if out.claim is not None or (stores and not fits(out))]
         if not places:
             return await self._inner.publish(messages)
-        outs: list[Out | BridgeError] = list(messages)
-        ready = await asyncio.gather(*(self._ready(messages[place]) for place in places))
-        for place, out in zip(places, ready, strict=True):
-            outs[place] = out
-        good = [out for out in outs if not isinstance(out, BridgeError)]
-        answers = iter(await self._inner.publish(good) if good else ())
-        return [out if isinstance(out, BridgeError) else next(answers) for out in outs]
+        answers: list[Receipt | BridgeError] = [Failed("not published")] * len(messages)
+        outs, alone, down = list(messages), [], dict[str, BridgeError]()
+        for place in places:
+            out = messages[place]
+            if out.claim is not None and not self._allowed.permits(out.claim):
+                if self._allowed.park:
+                    answers[place] = _unlisted(out.claim)
+                    continue
+                outs[place] = out = out._replace(claim=None)
+                if not stores or fits(out):
+                    continue
+            alone.append(place)
+        apart = {*alone, *(place for place in places if type(answers[place]) is Refused)}
+        together = [place for place in range(len(outs)) if place not in apart]
 
-    async def _ready(self, out: Out) -> Out | BridgeError:
-        async with self._room:
+        async def rest() -> None:
             try:
-                return await self._stored(out) if out.claim is None else await self._fetched(out, out.claim)
+                found = await self._inner.publish([outs[place] for place in together])
             except BridgeError as error:
-                return error
+                found = [error] * len(together)
+            for place, answer in zip(together, found, strict=True):
+                answers[place] = answer
 
-    async def _fetched(self, out: Out, claim: Claim) -> Out:
-        whole = _with_payload(out, await self._stores[claim.store].get(claim.bucket, claim.key))
+        async def one(place: int) -> None:
+            async with self._slots:
+                answers[place] = await self._one(outs[place], down)
+
+        work = [one(place) for place in alone]
+        # All of them end before an error nobody expected goes on: none may publish behind the caller's back.
+        for ended in await asyncio.gather(*([rest()] if together else []), *work, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+        return answers
+
+    async def _one(self, out: Out, down: dict[str, BridgeError]) -> Receipt | BridgeError:
+        """`down` holds what cannot be reached in this call: the others need not wait for the same silence."""
+        store = out.claim.store if out.claim is not None else self._kept.store if self._kept is not None else ""
+        if (known := down.get(store) or down.get("destination")) is not None:
+            return known
+        held, doing = AsyncExitStack(), str(store)
+        try:
+            ready = await (self._stored(out, held) if out.claim is None else self._fetched(out, out.claim, held))
+            doing = "destination"
+            (answer,) = await self._inner.publish([ready])
+        except BridgeError as error:
+            answer = error
+        finally:
+            await held.aclose()
+        if isinstance(answer, Unavailable):
+            down[doing] = answer
+        return answer
+
+    async def _fetched(self, out: Out, claim: Claim, held: AsyncExitStack) -> Out:
+        # Too large on the other side as well, a pointer into the route's own kind of store serves as it is.
+        serves = self._kept is None or self._kept.store == claim.store
+        async with self._stores[claim.store].open(claim.bucket, claim.key) as found:
+            size = LARGEST if found.size is None else found.size
+            if size > LARGEST:
+                if serves:
+                    return out
+                raise Refused(f"the payload has {size:,} bytes; a claim check takes {LARGEST:,}")
+            await held.enter_async_context(self._room.take(size))
+            payload = await found.read()
+        whole = _with_payload(out, payload)
         if self._inner.fits(whole):
             return whole
-        # Too large on the other side as well. A pointer into the route's own kind of store serves as it is.
-        return out if self._kept is None or self._kept.store == claim.store else await self._stored(whole)
+        return out if serves else await self._put(whole)
 
-    async def _stored(self, out: Out) -> Out:
+    async def _stored(self, out: Out, held: AsyncExitStack) -> Out:
+        await held.enter_async_context(self._room.take(len(_content(out))))
+        return await self._put(out)
+
+    async def _put(self, out: Out) -> Out:
+        """Stores the payload, for which there is room."""
         assert self._kept is not None
-        match out:
-            case JetStreamOut(payload=payload, msg_id=name):
-                pass
-            case SqsOut(body=text, dedup_id=name) | SnsOut(message=text, dedup_id=name):
-                payload = text.encode()
-            case _:
-                assert_never(out)
-        if len(payload) > LARGEST:
-            raise Refused(f"{len(payload):,} bytes; a claim check takes {LARGEST:,}")
-        claim = Claim(self._kept.store, self._kept.bucket, f"{self._kept.prefix}{name}")
-        pointed = _with_pointer(out, claim, len(payload))
+        store, bucket, prefix, form = self._kept.store, self._kept.bucket, self._kept.prefix, self._kept.form
+        content = _content(out)
+        if isinstance(content, str):
+            try:
+                content = content.encode()
+            except UnicodeEncodeError:
+                raise Refused("its body has half a surrogate pair and is no text in UTF-8") from None
+        if len(content) > LARGEST:
+            raise Refused(f"{len(content):,} bytes; a claim check takes {LARGEST:,}")
+        name = out.msg_id if isinstance(out, JetStreamOut) else out.dedup_id
+        claim = Claim(store, bucket, key_for(prefix, name, content))
+        pointed = _with_pointer(out, claim, len(content), form)
         if not self._inner.fits(pointed):
             return out  # it is the attributes that are too large: the refusal has the numbers
-        await self._stores[claim.store].put(claim.bucket, claim.key, payload)
+        await self._stores[store].put(bucket, claim.key, content)
         return pointed
+
+
+def _unlisted(claim: Claim) -> Refused:
+    where = "S3 bucket" if claim.store == "s3" else "object store"
+    return Refused(
+        f"its payload is {shown((claim.bucket, claim.key))} of an {where}, which this route may not fetch",
+        hint="name the bucket under source.buckets, if its payloads are for this route's consumers",
+    )
+
+
+def _content(out: Out) -> str | bytes:
+    match out:
+        case JetStreamOut(payload=payload):
+            return payload
+        case SqsOut(body=text) | SnsOut(message=text):
+            return text
+        case _:
+            assert_never(out)
 
 
 def _with_payload(out: Out, payload: bytes) -> Out:
@@ -118,84 +224,41 @@ def _with_payload(out: Out, payload: bytes) -> Out:
             marks = {f"{prefix}{mark}" for mark in MARKS for prefix in ("", "Sqs-Attr-", "Sqs-Type-")}
             headers = {name: value for name, value in out.headers.items() if name not in marks}
             return out._replace(payload=payload, headers=headers, claim=None)
-        case SqsOut():
+        case SqsOut() | SnsOut():
             body, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            return out._replace(body=body, attributes={**kept, **marker}, claim=None)
-        case SnsOut():
-            text, marker = body_of(payload)
-            kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            return out._replace(message=text, attributes={**kept, **marker}, claim=None)
+            attributes = _noted(body, {**kept, **marker})
+            if isinstance(out, SqsOut):
+                return out._replace(body=body, attributes=attributes, claim=None)
+            return out._replace(message=body, attributes=attributes, claim=None)
         case _:
             assert_never(out)
 
 
-def _with_pointer(out: Out, claim: Claim, size: int) -> Out:
+def _with_pointer(out: Out, claim: Claim, size: int, form: PointerFormat) -> Out:
+    body, mark = pointer_to(claim, form), mark_of(claim, size, form)
     match out:
         case JetStreamOut():
-            headers = {**out.headers, **to_headers(mark_of(claim, size))}
-            return out._replace(payload=pointer_to(claim).encode(), headers=headers)
+            return out._replace(payload=body.encode(), headers={**out.headers, **to_headers(mark)}, claim=None)
         case SqsOut():
-            return out._replace(body=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+            return out._replace(body=body, attributes=_noted(body, {**out.attributes, **mark}), claim=None)
         case SnsOut():
-            return out._replace(message=pointer_to(claim), attributes={**out.attributes, **mark_of(claim, size)})
+            return out._replace(message=body, attributes=_noted(body, {**out.attributes, **mark}), claim=None)
         case _:
             assert_never(out)
 
 
-class S3Payloads:
-    def __init__(self, aws: AwsConnection) -> None:
-        self._aws = aws
-
-    async def get(self, bucket: str, key: str) -> bytes:
-        answer = await self._aws.call("s3", "get_object", about=f"{bucket}/{key}", Bucket=bucket, Key=key)
-        async with answer["Body"] as body:
-            if int(answer.get("ContentLength", 0)) > LARGEST:
-                raise Refused(f"the payload in S3 has {int(answer['ContentLength']):,} bytes; {LARGEST:,} are taken")
-            try:
-                found: bytes = await body.read()
-            except Exception as error:
-                raise aws_error(error, f"s3 get_object {bucket}/{key}") from error
-        return found
-
-    async def put(self, bucket: str, key: str, payload: bytes) -> None:
-        missing = f"aws s3 mb s3://{bucket}"
-        await self._aws.call(
-            "s3", "put_object", about=f"{bucket}/{key}", missing=missing, Bucket=bucket, Key=key, Body=payload
-        )
-
-
-class ObjectPayloads:
-    """Over nats-py's own Object Store, which keeps a digest and checks it. Source: ADR-20."""
-
-    def __init__(self, nats: NatsConnection) -> None:
-        self._nats = nats
-
-    async def get(self, bucket: str, key: str) -> bytes:
-        store = await self._bucket(bucket)
-        try:
-            found = await store.get(key)
-        except js_errors.ObjectNotFoundError as error:
-            raise Refused(f"object store {bucket} has no {key}: its payload is gone") from error
-        except (nats_errors.Error, OSError) as error:
-            raise Unavailable(f"object store {bucket}: {error or type(error).__name__}") from error
-        payload: bytes = found.data
-        return payload
-
-    async def put(self, bucket: str, key: str, payload: bytes) -> None:
-        store = await self._bucket(bucket)
-        try:
-            await store.put(key, payload)
-        except (nats_errors.Error, OSError) as error:
-            raise Unavailable(f"object store {bucket}: {error or type(error).__name__}") from error
-
-    async def _bucket(self, bucket: str) -> Any:
-        client = await self._nats.live()
-        domain = self._nats.options.domain
-        context = client.jetstream(domain=domain) if domain else client.jetstream()
-        try:
-            return await context.object_store(bucket)
-        except js_errors.NotFoundError as error:
-            raise NotUsable(f"there is no object store {bucket}", hint=f"nats object add {bucket}") from error
-        except (nats_errors.Error, OSError) as error:
-            raise Failed(f"object store {bucket}: {error or type(error).__name__}") from error
+def _noted(body: str, attributes: dict[str, Attribute]) -> dict[str, Attribute]:
+    """The attributes of a message that has got another body: the note vouches for that one, and has what is more than
+    SQS takes."""
+    note = read(attributes)
+    if note is None:
+        return attributes
+    if note.via:
+        note = note._replace(of=digest_of(body))
+    if len(attributes) > ATTRIBUTES:
+        movable = [name for name in attributes if name not in (MESSAGE, ENCODING, *MARKS)]
+        moved = {name: attributes[name] for name in movable[ATTRIBUTES - len(attributes) :]}
+        attributes = {name: each for name, each in attributes.items() if name not in moved}
+        note = note._replace(attributes={**(note.attributes or {}), **moved})
+    return {**attributes, MESSAGE: note.attribute()}

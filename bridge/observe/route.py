@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from bridge.core.errors import BridgeError, Unavailable, Unexpected
+from bridge.core.errors import BridgeError, Unavailable, Unexpected, Unmappable
 from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
 from bridge.observe.heartbeat import Heartbeats
@@ -35,6 +35,7 @@ OUTCOMES = (
 FAILURES_KEPT = 20
 RESTARTS_SECONDS = 300.0
 FEWEST_RESTARTS = 2  # within RESTARTS_SECONDS: one alone may have been a coincidence
+LEFT_OUT_LOGGED = (10, 100, 1_000, 10_000, 100_000)  # after so many messages a filter that matched none is logged
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
 
@@ -51,6 +52,7 @@ class RouteObservation(RouteLife):
         self._leases_lost = 0
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
+        self.left_out = 0
         self.last_carried: float | None = None
         self.blocking: dict[str, str] = {}
         self.failures: deque[Mapping[str, Any]] = deque(maxlen=FAILURES_KEPT)
@@ -212,6 +214,8 @@ class RouteObservation(RouteLife):
     def skipped(self, delivery: Delivery, skip: Skip) -> None:
         self._count(skip.why, 1)
         self.log.debug("skipped", id=delivery.id, why=skip.why)
+        if skip.why == "filtered":
+            self._left_out()
 
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None:
         self._count("retried", 1)
@@ -222,6 +226,8 @@ class RouteObservation(RouteLife):
 
     def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None:
         self._count("parked", 1)
+        if isinstance(reason, Unmappable) and reason.field == "filter":
+            self._left_out()
         self._keep("parked", delivery, reason)
         self.log.warning("parked", id=delivery.id, attempt=delivery.attempt, reason=str(reason), at=receipt.ref)
 
@@ -362,6 +368,7 @@ class RouteObservation(RouteLife):
             "in_flight_messages": self.on_loan,
             "drain": None if self.drain is None else dict(self.drain),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
+            "filter_matched_none": self._filter_matched_none(),
             "lag_messages": own.get("lag_messages"),
             "lag_seconds": own.get("lag_seconds"),
             "pace_per_second": own.get("pace_per_second"),
@@ -379,6 +386,20 @@ class RouteObservation(RouteLife):
         if count:
             self.counts[outcome] += count
             self._outcomes[outcome].inc(count)
+
+    def _left_out(self) -> None:
+        self.left_out += 1
+        if self.left_out in LEFT_OUT_LOGGED and self._filter_matched_none():
+            self.log.warning(
+                "filter_matched_none",
+                left_out=self.left_out,
+                meaning=f"the filter has left out all {self.left_out} messages since the start",
+            )
+
+    def _filter_matched_none(self) -> bool:
+        """Whether the filter has left out every message it was asked about since the start."""
+        decided = ("filtered", "parked", "carried", "duplicate", "retried", "rejected")
+        return 0 < self.left_out == sum(self.counts[outcome] for outcome in decided)
 
     def _keep(self, what: str, delivery: Delivery, error: BridgeError) -> None:
         self.failures.append({"at": time.time(), "what": what, "id": delivery.id, "error": str(error)})

@@ -29,6 +29,7 @@ ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
 FAILING, LEFT, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(6)
 FINE = frozenset({"OK", "SLOW"})
 RECENT_SECONDS = 3600.0  # what was refused longer ago is a note
+FILTERED_WARNS = 10  # a filter may rightly leave out the first few
 AT_REST, WARNING = "AT REST", "WARNING"
 """Stand where a verdict stands, and no place has them: a route rests on purpose; something is lost unless you act."""
 
@@ -203,6 +204,7 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
             yield from _of_place(name, place)
     yield from _parked(name, route)
     yield from _left(name, route, status.get("at"))
+    yield from _filtered(name, route)
 
 
 def _without(reason: str) -> str:
@@ -324,6 +326,24 @@ def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Fi
         f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
         f"They are left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
         "Set `parking` on the route to keep such messages with their reason.",
+    )
+
+
+def _filtered(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+    """A filter that matches nothing: it is wrong, or belongs to another queue."""
+    if not route.get("filter_matched_none"):
+        return
+    count = route["messages"]["filtered"] or route["messages"]["parked"]
+    many = count >= FILTERED_WARNS
+    left_out = f"{'all ' if count > 1 else ''}{words.counted(count, 'message')}"
+    yield Finding(
+        LEFT if many else NOTE,
+        WARNING if many else "OK",
+        name,
+        f"{name}: its filter has left out {left_out} since the start",
+        "It has matched none. "
+        + ("They are deleted at the source." if route["messages"]["filtered"] else "They are parked."),
+        "Compare `filter` and `filter_scope` with the subscription's policy; `filtered: park` keeps what is left out.",
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, Literal, TypeVar, assert_never
 
 import typer
 from rich.console import Console
@@ -43,8 +43,9 @@ from bridge.legs.aws import AwsConnection, unreached
 from bridge.legs.consumer import open_consumer
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
+from bridge.legs.payloads import ObjectPayloads, S3Payloads
 from bridge.legs.stream import open_destination
-from bridge.routes import aws_config, aws_options, nats_config, nats_options
+from bridge.routes import allowed_of, aws_config, aws_options, nats_config, nats_options, own_place
 from bridge.verbs import loop_factory
 
 T = TypeVar("T")
@@ -168,12 +169,23 @@ class _Look:
             carries_echo=self.route.echo == "carry",
             drain_seconds=self.route.drain_seconds,
             heartbeat=None if self.route.heartbeat is None else self.route.heartbeat.every,
+            pointers=self._pointers(),
+            claims_in=to.bucket if isinstance(to := self.route.claim_check, ObjectStoreClaimCheckConfig) else None,
+            claims_from=tuple(each.bucket for each in allowed_of(self.route).places if each.store == "object_store"),
         )
         facts = await self._destination(await self._source(facts))
         await self._parking()
         await self._stores()
         await self._watched()
         return replace(facts, errors=tuple(self.errors), unwatched=tuple(self.unwatched))
+
+    def _pointers(self) -> Literal["", "kept", "asked"]:
+        source = self.route.source
+        if not isinstance(source, SqsSourceConfig) or source.pointers == "keep" or source.unlisted == "park":
+            return ""
+        if any(place.store == "s3" for place in allowed_of(self.route).places):
+            return ""
+        return "asked" if "pointers" in source.model_fields_set else "kept"
 
     async def _source(self, facts: RouteFacts) -> RouteFacts:
         match self.route.source:
@@ -283,6 +295,15 @@ class _Look:
             look = open_ledger(self.nats, ledger.bucket, source="", destinations=[])
             if await self._try(self.of_nats, f"ledger {ledger.bucket}", look) is not None:
                 await self._permitted(publish=[f"$KV.{ledger.bucket}.>"])
+        for place in allowed_of(self.route).places:
+            if self.route.claim_check is not None and place == own_place(self.route.claim_check):
+                continue  # it is looked at below
+            if place.store == "s3":
+                look_into = S3Payloads(self.aws).see(place.bucket, place.prefix)
+                await self._try(self.of_aws, f"bucket {place.bucket}", look_into)
+            else:
+                look_into = ObjectPayloads(self.nats).see(place.bucket, place.prefix)
+                await self._try(self.of_nats, f"object store {place.bucket}", look_into)
         match self.route.claim_check:
             case None:
                 return

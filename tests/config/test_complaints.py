@@ -71,18 +71,6 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route(more="max_in_flight_bytes: 1000"),
         ["bridge.yaml:6: routes[0].max_in_flight_bytes: it must be at least 1048576 (1000)"],
     ),
-    "a filter SNS would refuse": (
-        route(more="filter: {eventType: [{prefx: pay}]}"),
-        ["bridge.yaml:6: routes[0].filter: eventType: prefx is no operator (did you mean prefix?)"],
-    ),
-    "a filter that is no policy": (
-        route(more='filter: "eventType=paid"'),
-        ["bridge.yaml:6: routes[0].filter: it must hold keys and values, indented below it"],
-    ),
-    "a filter_scope without a filter": (
-        route(more="filter_scope: MessageBody"),
-        ["bridge.yaml:6: routes[0].filter_scope: it goes with a filter; add filter"],
-    ),
     "verify without envelopes": (
         route('{kind: sqs, queue: orders, envelope: never, verify: ["arn:aws:sns:eu-west-1:123456789012:t"]}'),
         [

@@ -63,6 +63,49 @@ def accepts_body(policy: dict[str, Any], body: object) -> bool:
         ([{"wildcard": "pay*ed"}], string("pay.was.refused"), True),
         ([{"wildcard": "pay*ed"}], string("payed!"), False),
         ([{"wildcard": "a.c"}], string("abc"), False),
+        ([{"wildcard": "*"}], string("x"), True),
+        ([{"wildcard": "ab*ba"}], string("aba"), False),
+        ([{"wildcard": "*ab*ab*"}], string("xabyabz"), True),
+        ([{"wildcard": "*ab*ab*"}], string("xaby"), False),
+        ([{"wildcard": "a*b*b"}], string("acb"), False),
+        ([{"wildcard": "a\\\\*c"}], string("a*c"), False),
+        ([{"prefix": {"equals-ignore-case": "EU-"}}], string("eu-west"), True),
+        ([{"suffix": {"equals-ignore-case": ".PDF"}}], string("a.pdf"), True),
+        ([{"suffix": {"equals-ignore-case": ".PDF"}}], string("pdf"), False),
+        ([{"equals-ignore-case": "gasse"}], string("gaße"), False),
+        ([{"equals-ignore-case": "gaße"}], string("gasse"), False),
+        ([{"equals-ignore-case": "gaße"}], string("GASSE"), True),
+        ([{"equals-ignore-case": "ÉTÉ"}], string("été"), True),
+        ([{"anything-but": {"equals-ignore-case": ["HELD", "void"]}}], string("Void"), False),
+        ([{"anything-but": {"equals-ignore-case": ["HELD", "void"]}}], string("paid"), True),
+        ([{"anything-but": 5}], string("5"), True),
+        ([{"anything-but": ["5"]}], number("5"), True),
+        ([{"anything-but": ["x"]}], array(None), True),
+        (["10.1.2.3"], string("10.1.2.3"), True),
+        (["fd00::a"], string("FD00:0:0::A"), True),
+        ([{"cidr": "10.9.0.0/16"}], string("10.9.255.1"), True),
+        ([{"cidr": "10.9.0.0/16"}], string("::ffff:10.9.0.1"), False),
+        ([{"cidr": "10.9.0.0/16"}], string("::ffff:a09:1"), True),
+        ([{"numeric": ["=", 1000]}], number("1E3"), True),
+        ([{"numeric": [">", 0]}], number("1_0"), False),
+        ([{"numeric": ["<", 9]}], number("nan"), False),
+        ([{"numeric": [">", 0]}], number("123456789012345678901234567890"), True),
+        ([{"numeric": ["<=", 1.5]}], number("1.500001"), True),
+        ([{"numeric": ["<=", 1.5]}], number("1.50002"), False),
+        ([{"numeric": [">", 0]}], number("0.000001"), True),
+        ([-1e9], number("-1000000000"), True),
+        ([5], array([[4, [5]]], "x"), True),
+        (["x"], array({"a": "x"}), False),
+        ([{"exists": True}], array({"a": "x"}), False),
+        (["x"], Attribute("String.Array", '["x"'), False),
+        ([{"exists": False}], Attribute("String.Array", '["x"'), False),
+        ([{"anything-but": "x"}], Attribute("String.Array", "y"), False),
+        (["x"], Attribute("String.Array", '"x"'), True),
+        (["a\\\\b"], string("a\\b"), True),
+        (["a\\b"], string("a\\b"), False),
+        (['say \\"no\\"'], string('say "no"'), True),
+        (['say "no"'], string('say "no"'), False),
+        ([{"suffix": '\\"'}], array('a"'), True),
         ([{"cidr": "10.0.0.0/24"}], string("10.0.0.200"), True),
         ([{"cidr": "10.0.0.0/24"}], string("10.0.1.1"), False),
         ([{"cidr": "10.0.0.0/24"}], string("no address"), False),
@@ -123,6 +166,36 @@ def test_keys_are_and_and_or_is_or() -> None:
         ({"a": {"b": ["x"]}}, {"a": [{"b": "y"}, {"b": "x"}]}, True),
         ({"a": {"b": ["x"], "c": ["y"]}}, {"a": [{"b": "x"}, {"c": "y"}]}, False),
         ({"a": {"b": [{"exists": False}]}}, {"c": 1}, True),
+        ({"a": {"b": [{"exists": False}]}}, {"a": {}}, True),
+        ({"a": {"b": [{"exists": False}]}}, {"a": []}, True),
+        ({"a": [{"exists": False}]}, {"a": []}, True),
+        ({"a": [{"exists": False}]}, {"a": [[], {}]}, True),
+        ({"a": [{"exists": False}]}, {"a": {"b": 1}}, True),
+        ({"a": [{"exists": False}]}, {}, True),
+        ({"a": [{"exists": False}]}, {"a": False}, False),
+        ({"a": {"b": [{"exists": False}]}}, {"a": [{"b": 1}, {"c": 1}]}, False),
+        ({"a": {"b": ["x"], "c": [{"exists": False}]}}, {"a": [{"b": "x"}, {"b": "y", "c": 1}]}, True),
+        ({"a": {"b": ["y"], "c": [{"exists": False}]}}, {"a": [{"b": "x"}, {"b": "y", "c": 1}]}, False),
+        ({"station.id": ["K7"]}, {"station": {"id": "K7"}}, True),
+        ({"station.id": ["K7"]}, {"station.id": "K7"}, True),
+        ({"station": {"id": ["K7"]}}, {"station.id": "K7"}, True),
+        ({"x.y": {"z": ["1"]}}, {"x": {"y.z": "1"}}, True),
+        ({"x.y": {"z": ["1"]}}, {"x": [{"y": [[{"z": "1"}]]}]}, True),
+        ({"x.y": ["1"], "x": {"z": ["2"]}}, {"x": [{"y": "1"}, {"z": "2"}]}, False),
+        ({"x.y": ["1"], "x": {"z": ["2"]}}, {"x": [{"y": "1", "z": "2"}]}, True),
+        ({"": ["1"]}, {"": "1"}, True),
+        ({"$or": ["x"]}, {"$or": "x"}, True),
+        ({"$or": {"a": ["x"]}}, {"$or": {"a": "x"}}, True),
+        ({"$or": [{"numeric": ["=", 3]}, {"prefix": "a"}]}, {"$or": "abc"}, True),
+        ({"a": {"$or": [{"b": ["1"]}, {"c": ["2"]}]}}, {"a": [{"b": "0"}, {"c": "2"}]}, True),
+        ({"a": {"$or": [{"b": ["1"]}, {"c": ["2"]}], "d": ["3"]}}, {"a": [{"d": "3"}, {"c": "2"}]}, False),
+        ({"a": [""]}, {"a": ""}, True),
+        ({"a": [{"prefix": ""}]}, {"a": "any"}, True),
+        ({"a": [{"anything-but": "x"}]}, {"a": None}, True),
+        ({"a": [5]}, {"a": [1, "5", [5.0]]}, True),
+        ({"a": ['say "no"', "back\\slash"]}, {"a": "back\\slash"}, True),
+        ({"a": [1e9]}, {"a": 1000000000}, True),
+        ({"a": {f"k{n}": ["x"] for n in range(6)}}, {"a": {f"k{n}": "x" for n in range(6)}}, True),
         ({"a": [{"exists": True}]}, {"a": None}, False),
         ({"a": [{"exists": True}]}, {"a": []}, False),
         ({"a": ["x"]}, ["a"], False),
@@ -133,9 +206,25 @@ def test_bodies(policy: dict[str, Any], body: object, expected: bool) -> None:
     assert accepts_body(policy, body) is expected
 
 
-def test_a_body_that_is_no_json_matches_nothing() -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff{",
+        b"",
+        b"{}x",
+        b'{"b": NaN}',
+        b'{"b": 01}',
+        b'{"b": }',
+        b'{"b" 1}',
+        b"[{}]",
+        b'"x"',
+        b"{}".decode().encode("utf-16"),
+    ],
+)
+def test_a_body_that_is_no_json_matches_nothing(body: bytes) -> None:
     policy = FilterPolicy.parse({"a": [{"exists": False}]}, "MessageBody")
-    assert not policy.accepts({}, b"\xff{")
+    assert policy.accepts({}, b'{"b": 1}')
+    assert not policy.accepts({}, body)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +246,37 @@ def test_a_body_that_is_no_json_matches_nothing() -> None:
         ({"k": [{"exists": "yes"}]}, "k: exists is true or false"),
         ({"k": [{"cidr": "x"}]}, "k: cidr takes a network"),
         ({"k": [{"anything-but": {"numeric": ["=", 1]}}]}, "k: anything-but takes values"),
+        ({"k": [{"anything-but": ["a", 1]}]}, "k: anything-but takes texts or numbers"),
+        ({"k": [{"anything-but": [None]}]}, "k: anything-but takes texts or numbers"),
+        ({"k": [{"anything-but": True}]}, "k: anything-but takes a text, a number or a list"),
+        ({"k": [{"anything-but": []}]}, "k: anything-but takes a text, a number or a list"),
+        ({"k": [{"anything-but": {"prefix": ""}}]}, "k: anything-but prefix takes a text or a list of them"),
+        ({"k": [{"anything-but": {"suffix": []}}]}, "k: anything-but suffix takes a text or a list of them"),
+        ({"k": [{"anything-but": {"prefix": [1]}}]}, "k: prefix takes a text"),
+        ({"k": [{"anything-but": {}}]}, "k: anything-but takes values, or one of"),
+        ({"k": [{"prefix": {"wildcard": "a"}}]}, "k: prefix takes a text"),
+        ({"k": [{"suffix": {"equals-ignore-case": 1}}]}, "k: suffix takes a text"),
+        ({"k": [{"wildcard": "a**b"}]}, "k: a wildcard has no two * in a row"),
+        ({"k": [{"wildcard": "a\\nb"}]}, "k: in a wildcard a backslash stands before"),
+        ({"k": [{"wildcard": "ab\\"}]}, "k: in a wildcard a backslash stands before"),
+        ({"k": [{"cidr": "10.0.0.0"}]}, "k: cidr takes a network"),
+        ({"k": [{"cidr": "10.0.0.0/32"}]}, "k: cidr takes a network"),
+        ({"k": [{"cidr": "10.0.0.0/-1"}]}, "k: cidr takes a network"),
+        ({"k": [{"cidr": "10.0.0.0/2_0"}]}, "k: cidr takes a network"),
+        ({"k": [{"cidr": "fe80::/128"}]}, "k: cidr takes a network"),
+        ({"k": [{"cidr": "fe80::%eth0/64"}]}, "k: cidr takes a network"),
+        ({"k": [{"cidr": ["10.0.0.0/8"]}]}, "k: cidr takes a network"),
+        ({"k": [{"numeric": [">", 7, "<", 2]}]}, "k: a numeric range goes from"),
+        ({"k": [{"numeric": [">=", 7, "<=", 7]}]}, "k: a numeric range goes from"),
+        ({"k": [{"numeric": ["<", 7, ">", 2]}]}, "k: a numeric range goes from"),
+        ({"k": [{"numeric": ["=", 7, "<", 9]}]}, "k: a numeric range goes from"),
+        ({"k": [{"numeric": [">", 1, "<", 5, "<", 9]}]}, "k: numeric takes one or two comparisons"),
+        ({"k": [{"numeric": [[], 1]}]}, "k: numeric takes one or two comparisons"),
+        ({"k": [{"numeric": ["=", True]}]}, "k: numeric takes one or two comparisons"),
+        ({"k": [{"numeric": ["=", float("nan")]}]}, "k: numeric takes one or two comparisons"),
+        ({"$or": [{"a": ["x"]}, {"prefix": "x"}]}, "$or: a is no operator"),
+        ({"$or": []}, "$or takes a list of two objects or more"),
+        ({"a": [f"{n}" for n in range(151)]}, "the filter policy has 151 combinations of values"),
         ({"$or": [{"a": ["x"]}]}, "$or takes a list of two objects or more"),
         ({f"k{n}": ["x"] for n in range(6)}, "the filter policy has 6 keys"),
         ({"a": list("abcdefghijklm"), "b": list("abcdefghijklm")}, "the filter policy has 169 combinations of values"),
@@ -167,6 +287,31 @@ def test_complaints(policy: object, complaint: str) -> None:
     with pytest.raises(ConfigError) as raised:
         FilterPolicy.parse(policy)
     assert str(raised.value).startswith(complaint)
+
+
+def test_a_name_that_comes_twice_has_both_values() -> None:
+    policy = FilterPolicy.parse({"a": ["x"]}, "MessageBody")
+    assert policy.accepts({}, b'{"a": "x", "a": "y"}')
+    assert policy.accepts({}, b'{"a": "y", "a": "x"}')
+
+
+def test_or_counts_its_choices_as_sns_counts_them() -> None:
+    policy: dict[str, Any] = {"kind": list("abc"), "$or": [{"x": list("abcde")}, {"y": list("abcde"), "z": list("ab")}]}
+    FilterPolicy.parse(policy)  # 3 x 5 + 3 x 5 x 2 = 45
+    policy["kind"] = [f"{n}" for n in range(11)]
+    with pytest.raises(ConfigError, match="165 combinations"):
+        FilterPolicy.parse(policy)
+
+
+def test_a_policy_of_many_choices_is_refused_before_they_are_spelled_out() -> None:
+    choices = {f"k{n}": {"$or": [{"a": ["x"]}, {"b": ["x"]}]} for n in range(60)}
+    with pytest.raises(ConfigError, match="combinations"):
+        FilterPolicy.parse({"a": choices}, "MessageBody")
+    deep: dict[str, Any] = {"a": ["x"]}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with pytest.raises(ConfigError, match="combinations"):
+        FilterPolicy.parse(deep, "MessageBody")
 
 
 def test_nesting_counts_as_sns_counts_it() -> None:

@@ -232,3 +232,18 @@ def test_a_loop_over_four_routes_is_one_finding() -> None:
     )
     (told,) = [each for each in found(*routes) if each.what == "loop"]
     assert "1 -> 2 -> 3 -> 4 -> 1" in told.text
+
+
+def test_pointers_that_are_not_followed_are_named() -> None:
+    (told,) = [each for each in found(replace(IN, pointers="kept")) if each.what == "pointers"]
+    assert told.level == "ok"
+    assert "source.buckets" in told.advice
+    only("warning", "carried as they are", replace(IN, pointers="asked"))
+
+
+def test_payloads_the_way_back_does_not_fetch_are_a_warning() -> None:
+    into, back = replace(IN, claims_in="large"), replace(OUT, stream=replace(STREAM, consumers=(CONSUMER,)))
+    findings = [each for each in found(into, back) if each.what == "object store large"]
+    assert [(each.level, each.route) for each in findings] == [("warning", "out")]
+    assert not [each for each in found(into, replace(back, claims_from=("large",))) if "large" in each.what]
+    assert not [each for each in found(into, OUT) if "large" in each.what]

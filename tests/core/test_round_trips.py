@@ -291,6 +291,37 @@ def test_a_filter_sees_attributes_and_bodies_as_they_were() -> None:
     assert not isinstance(nats_to_sqs(fifo=False, policy=card)(carried), Skip)
 
 
+@pytest.mark.parametrize("fifo", [True, False])
+def test_what_a_filter_leaves_out_can_be_parked_and_keeps_its_lane(fifo: bool) -> None:
+    paid = FilterPolicy.parse({"eventType": ["paid"]})
+    template = SubjectTemplate.parse("orders")
+    message = SqsMessage("id", "x", "q", QUEUE, {"eventType": Attribute("String", "held")}, {"MessageGroupId": "g"})
+    carried = forward(message)
+    ways = (
+        (sqs_to_nats(template, policy=paid, park_filtered=True, fifo=fifo), message),
+        (nats_to_sqs(fifo=fifo, policy=paid, park_filtered=True), carried),
+        (nats_to_sns(fifo=fifo, policy=paid, park_filtered=True), carried),
+    )
+    for mapping, each in ways:
+        with pytest.raises(Unmappable) as raised:
+            mapping(each)
+        assert str(raised.value) == "filter: left out by the route's filter"
+        assert raised.value.lane == ("g" if fifo else None)
+
+
+def test_an_echo_is_skipped_and_not_parked_as_filtered() -> None:
+    paid = FilterPolicy.parse({"eventType": ["paid"]})
+    home = Passage("back", STREAM, frozenset([QUEUE]))
+    carried = forward(SqsMessage("id", "b", "orders", QUEUE))
+    for to_aws in (nats_to_sqs, nats_to_sns):
+        assert to_aws(fifo=False, passage=home, policy=paid, park_filtered=True)(carried) == Skip("echo")
+    there = nats_to_sqs(fifo=False, passage=Passage("out", STREAM))
+    sent = back(JetStreamMessage("orders.x", b"x", "ORDERS", 1, 0.0), there)
+    template = SubjectTemplate.parse("orders.x")
+    over = sqs_to_nats(template, passage=Passage("in", QUEUE, frozenset([STREAM])), policy=paid, park_filtered=True)
+    assert over(sent) == Skip("echo")
+
+
 # -- delays and lives
 
 

@@ -51,7 +51,7 @@ GROUPS = (
 DUES = ("{attributes.k1}", "{attributes.eventType}", "{body.at}", "{body.@}")
 POLICIES: tuple[tuple[Any, Any], ...] = (
     ({"eventType": ["paid", {"prefix": "pay"}, {"numeric": [">", 0, "<=", 100]}]}, "MessageAttributes"),
-    ({"k1": [{"exists": False}], "x": [{"anything-but": ["a", 1]}]}, "MessageAttributes"),
+    ({"k1": [{"exists": False}], "x": [{"anything-but": ["a", "b"]}, {"anything-but": 1}]}, "MessageAttributes"),
     ({"k1": [{"wildcard": "*a*b*c*"}, {"suffix": "x"}, {"cidr": "10.0.0.0/8"}]}, "MessageAttributes"),
     ({"a": {"b": [{"equals-ignore-case": "x"}, None, True]}}, "MessageBody"),
     ({"$or": [{"kind": ["x"]}, {"a": [{"numeric": ["=", 1]}]}]}, "MessageBody"),

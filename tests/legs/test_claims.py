@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest_asyncio
 
-from bridge.core.errors import NotUsable, Refused
-from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, claim_of, mark_of, pointer_to
+from bridge.core.errors import BridgeError, Refused, Unavailable
+from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, pointer_to
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
+from bridge.core.mapping.note import read
+from bridge.core.mapping.provenance import Passage, digest_of
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.core.models import Attribute, Claim, JetStreamMessage, JetStreamOut, Out, SnsOut, SqsMessage, SqsOut
-from bridge.core.route import Receipt
+from bridge.core.route import Receipt, Skip
 from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.aws import AwsConnection, AwsOptions
-from bridge.legs.claims import ClaimChecked, Kept, ObjectPayloads, Payloads, S3Payloads, Store
+from bridge.legs.claims import ATTRIBUTES, ClaimChecked, Kept, Room, Sized
 from bridge.legs.memory import MemoryDestination
 from bridge.legs.nats import NatsConnection, NatsOptions
+from bridge.legs.payloads import ObjectPayloads, Payload, Payloads, S3Payloads, Store
 from tests.core.strategies import carried
+from tests.legs.stub_s3 import stub_s3
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
 AMAZON = '["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"big","s3Key":"k"}]'
 LEGACY = '["com.amazon.sqs.javamessaging.MessageS3Pointer",{"s3BucketName":"big","s3Key":"k"}]'
@@ -42,17 +48,42 @@ def content(out: Out) -> bytes:
         case JetStreamOut(payload=payload):
             return payload
         case SqsOut(body=text) | SnsOut(message=text):
-            return text.encode()
+            return text.encode("utf-8", "surrogatepass")
 
 
-@pytest.fixture
-async def stores(moto_server: MotoServer, nats_server: NatsServer, name: str) -> AsyncIterator[dict[Store, Payloads]]:
+def checked(
+    inner: Sized,
+    stores: dict[Store, Payloads],
+    kept: Kept | None,
+    *places: Place,
+    park: bool = False,
+    room: Room | None = None,
+) -> ClaimChecked:
+    return ClaimChecked(inner, stores, kept, allowed=Allowed(places, park=park), room=room or Room(2**26))
+
+
+async def get(store: Payloads, bucket: str, key: str) -> bytes:
+    async with store.open(bucket, key) as found:
+        return await found.read()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(
+    moto_server: MotoServer, nats_server: NatsServer
+) -> AsyncIterator[tuple[AwsConnection, NatsConnection]]:
+    """One for all: a client for S3 takes half a second to make."""
     options = AwsOptions(region="eu-west-1", endpoint_url=moto_server.url, s3_endpoint_url=moto_server.url)
     async with AwsConnection(options) as aws, NatsConnection(NatsOptions((nats_server.url,))) as nats:
-        where = {"LocationConstraint": "eu-west-1"}
-        await aws.call("s3", "create_bucket", about=name, Bucket=name, CreateBucketConfiguration=where)
-        await (await nats.live()).jetstream().create_object_store(name)
-        yield {"s3": S3Payloads(aws), "object_store": ObjectPayloads(nats)}
+        yield aws, nats
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stores(world: tuple[AwsConnection, NatsConnection], name: str) -> dict[Store, Payloads]:
+    aws, nats = world
+    where = {"LocationConstraint": "eu-west-1"}
+    await aws.call("s3", "create_bucket", about=name, Bucket=name, CreateBucketConfiguration=where)
+    await (await nats.live()).jetstream().create_object_store(name)
+    return {"s3": S3Payloads(aws), "object_store": ObjectPayloads(nats)}
 
 
 @pytest.mark.parametrize("store", ["s3", "object_store"])
@@ -61,7 +92,7 @@ async def test_a_payload_too_large_for_jetstream_is_stored_and_comes_back_whole(
     stores: dict[Store, Payloads], name: str, store: Store, payload: bytes
 ) -> None:
     inner = Narrow()
-    destination = ClaimChecked(inner, stores, Kept(store, name, "kept/"))
+    destination = checked(inner, stores, Kept(store, name, "kept/"))
     outs = [JetStreamOut("s", b"small", "sqs:1"), JetStreamOut("s", payload, "sqs:2", {"k": "v"})]
     for _ in range(2):  # published again after a lost answer, it has the same key
         assert all(isinstance(each, Receipt) for each in await destination.publish(outs))
@@ -72,7 +103,7 @@ async def test_a_payload_too_large_for_jetstream_is_stored_and_comes_back_whole(
     attributes = {name: Attribute("Number", value) for name, value in large.headers.items() if name in (SIZE, CLAIM)}
     claim = claim_of(large.payload, attributes)
     assert claim == Claim(store, name, "kept/sqs:2")
-    assert await stores[store].get(name, "kept/sqs:2") == payload
+    assert await get(stores[store], name, "kept/sqs:2") == payload
 
 
 @pytest.mark.parametrize(("body", "mark"), [(AMAZON, SIZE), (LEGACY, SIZE_BEFORE)])
@@ -83,7 +114,7 @@ async def test_amazons_pointers_become_their_payload_where_it_fits(
     message = SqsMessage("id", body.replace("big", name), "q", "arn:q", {mark: Attribute("Number", "11")})
     out = carried(sqs_to_nats(SubjectTemplate.parse("orders"))(message)).out
     inner = Narrow()
-    await ClaimChecked(inner, stores, None).publish([out])
+    await checked(inner, stores, None, Place("s3", name), Place("object_store", name)).publish([out])
     (published,) = inner.kept
     assert isinstance(published, JetStreamOut)
     assert published.payload == b"the payload"
@@ -98,7 +129,7 @@ async def test_a_pointer_to_what_does_not_fit_either_goes_on_as_a_pointer(
     message = SqsMessage("id", body, "q", "arn:q", {SIZE: Attribute("Number", "1")})
     out = carried(sqs_to_nats(SubjectTemplate.parse("orders"))(message)).out
     inner = Narrow()
-    await ClaimChecked(inner, stores, None).publish([out])
+    await checked(inner, stores, None, Place("s3", name), Place("object_store", name)).publish([out])
     assert content(inner.kept[0]) == body.encode()
     again = JetStreamMessage("orders", body.encode(), "S", 1, 0.0, 1, ((SIZE, "1"), (f"Sqs-Type-{SIZE}", "Number")))
     back = carried(nats_to_sqs(fifo=False)(again)).out
@@ -116,11 +147,11 @@ async def test_a_route_told_to_keep_pointers_fetches_none() -> None:
 async def test_a_topic_gets_the_same_pointer(stores: dict[Store, Payloads], name: str) -> None:
     out = carried(nats_to_sns(fifo=False)(JetStreamMessage("orders.x", b"x" * (LIMIT + 1), "ORDERS", 8, 0.0))).out
     inner = Narrow()
-    await ClaimChecked(inner, stores, Kept("s3", name, "")).publish([out])
+    await checked(inner, stores, Kept("s3", name, "")).publish([out])
     (sent,) = inner.kept
     assert isinstance(sent, SnsOut)
     assert json.loads(sent.message)[1] == {"s3BucketName": name, "s3Key": "ORDERS-8"}
-    assert await stores["s3"].get(name, "ORDERS-8") == b"x" * (LIMIT + 1)
+    assert await get(stores["s3"], name, "ORDERS-8") == b"x" * (LIMIT + 1)
 
 
 @pytest.mark.parametrize("payload", [b"x" * (LIMIT + 1), b"\xff" * LIMIT])
@@ -131,14 +162,14 @@ async def test_what_is_too_large_for_sqs_goes_to_s3_as_the_extended_client_has_i
     out = carried(nats_to_sqs(fifo=False)(message)).out
     assert isinstance(out, SqsOut)
     inner = Narrow()
-    await ClaimChecked(inner, stores, Kept("s3", name, "")).publish([out])
+    await checked(inner, stores, Kept("s3", name, "")).publish([out])
     (sent,) = inner.kept
     assert isinstance(sent, SqsOut)
     kind, where = json.loads(sent.body)
     assert kind == "software.amazon.payloadoffloading.PayloadS3Pointer"
     assert where == {"s3BucketName": name, "s3Key": "ORDERS-7"}
     assert sent.attributes[SIZE] == Attribute("Number", str(len(out.body)))
-    assert await stores["s3"].get(name, "ORDERS-7") == out.body.encode()
+    assert await get(stores["s3"], name, "ORDERS-7") == out.body.encode()
 
 
 async def test_an_object_is_fetched_on_its_way_to_sqs(stores: dict[Store, Payloads], name: str) -> None:
@@ -148,7 +179,7 @@ async def test_an_object_is_fetched_on_its_way_to_sqs(stores: dict[Store, Payloa
     message = JetStreamMessage("s", pointer_to(claim).encode(), "S", 1, 0.0, 1, headers)
     out = carried(nats_to_sqs(fifo=False)(message)).out
     inner = Narrow()
-    await ClaimChecked(inner, stores, None).publish([out])
+    await checked(inner, stores, None, Place("s3", name), Place("object_store", name)).publish([out])
     (sent,) = inner.kept
     assert isinstance(sent, SqsOut)
     returned = SqsMessage("id", sent.body, "q", "arn:q", sent.attributes)
@@ -158,37 +189,261 @@ async def test_an_object_is_fetched_on_its_way_to_sqs(stores: dict[Store, Payloa
 
 
 async def test_one_lost_payload_or_bucket_is_one_messages_trouble(stores: dict[Store, Payloads], name: str) -> None:
-    def pointing(bucket: str) -> JetStreamOut:
-        return JetStreamOut("s", b"pointer", f"sqs:{bucket}", claim=Claim("s3", bucket, "missing"))
+    def pointing(store: Store, bucket: str) -> JetStreamOut:
+        return JetStreamOut("s", b"pointer", f"sqs:{bucket}", claim=Claim(store, bucket, "missing"))
 
     inner = Narrow()
     good = JetStreamOut("s", b"x", "sqs:0")
-    answers = await ClaimChecked(inner, stores, None).publish([pointing(name), good, pointing(f"{name}-none")])
-    assert isinstance(answers[0], Refused)
-    assert isinstance(answers[1], Receipt)
-    assert isinstance(answers[2], NotUsable)
-    gone = JetStreamOut("s", b"p", "sqs:3", claim=Claim("object_store", name, "missing"))
-    none = JetStreamOut("s", b"p", "sqs:4", claim=Claim("object_store", f"{name}none", "missing"))
-    answers = await ClaimChecked(inner, stores, None).publish([gone, none])
-    assert [type(each) for each in answers] == [Refused, NotUsable]
+    places = [Place(store, bucket) for store in stores for bucket in (name, f"{name}-none")]
+    outs: list[Out] = [good, *(pointing(*place[:2]) for place in places), JetStreamOut("s", b"y", "sqs:1")]
+    answers = await checked(inner, stores, None, *places).publish(outs)
+    assert [type(each) for each in answers] == [Receipt, Refused, Refused, Refused, Refused, Receipt]
+    assert [content(each) for each in inner.kept] == [b"x", b"y"]
 
 
 async def test_without_a_store_what_is_too_large_is_left_to_the_destination() -> None:
     inner = Narrow(lambda out, tries: None)
     out = JetStreamOut("s", b"x" * (LIMIT + 1), "sqs:1")
-    await ClaimChecked(inner, {}, None).publish([out])
+    await checked(inner, {}, None).publish([out])
     assert inner.kept == [out]
 
 
-CLAIMS = st.builds(Claim, st.sampled_from(["s3", "object_store"]), st.text(min_size=1), st.text(min_size=1))
+# -- without servers
 
 
-@given(CLAIMS, st.integers(0, 2**40))
-def test_a_pointer_is_read_as_it_was_written(claim: Claim, size: int) -> None:
-    assert claim_of(pointer_to(claim), mark_of(claim, size)) == claim
-    assert claim_of(pointer_to(claim), {}) is None
+class Shelf:
+    """A store of payloads in memory that counts what was asked of it; a BridgeError or another is raised."""
+
+    def __init__(self, found: dict[str, bytes | Exception]) -> None:
+        self.found = found
+        self.asked: list[str] = []
+
+    @asynccontextmanager
+    async def open(self, bucket: str, key: str) -> AsyncIterator[Payload]:
+        self.asked.append(f"{bucket}/{key}")
+        found = self.found[f"{bucket}/{key}"]
+        if isinstance(found, Exception):
+            raise found
+
+        async def read() -> bytes:
+            await asyncio.sleep(0)
+            return found
+
+        yield Payload(len(found), read)
+
+    async def put(self, bucket: str, key: str, payload: bytes) -> None:
+        self.found[f"{bucket}/{key}"] = payload
+
+    async def see(self, bucket: str, prefix: str) -> None: ...
 
 
-@pytest.mark.parametrize("body", ["x", "[]", "[1, 2]", '["software.amazon.payloadoffloading.PayloadS3Pointer", {}]'])
-def test_a_body_that_is_no_pointer_is_the_payload(body: str) -> None:
-    assert claim_of(body, {SIZE: Attribute("Number", "1")}) is None
+def pointed(key: str, bucket: str = "b", store: Store = "s3") -> JetStreamOut:
+    claim = Claim(store, bucket, key)
+    return JetStreamOut("s", pointer_to(claim).encode(), f"sqs:{key}", {SIZE: "1"}, claim=claim)
+
+
+@pytest.mark.parametrize("kept", [None, Kept("s3", "own", ""), Kept("object_store", "own", "")])
+@pytest.mark.parametrize("store", ["s3", "object_store"])
+async def test_a_pointer_into_a_place_the_route_does_not_name_is_never_followed(
+    store: Store, kept: Kept | None
+) -> None:
+    shelf, inner = Shelf({}), Narrow()
+    stores: dict[Store, Payloads] = {"s3": shelf, "object_store": shelf}
+    places = Place("s3", "b", "mine/"), Place("object_store", "b", "mine/")
+    outs = [
+        JetStreamOut("s", b"x", "sqs:1"),
+        pointed("mine/../k", store=store),
+        pointed("k", store=store),
+        pointed("mine/k", "B", store=store),
+        pointed("mine/\ud800", store=store),
+    ]
+    answers = await checked(inner, stores, kept, *places).publish(outs)
+    assert all(isinstance(each, Receipt) for each in answers)
+    assert [content(each) for each in inner.kept] == [out.payload for out in outs]
+    assert [each.headers for each in inner.kept if isinstance(each, JetStreamOut)] == [out.headers for out in outs]
+    inner.kept.clear()
+    answers = await checked(inner, stores, kept, *places, park=True).publish(outs)
+    assert [type(each) for each in answers] == [Receipt, *[Refused] * 4]
+    assert "source.buckets" in str(answers[1])
+    assert "mine/../k" in str(answers[1])
+    assert str(answers[4]).isascii()
+    assert not shelf.asked
+
+
+async def test_a_pointer_that_is_not_followed_and_too_large_itself_is_stored() -> None:
+    shelf, inner = Shelf({}), Narrow()
+    out = pointed("k" * LIMIT, "elsewhere")
+    await checked(inner, {"s3": shelf, "object_store": shelf}, Kept("s3", "own", "")).publish([out])
+    assert list(shelf.found.values()) == [out.payload]
+
+
+@pytest.mark.parametrize(("form", "mark"), [("v1", SIZE_BEFORE), ("v2", SIZE)])
+async def test_pointers_are_written_in_the_format_asked_for(form: Literal["v1", "v2"], mark: str) -> None:
+    shelf, inner = Shelf({}), Narrow()
+    kept = Kept("s3", "own", "p/", form)
+    await checked(inner, {"s3": shelf}, kept).publish([SqsOut("x" * (LIMIT + 1), dedup_id="\ud800/../x")])
+    (sent,) = inner.kept
+    assert isinstance(sent, SqsOut)
+    assert sent.attributes == {mark: Attribute("Number", str(LIMIT + 1))}
+    assert json.loads(sent.body)[0] == json.loads(AMAZON if form == "v2" else LEGACY)[0]
+    assert claim_of(sent.body, sent.attributes) == Claim("s3", "own", "p/=ED=A0=80=2F=2E=2E=2Fx")
+
+
+async def test_a_body_that_is_no_text_parks() -> None:
+    (answer,) = await checked(Narrow(), {"s3": Shelf({})}, Kept("s3", "own", "")).publish([SqsOut("\ud800" * LIMIT)])
+    assert isinstance(answer, Refused)
+
+
+async def test_a_store_that_is_down_is_not_asked_by_every_message() -> None:
+    shelf, inner = Shelf({f"b/{n}": Unavailable("down") for n in range(100)}), Narrow()
+    outs: list[Out] = [JetStreamOut("s", b"x", "sqs:x"), *(pointed(str(n)) for n in range(100))]
+    answers = await checked(inner, {"s3": shelf}, None, Place("s3", "b")).publish(outs)
+    assert [type(each) for each in answers] == [Receipt, *[Unavailable] * 100]
+    assert len(shelf.asked) <= 8
+
+
+async def test_a_destination_that_is_down_stops_the_fetching() -> None:
+    shelf = Shelf({f"b/{n}": b"x" for n in range(100)})
+    inner = Narrow(lambda out, tries: Unavailable("down"))
+    answers = await checked(inner, {"s3": shelf}, None, Place("s3", "b")).publish([pointed(str(n)) for n in range(100)])
+    assert [type(each) for each in answers] == [Unavailable] * 100
+    assert len(shelf.asked) <= 8
+
+
+async def test_an_error_nobody_expected_leaves_nothing_running_and_no_room_taken() -> None:
+    class Broken(Narrow):
+        async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+            if b"bad" in map(content, messages):
+                raise KeyError("x")
+            return await super().publish(messages)
+
+    shelf, inner, room = Shelf({f"b/{n}": b"bad" if n == 3 else b"good" for n in range(20)}), Broken(), Room(10)
+    destination = checked(inner, {"s3": shelf}, None, Place("s3", "b"), room=room)
+    with pytest.raises(KeyError):
+        await destination.publish([pointed(str(n)) for n in range(20)])
+    assert len(inner.kept) == 19
+    assert room.free == room.size
+
+
+class Slow(MemoryDestination):
+    """Takes its time, and counts the payloads that were read and are not published."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resident = self.most = 0
+
+    def fits(self, out: Out) -> bool:
+        return True
+
+    async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        answers = await super().publish(
+            [out._replace(payload=b"") for out in messages if isinstance(out, JetStreamOut)]
+        )
+        self.resident -= sum(len(content(out)) for out in messages)
+        return answers
+
+
+class Counted(S3Payloads):
+    def __init__(self, aws: AwsConnection, slow: Slow) -> None:
+        super().__init__(aws)
+        self._slow = slow
+
+    @asynccontextmanager
+    async def open(self, bucket: str, key: str) -> AsyncIterator[Payload]:
+        async with super().open(bucket, key) as found:
+            assert found.size is not None
+            size = found.size
+
+            async def read() -> bytes:
+                self._slow.resident += size  # from the first byte on
+                self._slow.most = max(self._slow.most, self._slow.resident)
+                return await found.read()
+
+            yield Payload(size, read)
+
+
+async def test_payloads_that_are_fetched_stay_within_the_memory_they_are_given() -> None:
+    """Twelve of 8 MiB, in two calls side by side, with room for twenty; and one that is larger than the room, alone."""
+    async with stub_s3() as stub, stub.connection() as aws:
+        stub.otherwise = lambda name: bytes(2**23 if "large" not in name else 21 * 2**20)
+        slow, room = Slow(), Room(20 * 2**20)
+        destination = checked(slow, {"s3": Counted(aws, slow)}, None, Place("s3", "b"), room=room)
+        outs = [pointed(str(n)) for n in range(12)]
+        calls = [destination.publish(outs[:6]), destination.publish(outs[6:])]
+        answers = [answer for call in await asyncio.gather(*calls) for answer in call]
+        assert all(isinstance(each, Receipt) for each in answers)
+        assert slow.most == 2 * 2**23  # two fit, and two were there
+        answers = list(await destination.publish([pointed("0"), pointed("large"), pointed("1")]))
+        assert all(isinstance(each, Receipt) for each in answers)
+        assert slow.most == 21 * 2**20
+    assert (slow.resident, room.free) == (0, room.size)
+
+
+async def test_what_is_stored_stays_within_it_too() -> None:
+    class Watching(Shelf):
+        now = most = 0
+
+        async def put(self, bucket: str, key: str, payload: bytes) -> None:
+            self.now += len(payload)
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= len(payload)
+
+    shelf = Watching({})
+    outs = [JetStreamOut("s", bytes(LIMIT + 1), f"sqs:{n}") for n in range(30)]
+    await checked(Narrow(), {"s3": shelf}, Kept("s3", "own", ""), room=Room(3 * LIMIT)).publish(outs)
+    assert shelf.most == 2 * (LIMIT + 1)
+
+
+async def test_room_is_given_in_the_order_it_was_asked_for_and_comes_back_whatever_happens() -> None:
+    room, order = Room(10), list[int]()
+
+    async def use(size: int) -> None:
+        async with room.take(size):
+            order.append(size)
+            await asyncio.sleep(0)
+
+    async with room.take(9):
+        waiting = [asyncio.create_task(use(size)) for size in (10, 1, 50, 2)]
+        await asyncio.sleep(0)
+        waiting[2].cancel()
+    waiting[0].cancel()  # it has its turn, and does not know yet
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert order == [1, 2]
+    assert room.free == 10
+
+
+async def test_ten_attributes_leave_no_room_for_the_mark_and_one_goes_into_the_note() -> None:
+    headers = tuple((f"a{n}", str(n)) for n in range(20))
+    message = JetStreamMessage("orders.x", b"x" * (LIMIT + 1), "ORDERS", 7, 0.0, 1, headers)
+    out = carried(nats_to_sqs(fifo=False)(message)).out
+    assert isinstance(out, SqsOut)
+    assert len(out.attributes) == ATTRIBUTES
+    inner, shelf = Narrow(), Shelf({})
+    await checked(inner, {"s3": shelf}, Kept("s3", "own", "")).publish([out])
+    (sent,) = inner.kept
+    assert isinstance(sent, SqsOut)
+    assert len(sent.attributes) == ATTRIBUTES
+    assert SIZE in sent.attributes
+    back = carried(sqs_to_nats(SubjectTemplate.parse("s"))(SqsMessage("id", sent.body, "q", "arn:q", sent.attributes)))
+    assert isinstance(back.out, JetStreamOut)
+    assert {name: value for name, value in back.out.headers.items() if name in dict(headers)} == dict(headers)
+
+
+async def test_a_pointer_is_known_as_echo_by_the_digest_of_its_own_body() -> None:
+    there, here = (
+        Passage("r", "jetstream:S@1", frozenset(["arn:q"])),
+        Passage("r", "arn:q", frozenset(["jetstream:S@1"])),
+    )
+    message = JetStreamMessage("orders.x", b"x" * (LIMIT + 1), "S", 7, 0.0)
+    inner = Narrow()
+    destination = checked(inner, {"s3": Shelf({})}, Kept("s3", "own", ""))
+    await destination.publish([carried(nats_to_sqs(fifo=False, passage=there)(message)).out])
+    (sent,) = inner.kept
+    assert isinstance(sent, SqsOut)
+    assert read(sent.attributes)._replace(of="") != read(sent.attributes)  # type: ignore[union-attr]
+    assert read(sent.attributes).of == digest_of(sent.body)  # type: ignore[union-attr]
+    mapping = sqs_to_nats(SubjectTemplate.parse("s"), passage=here)
+    assert mapping(SqsMessage("id", sent.body, "q", "arn:q", sent.attributes)) == Skip("echo")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import NotUsable, Unavailable, Unmappable
-from bridge.core.route import Backlog, Receipt
+from bridge.core.filtering import LEFT_OUT
+from bridge.core.route import Backlog, Receipt, Skip
 from bridge.observe import Observation
-from bridge.page.story import NOTE, findings, headline, well, worst_first
+from bridge.page.story import NOTE, WARNING, Finding, findings, headline, well, worst_first
 from tests.page.documents import abandoned, carried, delivery, opened, watched
 
 
@@ -141,6 +142,46 @@ def test_dead_letters_and_parked_messages_are_notes_and_raise_no_alarm() -> None
     assert parked.title == "1 message of in parked since the start"
     assert parked.reason.startswith("`nats-sqs-bridge parked list` tells what is parked now.")
     assert parked.command == "nats-sqs-bridge parked list --route in"
+
+
+@pytest.mark.parametrize("how", ["dropped", "parked"])
+def test_a_filter_that_matches_nothing_is_reported_until_it_does(how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+
+    def left_out(number: int) -> None:
+        if how == "dropped":
+            route.skipped(delivery(number), Skip("filtered"))
+        else:
+            route.parked(delivery(number), Unmappable(*LEFT_OUT), Receipt("PARKED:1"))
+
+    def said() -> Finding | None:
+        return next((each for each in findings(told(observation)) if "filter" in each.title), None)
+
+    assert told(observation)["routes"]["in"]["filter_matched_none"] is False
+    left_out(1)
+    found = said()
+    assert found is not None
+    assert (found.rank, found.title) == (NOTE, "in: its filter has left out 1 message since the start")
+    for number in range(2, 13):
+        left_out(number)
+    found = headline(told(observation))
+    assert found.verdict == WARNING
+    assert found.title == "in: its filter has left out all 12 messages since the start"
+    assert ("deleted" if how == "dropped" else "parked") in found.reason
+    assert told(observation)["routes"]["in"]["filter_matched_none"] is True
+    assert "left out all 10 messages" in capsys.readouterr().out
+    carried(route, 1)
+    assert said() is None
+    assert told(observation)["routes"]["in"]["filter_matched_none"] is False
+
+
+def test_messages_that_never_met_the_filter_are_no_sign_that_it_works_or_does_not() -> None:
+    observation = Observation()
+    route = opened(observation, "in")
+    route.parked(delivery(1), Unmappable("subject", "the attribute eventType is missing"), Receipt("PARKED:1"))
+    route.skipped(delivery(2), Skip("echo"))
+    assert told(observation)["routes"]["in"]["filter_matched_none"] is False
 
 
 def test_what_is_left_to_the_source_comes_before_what_others_fail_at_for_an_hour() -> None:

@@ -68,6 +68,25 @@ def test_a_subscriptions_filter_policy_moves_over(tmp_path: Path, aws: Aws, nats
     assert nats.bodies(name) == ["paid"]
 
 
+def test_what_a_filter_leaves_out_can_be_parked(tmp_path: Path, aws: Aws, nats: Nats, name: str) -> None:
+    url, parked = aws.queue(name), aws.queue(f"{name}-parked")
+    nats.stream(name, f"{name}.>")
+    nats.consumer(name, "back")
+    aws.send(url, ["paid", "held"], eventType="voided")
+    policy, parking = {"eventType": ["paid"]}, {"kind": "sqs", "queue": f"{name}-parked"}
+    kept = {"filter": policy, "filtered": "park", "parking": parking}
+    routes = [inward(name, **kept), outward(name, {"kind": "sqs", "queue": f"{name}-back"}, **kept)]
+    aws.queue(f"{name}-back")
+    nats.publish(f"{name}.x", ["none"])
+    with Bridge(tmp_path, routes, nats=nats.url, aws=aws.url) as bridge:
+        until(lambda: bridge.count("in", "parked") == 2 and bridge.count("out", "parked") == 1, "all are parked")
+        until(lambda: aws.counts(url) == (0, 0), "the queue is empty")
+        assert bridge.status("in")["filter_matched_none"] is True
+        assert bridge.status("in")["failures"][0]["error"] == "filter: left out by the route's filter"
+    assert sorted(aws.counts(parked)) == [0, 3]
+    assert nats.bodies(name) == ["none"]
+
+
 def test_a_legacy_consumer_reads_the_envelope_it_knows(tmp_path: Path, aws: Aws, nats: Nats, name: str) -> None:
     """SNS to JetStream to SQS: what a consumer that parses envelopes sees at the end is what it saw before."""
     url, legacy = aws.queue(name), aws.queue(f"{name}-legacy")
@@ -205,7 +224,9 @@ def test_a_payload_too_large_for_sqs_travels_through_s3_and_back(
     large = "ä" * 700_000  # 1.4 MB in UTF-8
     nats.publish(f"{name}.x", [large])
     out = outward(name, {"kind": "sqs", "queue": name}, claim_check={"kind": "s3", "bucket": name})
-    there = inward(name, destination={"subject": f"{name}2.in"})
+    there = inward(
+        name, source={"kind": "sqs", "queue": name, "buckets": [name]}, destination={"subject": f"{name}2.in"}
+    )
     with Bridge(tmp_path, [out], nats=nats.url, aws=aws.url) as bridge:
         until(lambda: bridge.count("out", "carried") == 1, "sent as a pointer")
     assert aws.counts(url) == (1, 0)

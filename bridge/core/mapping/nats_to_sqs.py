@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
-from bridge.core.filtering import FilterPolicy
+from bridge.core.filtering import LEFT_OUT, FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
 from bridge.core.mapping.headers import from_headers, reserved, shape_of, sqs_name, xml_text
@@ -34,9 +34,11 @@ def nats_to_sqs(
     envelope: str | None = None,
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
+    park_filtered: bool = False,
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from;
-    `envelope`: the ARN of the topic to name in an SNS envelope around the message."""
+    `envelope`: the ARN of the topic to name in an SNS envelope around the message. `policy`: what it does not accept is
+    skipped, or with `park_filtered` Unmappable."""
 
     mark, first = passage.mark, passage.on(())
 
@@ -45,8 +47,11 @@ def nats_to_sqs(
         if message.payload.startswith(OPENING_BYTES) and (canary := canary_in_stream(message)) is not None:
             return to_queue(message, canary) if own(canary, passage) else Skip("heartbeat")
         parts = _taken_apart(message)
-        if (skip := _left_out(parts, passage, policy)) is not None:
-            return skip
+        left_out = policy is not None and not policy.accepts(parts.attributes, parts.payload)
+        if left_out and not park_filtered:
+            return Skip("filtered")
+        if passage.echo(parts.via):
+            return Skip("echo")
         try:
             lane = _group(message, group) if fifo else None
         except Unmappable as error:
@@ -55,6 +60,8 @@ def nats_to_sqs(
         dedup_id = _id(message, mark)
         body, marker = body_of(parts.payload)
         try:
+            if left_out:
+                raise Unmappable(*LEFT_OUT)
             note = _note(message, parts, body, passage, first)
             due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
         except Unmappable as error:
@@ -86,8 +93,10 @@ def nats_to_sns(
     group: GroupTemplate | None = None,
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
+    park_filtered: bool = False,
 ) -> Mapping:
-    """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from."""
+    """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from.
+    `policy`: what it does not accept is skipped, or with `park_filtered` Unmappable."""
 
     mark, first = passage.mark, passage.on(())
 
@@ -96,8 +105,11 @@ def nats_to_sns(
         if message.payload.startswith(OPENING_BYTES) and (canary := canary_in_stream(message)) is not None:
             return to_topic(message, canary) if own(canary, passage) else Skip("heartbeat")
         parts = _taken_apart(message)
-        if (skip := _left_out(parts, passage, policy)) is not None:
-            return skip
+        left_out = policy is not None and not policy.accepts(parts.attributes, parts.payload)
+        if left_out and not park_filtered:
+            return Skip("filtered")
+        if passage.echo(parts.via):
+            return Skip("echo")
         try:
             lane = _group(message, group) if fifo else None
         except Unmappable as error:
@@ -105,6 +117,8 @@ def nats_to_sns(
             raise
         body, marker = body_of(parts.payload)
         try:
+            if left_out:
+                raise Unmappable(*LEFT_OUT)
             note = _note(message, parts, body, passage, first)
         except Unmappable as error:
             error.lane = lane
@@ -182,12 +196,6 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
 def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:
     via = passage.on(parts.via) if parts.via else first
     return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body))
-
-
-def _left_out(parts: _Parts, passage: Passage, policy: FilterPolicy | None) -> Skip | None:
-    if policy is not None and not policy.accepts(parts.attributes, parts.payload):
-        return Skip("filtered")
-    return Skip("echo") if passage.echo(parts.via) else None
 
 
 def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from bridge.core.errors import Unmappable
-from bridge.core.filtering import FilterPolicy
+from bridge.core.filtering import LEFT_OUT, FilterPolicy
 from bridge.core.mapping.claims import MARKS, claim_of
 from bridge.core.mapping.envelope import headers_of, notification_of
 from bridge.core.mapping.headers import carriable
@@ -48,6 +48,7 @@ def sqs_to_nats(
     fifo: bool = False,
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
+    park_filtered: bool = False,
     life: float | None = None,
     due: DueTemplate | None = None,
     fetch: bool = True,
@@ -56,7 +57,7 @@ def sqs_to_nats(
     """A Mapping for one route. `fifo`: the source is a FIFO queue, so its message groups are lanes. `life`: seconds
     after which the stream may forget a message, from its sending. `due`: when it is to be delivered. `fetch`: the
     payload a pointer points to may be fetched; else the pointer is the payload. `verify`: an envelope's signature is
-    passed on, to be checked."""
+    passed on, to be checked. `policy`: what it does not accept is skipped, or with `park_filtered` Unmappable."""
 
     heartbeats = subject_of(template)
     first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
@@ -89,11 +90,14 @@ def sqs_to_nats(
             note, payload, attributes = _returned(body, attributes)
         if payload is None:
             payload = _encoded(body)
-        if policy is not None and not policy.accepts(attributes, payload):
+        left_out = policy is not None and not policy.accepts(attributes, payload)
+        if left_out and not park_filtered:
             return Skip("filtered")
         via = note.via if note and (note.of == digest_of(body) or not MARKS.isdisjoint(attributes)) else ()
         if passage.echo(via):
             return Skip("echo")
+        if left_out:
+            raise Unmappable(*LEFT_OUT)
         fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
         msg_id = f"sqs:{message.message_id}"
         if notification is not None:
