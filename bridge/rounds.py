@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.core import walls
-from bridge.core.errors import BridgeError, Failed, Full, Refused, Throttled, Unexpected
+from bridge.core.errors import BridgeError, Refused, Throttled, Unexpected
 from bridge.core.models import Out
 from bridge.core.route import Ack, Delivery, Destination, Park, Receipt, Retry, Settlement, Skip
 from bridge.core.settle import HandBack, Hold, Policy, Reject, decide
@@ -192,7 +192,7 @@ class Rounds:
 
     def _own(self, item: Item, error: BridgeError) -> bool:
         """Whether it waits for reasons of its own, and not because the destination is down or slow for all."""
-        if isinstance(error, Full | Failed | Unexpected):
+        if error.own:
             return True
         return item.tries >= OWN_TRIES and self._taken > item.since and not isinstance(error, Throttled)
 

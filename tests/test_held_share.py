@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.credits import Credits
-from bridge.core.errors import BridgeError, Failed, Full, Refused, Throttled, Unavailable
+from bridge.core.errors import BridgeError, Failed, Full, NotUsable, Refused, Throttled, Unavailable
 from bridge.core.models import Out
 from bridge.core.settle import Policy, returned
 from bridge.legs.memory import MemoryDestination, MemorySource
@@ -32,6 +32,17 @@ async def test_many_messages_that_only_fail_themselves_let_every_good_one_pass(e
         assert len(source) == 120
         running.pump.release()
     assert running.journal.named("handed_back")  # what is beyond the share went back to the source
+
+
+async def test_a_problem_that_is_a_messages_own_lets_the_others_pass_whatever_it_is() -> None:
+    """A bucket of payloads that denies everything, say: first come only messages that need it."""
+    denied = NotUsable("the bucket denies everything")
+    denied.own = True
+    source, destination = MemorySource(), faulty(denied)
+    source.put(*(message(f"x{n}") for n in range(120)), *(message(f"g{n}") for n in range(40)))
+    async with Running(source, destination, credits=50, policy=PATIENT) as running:
+        await until(lambda: len(destination.kept) == 40)
+        running.pump.release()
 
 
 async def test_a_full_parking_place_lets_every_good_message_pass() -> None:

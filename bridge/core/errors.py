@@ -19,7 +19,10 @@ from __future__ import annotations
 
 
 class BridgeError(Exception):
-    """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty)."""
+    """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty). `own`: it is about what
+    one message needs for itself, so that others may pass meanwhile."""
+
+    own = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -52,6 +55,8 @@ class Refused(BridgeError):
 class Failed(BridgeError):
     """This one message failed for a reason we cannot class; another attempt may work."""
 
+    own = True
+
 
 class Unavailable(BridgeError):
     """The other side cannot be reached, is down or is full; nothing is wrong with the message."""
@@ -59,6 +64,8 @@ class Unavailable(BridgeError):
 
 class Full(Unavailable):
     """What this message goes to is full (one subject of a stream, a parking place); others may pass."""
+
+    own = True
 
 
 class Throttled(Unavailable):
@@ -73,6 +80,8 @@ class Unexpected(BridgeError):
     """An exception no one expected, by its type and where it was raised; its text may quote a message and is left out.
     `guilty`: it is about this one message, for others passed, or the code that raised it sees nothing but the message.
     """
+
+    own = True
 
     def __init__(self, kind: str, where: str, *, guilty: bool = False) -> None:
         super().__init__(f"unexpected {kind} at {where}", hint="this is a defect of the bridge: please report it")

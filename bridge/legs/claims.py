@@ -153,6 +153,7 @@ class ClaimChecked:
             (answer,) = await self._inner.publish([ready])
         except BridgeError as error:
             answer = error
+            answer.own = doing != "destination"  # without a payload in the store a message does not wait for it
         finally:
             await held.aclose()
         if isinstance(answer, Unavailable):
