@@ -14,7 +14,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +158,7 @@ class Torture:
 
     async def _send(self, found: World, route: str, good: int, hostile: int) -> None:
         fifo, sent, tried = route.endswith("fifo"), self.sent[route], known.entries()
-        entries: list[tuple[str | None, dict[str, Any]]] = []
+        entries: list[Entry] = []
         for is_good in self._places(good, hostile):
             if is_good:
                 number = len(sent.good)
@@ -172,14 +172,18 @@ class Torture:
             if fifo:
                 entry |= {"MessageGroupId": group, "MessageDeduplicationId": f"d{len(entries)}"}
             entries.append((body or None, entry))
-        for start in range(0, len(entries), 10):
-            batch = [{"Id": str(at), **entry} for at, (_, entry) in enumerate(entries[start : start + 10])]
-            answer = await found.sqs.send_message_batch(QueueUrl=self.urls[route], Entries=batch)
-            assert not answer.get("Failed"), answer["Failed"]
-            for each in answer["Successful"]:
-                text, entry = entries[start + int(each["Id"])]
+        url = self.urls[route]
+        for batch in _batches(entries):
+            if len(batch) == 1:  # ministack takes a trace header with SendMessage alone
+                names = [(await found.sqs.send_message(QueueUrl=url, **batch[0][1]))["MessageId"]]
+            else:
+                numbered = [{"Id": str(at), **entry} for at, (_, entry) in enumerate(batch)]
+                answer = await found.sqs.send_message_batch(QueueUrl=url, Entries=numbered)
+                assert not answer.get("Failed"), answer["Failed"]
+                names = [each["MessageId"] for each in sorted(answer["Successful"], key=lambda each: int(each["Id"]))]
+            for (text, entry), name in zip(batch, names, strict=True):
                 if text is None:
-                    sent.hostile[each["MessageId"]] = ascii(entry)
+                    sent.hostile[name] = ascii(entry)
 
     def _publish(self, raw: RawNats, route: str, good: int, hostile: int) -> None:
         sent, tried = self.sent[route], known.messages()
@@ -272,6 +276,26 @@ class Torture:
 
 
 QUEUES = ("out", "out-fifo", "parked")
+
+Entry = tuple[str | None, dict[str, Any]]
+"""The body of a good one, and the entry."""
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """In order; one with a system attribute goes alone."""
+    batch: list[Entry] = []
+    for each in entries:
+        if "MessageSystemAttributes" in each[1]:
+            yield from ([batch] if batch else [])
+            yield [each]
+            batch = []
+            continue
+        batch.append(each)
+        if len(batch) == 10:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def hostile_entry(rng: random.Random) -> dict[str, Any]:
