@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from bridge import __version__
 from bridge.core.errors import BridgeError, ConfigError
+from bridge.core.plain import plain
 
 if TYPE_CHECKING:
     from bridge.verbs import parked
@@ -42,7 +42,9 @@ ConfigPath = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"nats-sqs-bridge {__version__}")
+        from bridge.verbs.printed import say
+
+        say(f"nats-sqs-bridge {__version__}")
         raise typer.Exit
 
 
@@ -321,9 +323,13 @@ def main() -> None:
 
 
 def _complain(error: BridgeError) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    text = escape(str(error.args[0]))
-    what = "Bad configuration" if isinstance(error, ConfigError) else "Failed"
-    console.print(f"[bold red]{what}[/]:" + (f"\n{text}" if "\n" in text else f" {text}"))
+    from bridge.verbs.printed import console
+
+    errors = console(stderr=True, soft_wrap=True)
+    text = str(error.args[0])
+    if isinstance(error, ConfigError):  # every complaint has a line of its own
+        errors.print(Text.assemble(("Bad configuration", "bold red"), ":", "\n" if "\n" in text else " ", text))
+    else:
+        errors.print(Text.assemble(("Failed", "bold red"), f": {plain(text)}"))
     if error.hint:
-        console.print(f"[bold]Try[/]: {escape(error.hint)}")
+        errors.print(Text.assemble(("Try", "bold"), f": {plain(error.hint)}"))

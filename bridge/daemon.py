@@ -62,7 +62,8 @@ class Daemon:
             loop.add_signal_handler(number, self.signalled)
         http = self._config.http
         async with AsyncExitStack() as stack:
-            url = await stack.enter_async_context(serve(self._observation, self, http.host, http.port))
+            surface = serve(self._observation, self, http.host, http.port, allowed_hosts=http.allowed_hosts)
+            url = await stack.enter_async_context(surface)
             self._observation.starting(len(self._config.routes), url)
             if (to := self._config.tracing) is not None:
                 from bridge.tracing import tracing  # an extra

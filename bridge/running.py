@@ -221,6 +221,7 @@ class RunningRoute:
     async def _open(self) -> OpenRoute | None:
         """Tries until the route opens; None when it is to stop first."""
         failures = 0
+        self._observation.systems = (self.config.source.kind, self.config.destination.kind)
         while self._aim != "stop":
             try:
                 opened = await open_route(

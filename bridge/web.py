@@ -2,7 +2,9 @@
 asked for by POST.
 
 May not: decide anything, or ask a broker while answering; it reads what bridge.observe holds and passes actions on.
-Loopback unless the configuration says otherwise; actions need a token, in a header only.
+Loopback unless the configuration says otherwise; actions need a token, in a header only. A request under a host name
+that was not configured is refused (421): a web page can point a name of its own at this address, and read what a
+browser may reach (DNS rebinding). It cannot do so with an IP address.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
+from ipaddress import ip_address
 from typing import Protocol
 
 from aiohttp import web
@@ -20,11 +23,15 @@ from aiohttp import web
 from bridge.core.control import ACTIONS, Action, Answer, Kind
 from bridge.core.errors import ConfigError
 from bridge.core.lag import POINT_SECONDS
+from bridge.core.plain import plain
+from bridge.listener import IDLE_SECONDS, Connections, Limits
 from bridge.observe import Observation
 from bridge.page import ASSETS, CONTENT_SECURITY_POLICY, page, shown_whole
 
 STATUS: dict[Kind, int] = {"done": 200, "denied": 401, "closed": 403, "unknown": 404, "refused": 409, "invalid": 422}
 LONGEST_BODY = 4096
+BODY_SECONDS = 5.0  # how long the body of an action may take
+CLOSING_SECONDS = 2.0  # how long an end of the process waits for answers under way
 KEPT_SECONDS = 1.0
 HEADERS = {
     "Cache-Control": "no-store",
@@ -70,7 +77,33 @@ class Rendered:
             return text
 
 
-def application(observation: Observation, control: Control) -> web.Application:
+def names_us(host: str, allowed: frozenset[str]) -> bool:
+    """Whether a Host header may mean this server: an IP address, localhost, or one of `allowed` (in lower case)."""
+    name = host.strip().lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost") or name in allowed:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def application(observation: Observation, control: Control, allowed_hosts: Sequence[str] = ()) -> web.Application:
+    allowed = frozenset(host.lower() for host in allowed_hosts)
+
+    @web.middleware
+    async def under_our_name(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        hosts = request.headers.getall("Host", [])  # without one it is no browser
+        if request.path != "/healthz" and not all(names_us(host, allowed) for host in hosts):
+            asked = plain(", ".join(hosts))[:100]
+            text = f"this bridge is not known as {asked}; list the name in http.allowed_hosts, or use an IP address\n"
+            return web.Response(text=text, status=421)
+        return await handler(request)
+
     async def metrics(request: web.Request) -> web.Response:
         body, content_type = observation.exposition(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
@@ -81,7 +114,7 @@ def application(observation: Observation, control: Control) -> web.Application:
 
     async def readyz(request: web.Request) -> web.Response:
         """200 while every route is moving or idle; else 503 and why, one line each."""
-        reasons = observation.unready()
+        reasons = [plain(reason) for reason in observation.unready()]  # most often read in a terminal
         return web.Response(text="".join(f"{reason}\n" for reason in reasons) or "ok\n", status=503 if reasons else 200)
 
     async def status(request: web.Request) -> web.Response:
@@ -91,7 +124,7 @@ def application(observation: Observation, control: Control) -> web.Application:
         only = request.query.get("route", "")
         text = await rendered.of(only)
         if text is None:
-            raise web.HTTPNotFound(text=f"there is no route {only[:100]}\n")
+            raise web.HTTPNotFound(text=f"there is no route {plain(only[:100])}\n")
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
     async def asset(request: web.Request) -> web.Response:
@@ -126,7 +159,7 @@ def application(observation: Observation, control: Control) -> web.Application:
     room = resources.files("bridge.page")
     assets = {name: room.joinpath(name).read_bytes() for name in ASSETS}
     rendered = Rendered(observation)
-    app = web.Application(client_max_size=LONGEST_BODY)
+    app = web.Application(client_max_size=LONGEST_BODY, middlewares=[under_our_name])
     app.on_response_prepare.append(with_headers)
     app.router.add_get("/", shown)
     for name in ASSETS:
@@ -153,10 +186,13 @@ def _remote(request: web.Request) -> str:
 
 async def _by(request: web.Request) -> str:
     """Who asks, as far as one can tell: the address, and the name they give themselves in {"by": NAME}."""
-    text = await request.text()
     try:
-        document = json.loads(text) if text.strip() else {}
-    except ValueError:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+        document = json.loads(body) if body.strip() else {}
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the body did not come\n") from None
+    except (ValueError, RecursionError):  # no UTF-8 is a ValueError too
         document = None
     if not isinstance(document, dict):
         message = json.dumps({"message": 'the body must be empty or a JSON object, like {"by": "alice"}'})
@@ -166,20 +202,54 @@ async def _by(request: web.Request) -> str:
 
 
 @asynccontextmanager
-async def serve(observation: Observation, control: Control, host: str, port: int) -> AsyncIterator[str]:
-    """Listens on `host` and `port` (0: any free one); yields the URL. Raises ConfigError when it cannot."""
-    runner = web.AppRunner(application(observation, control), access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port)
+async def serve(
+    observation: Observation,
+    control: Control,
+    host: str,
+    port: int,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> AsyncIterator[str]:
+    """Listens on `host` and `port` (0: any free one); yields the URL. It answers under IP addresses, localhost, `host`
+    and `allowed_hosts`. Raises ConfigError when it cannot listen."""
+    app = application(observation, control, [host, *allowed_hosts])
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=IDLE_SECONDS,
+        lingering_time=BODY_SECONDS,
+        auto_decompress=False,  # no client of ours compresses, and what does may unpack to any size
+        shutdown_timeout=CLOSING_SECONDS,
+    )
+
+    @web.middleware
+    async def counted(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        connections.began(request.transport)
         try:
-            await site.start()
+            return await handler(request)
+        finally:
+            connections.ended(request.transport)
+
+    app.middlewares.insert(0, counted)
+    await runner.setup()
+    assert runner.server is not None
+    connections = Connections(runner.server, limits)
+    try:
+        try:
+            listening = await asyncio.get_running_loop().create_server(connections.made, host, port)
         except OSError as error:
             raise ConfigError(
                 f"http: cannot listen on {host}:{port}: {error.strerror or error}",
                 hint="is another bridge running, or still stopping? else set http.port to a free port",
             ) from error
-        name = f"[{host}]" if ":" in host else host
-        yield f"http://{name}:{runner.addresses[0][1]}"
+        try:
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{listening.sockets[0].getsockname()[1]}"
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
+        connections.abort()  # what its peer does not read keeps no process from ending

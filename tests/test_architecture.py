@@ -27,7 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "config": {"core", "config"},
     "observe": {"core", "observe"},
     "page": {"core", "page"},
-    "web": {"core", "observe", "page"},
+    "listener": set(),
+    "web": {"core", "listener", "observe", "page"},
     "routes": {"core", "legs", "config", "rounds", "heartbeats", "tracing"},
     "sampling": {"core", "legs", "observe"},
     "running": {"core", "legs", "config", "pump", "observe", "routes", "sampling", "heartbeats", "tracing"},
@@ -100,6 +101,19 @@ def test_names_are_the_fields_own(path: Path) -> None:
 def test_legs_never_log() -> None:
     for path in (PACKAGE / "legs").glob("*.py"):
         assert not {"logging", "structlog"} & set(imports(path)), path.name
+
+
+def test_commands_print_through_one_module() -> None:
+    """So that nothing from outside reaches a terminal as it is: verbs/printed.py escapes whatever it is given."""
+    room = [*(PACKAGE / "verbs").glob("*.py"), *(PACKAGE / "demo").glob("*.py"), PACKAGE / "cli.py"]
+    for path in room:
+        if path.name == "printed.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            forbidden = {"print", "typer.echo", "typer.secho", "click.echo", "Console", "sys.stdout.write"}
+            assert called not in forbidden, f"{path.name}:{node.lineno} prints by itself"  # type: ignore[attr-defined]
+            assert "from_markup" not in called, f"{path.name} reads markup out of a text"
 
 
 def test_the_version_is_the_same_everywhere() -> None:

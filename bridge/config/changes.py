@@ -55,7 +55,7 @@ def _made_of(config: Config, route: RouteConfig) -> tuple[object, ...]:
 
 
 def _after_restart(started: Config, new: Config) -> Iterator[str]:
-    for key in ("host", "port"):
+    for key in ("host", "port", "allowed_hosts"):
         if getattr(started.http, key) != getattr(new.http, key):
             yield f"http.{key}"
     for key in type(new).model_fields:

@@ -167,6 +167,12 @@ def http_url(value: str) -> str | None:
     return None
 
 
+def host_name(value: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", value):
+        return "it is not a host name; write one without a scheme and a port, like bridge.example.com"
+    return None
+
+
 def role_arn(value: str) -> str | None:
     if not re.fullmatch(r"arn:[^:]+:iam::\d{12}:role/.+", value):
         return "it is no role ARN; write one like arn:aws:iam::123456789012:role/bridge"

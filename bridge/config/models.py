@@ -98,6 +98,13 @@ class HttpConfig(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
+    allowed_hosts: Annotated[list[Annotated[str, grammar.said(grammar.host_name)]], BeforeValidator(grammar.listed)] = (
+        Field(
+            default_factory=list,
+            description="Host names clients use, like bridge or bridge.example.com. IP addresses, localhost and `host` "
+            "always work; any other name is refused with 421, for it may be a web page's, pointed here.",
+        )
+    )
     token_file: str | None = Field(
         None, description="A file with the token actions need, read again on reload; without it there are no actions."
     )
@@ -292,7 +299,9 @@ class WatchedConsumersConfig(Section):
 
     kind: Literal["jetstream"] = Field(description="jetstream")
     stream: grammar.StreamName = Field(description="Stream.")
-    consumer: grammar.StreamName | None = Field(None, description="One consumer; left out: all but the bridge's own.")
+    consumer: grammar.StreamName | None = Field(
+        None, description="One consumer, durable or not; left out: all durable ones but the bridge's own."
+    )
 
 
 class SamplingConfig(Section):
@@ -355,7 +364,7 @@ class RouteConfig(Section):
         None,
         max_length=20,
         description="Whose lag is shown beside the bridge's own. Left out: the source's dead-letter queue, and every "
-        "consumer of the destination stream, or the destination queue and its dead-letter queue.",
+        "durable consumer of the destination stream, or the destination queue and its dead-letter queue.",
     )
     longest_outage: float = Field(
         1800.0,

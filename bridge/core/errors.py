@@ -19,8 +19,8 @@ from __future__ import annotations
 
 
 class BridgeError(Exception):
-    """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty). `own`: it is about what
-    one message needs for itself, so that others may pass meanwhile."""
+    """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty). `own`: it is about
+    what one message needs for itself, so that others may pass meanwhile."""
 
     own = False
 

@@ -6,12 +6,12 @@ human must choose: a place is judged against its own past (Burrow's idea), by th
     STOPPED   somebody stopped it, or it cannot run at all
     UNKNOWN   nobody could look at it
     STALLED   messages wait and none is finished, for longer than it usually takes, or something stands in the way
-    SLOW      over a minute, more waited at every look of the later half than at any of the earlier half
+    SLOW      over a minute, more waited at every look of the later half than at any of the earlier half, and it grows
     OK        everything else
 
 Laws (tests/core/test_lag.py): unknown is never zero; what is empty is OK; what is finished steadily is never STALLED;
 every verdict has a reason.
-May not: look, or read a clock. Times are seconds since the epoch, passed in.
+May not: look, or read a clock. Times are passed in, in seconds on one clock that never goes back; Backlog.oldest too.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ WINDOW_SECONDS = 60.0  # what growth and pace are measured over
 FEWEST_LOOKS = 6  # fewer say nothing about a trend
 SETTLING_SECONDS = 75.0  # SQS counts may be a minute old: that something waits is believed at once only if it grows
 SHORTEST_PATIENCE = 6.0
+STEADY = 0.05  # messages a second: less is no trend
 GAPS_KEPT = 20
 POINT_SECONDS = 10.0
 POINTS_KEPT = 360  # an hour
@@ -47,7 +48,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a plot. None is unknown."""
+    """One point of a plot. None is unknown, and so is an age that is only known to be at most something."""
 
     at: float
     messages: int | None
@@ -109,7 +110,9 @@ class Track:
         self._looks.append(Look(at, backlog))
         while self._looks[0].at < at - WINDOW_SECONDS:
             self._looks.popleft()
-        self._remember(Point(at, backlog.pending + backlog.in_flight, self._age(at)[0]))
+        seconds, bound = self._age(at)
+        # A bound grows with time whatever happens: drawn, it would be a reader that falls behind.
+        self._remember(Point(at, backlog.pending + backlog.in_flight, None if bound else seconds))
 
     def not_looked(self, at: float, why: str) -> None:
         """Nobody could look."""
@@ -137,7 +140,10 @@ class Track:
         messages = backlog.pending + backlog.in_flight
         verdict, reason = self._verdict(backlog, growth, trouble, stopped)
         eta = 0.0 if not messages else messages / -growth if growth is not None and growth < 0 else None
-        headroom = self.retention - seconds if seconds is not None else inf if self.retention == inf else None
+        headroom: float | None = inf if self.retention == inf else None
+        # Of a reader that keeps on, the most its oldest message can be says nothing: it is finished and another comes.
+        if seconds is not None and self.retention != inf and not (bound and verdict in ("OK", "SLOW")):
+            headroom = self.retention - seconds
         return Judgement(verdict, reason, messages, seconds, bound, growth, pace, eta, headroom)
 
     def _verdict(self, backlog: Backlog, growth: float | None, trouble: str, stopped: str) -> tuple[Verdict, str]:
@@ -156,7 +162,7 @@ class Track:
             grew = backlog.pending > self._pending_at(self._moved_at)
             if self.exact or grew or idle >= SETTLING_SECONDS:
                 return "STALLED", f"{counts}{trend}{for_so_long}{_why(backlog)}"
-        if self._grows():
+        if self._grows() and growth is not None and growth > STEADY:
             return "SLOW", f"{counts}{trend}: more arrives than is {self.finishing}"
         if not backlog.pending and not backlog.in_flight:
             return "OK", f"nothing waits, {backlog.delayed:,} are delayed" if backlog.delayed else "nothing waits"
@@ -239,7 +245,7 @@ def _why(backlog: Backlog) -> str:
 
 
 def _trend(growth: float | None) -> str:
-    if growth is None or abs(growth) < 0.05:
+    if growth is None or abs(growth) < STEADY:
         return ""
     pace = f"{abs(growth):,.0f}" if abs(growth) >= 10 else f"{abs(growth):.1f}"
     return f" and {'growing' if growth > 0 else 'shrinking'} {pace}/s"

@@ -27,6 +27,10 @@ COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
 NOT_FOUND = 10037  # err_code: no message from this sequence on
 CLOUDWATCH_SECONDS = 60.0  # its metrics have one value a minute
 CLOUDWATCH_STALE = timedelta(minutes=15)
+CLOCKS_APART = timedelta(
+    hours=2
+)  # asked for ahead of our clock, which may be set wrong: the newest value is the newest
+PAGES = 8  # of 256 consumers each
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,8 @@ class ConsumerLook:
 
 
 class WatchedConsumers:
-    """Consumers of one stream, by name or all but those in `ours`."""
+    """Consumers of one stream: the one that is named, or the durable ones but those in `ours`. An ephemeral consumer is
+    somebody's look at the stream (`nats sub`, a KV watch), and left by Ctrl-C it stays for a while without a reader."""
 
     system: Literal["jetstream"] = "jetstream"
     calls = 0
@@ -155,10 +160,21 @@ class WatchedConsumers:
     async def _infos(self) -> dict[str, Mapping[str, Any]]:
         if self._consumer is not None:
             return {self._consumer: await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")}
-        # One page has 256; a bridge that watched more would drown its metrics in them.
-        page = await self._nats.api(f"CONSUMER.LIST.{self._stream}")
-        named = {str(info["name"]): info for info in page.get("consumers") or () if info["name"] not in self._ours}
+        named: dict[str, Mapping[str, Any]] = {}
+        seen = 0
+        for _ in range(PAGES):
+            page = await self._nats.api(f"CONSUMER.LIST.{self._stream}", {"offset": seen})
+            found = page.get("consumers") or ()
+            named |= {str(info["name"]): info for info in found if _is_durable(info) and info["name"] not in self._ours}
+            seen += len(found)
+            if not found or seen >= int(page.get("total") or 0):
+                break
+        # A bridge that watched more would drown its metrics in them.
         return {name: named[name] for name in sorted(named)[: self._most]}
+
+
+def _is_durable(info: Mapping[str, Any]) -> bool:
+    return bool((info.get("config") or {}).get("durable_name"))
 
 
 class WatchedQueue:
@@ -237,7 +253,7 @@ class CloudWatchAge:
                 MetricName="ApproximateAgeOfOldestMessage",
                 Dimensions=[{"Name": "QueueName", "Value": self._queue}],
                 StartTime=end - CLOUDWATCH_STALE,
-                EndTime=end,
+                EndTime=end + CLOCKS_APART,
                 Period=60,
                 Statistics=["Maximum"],
             )

@@ -123,7 +123,7 @@ class SqsSource:
         # For the age of what waits: when the newest message was sent that came for the first time, when nothing was
         # there, and what was handed back and has not come again (message id: sent, handed back).
         self._newest = 0.0
-        self._empty_at = 0.0
+        self._empty_at: float | None = None  # monotonic, as all moments of our own
         self._back: dict[str, tuple[float, float]] = {}
         self._leases_lost = 0
 
@@ -140,7 +140,7 @@ class SqsSource:
             **override,
         )
         if not answer.get("Messages"):
-            self._empty_at = time.time()
+            self._empty_at = time.monotonic()
         now, at = asyncio.get_running_loop().time(), time.monotonic()
         lent = [self._lend(message, now, at) for message in answer.get("Messages") or ()]
         return [delivery for delivery in lent if delivery is not None]
@@ -255,13 +255,14 @@ class SqsSource:
         it is known; what waits was sent after the newest that came, for standard queues roughly keep their order."""
         answer = await self._call("get_queue_attributes", AttributeNames=list(COUNTS))
         pending, in_flight, delayed = counts_of(answer, self.queue.name)
-        now, monotonic = time.time(), asyncio.get_running_loop().time()
+        now, looped = time.monotonic(), asyncio.get_running_loop().time()
         if not pending and not in_flight:
             self._empty_at, self._back = now, {}
-        ages = [loan.sent_at for loan in self._loans.values() if not loan.again or monotonic - loan.first > STUCK]
+        ages = [loan.sent_at for loan in self._loans.values() if not loan.again or looped - loan.first > STUCK]
         self._back = {name: each for name, each in self._back.items() if now - each[1] < BACK_SECONDS}
         ages += [sent for sent, _ in self._back.values()]
-        waiting = max(self._newest, self._empty_at)
+        empty_at = 0.0 if self._empty_at is None else time.time() - (now - self._empty_at)
+        waiting = max(self._newest, empty_at)
         if pending and waiting:
             ages.append(waiting)
         return Backlog(pending, in_flight, delayed, oldest=min(ages) if ages else None, leases_lost=self._leases_lost)
@@ -270,7 +271,7 @@ class SqsSource:
         self._aws.renew()
 
     def _handed_back(self, loans: Iterable[_Loan]) -> None:
-        now = time.time()
+        now = time.monotonic()
         for loan in loans:
             if len(self._back) < BACK_KEPT:
                 self._back[loan.message_id] = (loan.sent_at, now)

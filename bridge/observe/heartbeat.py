@@ -9,6 +9,7 @@ from typing import Any
 from bridge.core.errors import BridgeError
 from bridge.core.models import Canary
 from bridge.core.route import Delivery, Receipt
+from bridge.observe import clock
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
 
@@ -30,6 +31,7 @@ class Heartbeats:
         self._metrics = metrics
         self._running = running
         self._under_way = False
+        self._sent_at = 0.0  # the last one, on a clock that never goes back
         self._repeats = Repeats()
 
     # -- told by the timer
@@ -52,10 +54,11 @@ class Heartbeats:
     def wanted(self) -> bool:
         if not self._running() or self.every is None:
             return False
-        return not self._under_way or time.time() - (self.last_sent or 0) >= LOST_AFTER * self.every
+        return not self._under_way or clock.now() - self._sent_at >= LOST_AFTER * self.every
 
     def sent(self, canary: Canary) -> None:
         self.last_sent = canary.sent
+        self._sent_at = clock.now()
         self._under_way = True
 
     def not_sent(self, error: BridgeError) -> None:

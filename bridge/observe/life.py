@@ -5,28 +5,22 @@ May not: decide, wait, or know a message.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections import deque
 from typing import Any, Literal
 
 from bridge.core.emptiness import Emptiness
-from bridge.core.errors import BridgeError
-from bridge.observe.logs import Repeats
+from bridge.core.errors import BridgeError, Unexpected
+from bridge.observe import clock
+from bridge.observe.logs import CHANGES, Quota, Repeats
+from bridge.observe.trouble import Trouble, Troubles
 
 State = Literal[
     "starting", "running", "holding", "down", "pausing", "paused", "draining", "drained", "stopping", "stopped"
 ]
 AT_REST: tuple[State, ...] = ("pausing", "paused", "drained", "stopping", "stopped")  # deliberately: no trouble shows
+RESTARTS_SECONDS = 300.0
+FEWEST_RESTARTS = 2  # within RESTARTS_SECONDS: one alone may have been a coincidence
 DRAIN_TOLD_SECONDS = 60.0  # how often a drain that goes on is logged
-
-
-@dataclass(slots=True)
-class Trouble:
-    """What stands in the way on one side of a route, and since when (monotonic)."""
-
-    error: str
-    since: float
-    hint: str = ""
 
 
 class RouteLife:
@@ -35,27 +29,48 @@ class RouteLife:
     def __init__(self, name: str, log: Any, up: Any) -> None:
         self.name = name
         self.log: Any = log
-        self.state: State = "starting"
+        self._state: State = "starting"
+        self.state_since = clock.now()
+        self._resuming = False  # a pause is taken back, and the receive it was waiting for has not ended yet
         self.drain: dict[str, Any] | None = None
         self._drain_told = 0.0
-        self._trouble: dict[str, Trouble] = {"open": Trouble("not opened yet", time.monotonic())}
+        self._trouble = self._unopened()
         self._repeats = Repeats()
+        self._quota = Quota()
+        self._changes = Quota(*CHANGES)
+        self._failed_at: deque[float] = deque(maxlen=20)
         self._up = up
         self._up.set(0)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if state != self._state:
+            self._state, self.state_since = state, clock.now()
 
     def restarting(self) -> None:
         """The next life of the route begins; its counters go on."""
         self.drain = None
-        self._trouble = {}  # the next one may use another connection
+        self._trouble = Troubles()  # the next one may use another connection
         self._begin()
 
     def _begin(self) -> None:
         self.state = "starting"
-        self._trouble = {**self._lasting(), "open": Trouble("not opened yet", time.monotonic())}
+        self._trouble = self._unopened(self._lasting())
 
-    def _lasting(self) -> dict[str, Trouble]:
+    def _unopened(self, lasting: Troubles | None = None) -> Troubles:
+        found = Troubles() if lasting is None else lasting
+        found.began("open", "not opened yet", "", clock.now())
+        return found
+
+    def _lasting(self) -> Troubles:
         """Trouble that is no one pump's own."""
-        return {side: trouble for side, trouble in self._trouble.items() if side in ("open", "nats")}
+        found = Troubles()
+        found.update({side: trouble for side, trouble in self._trouble.items() if side in ("open", "nats")})
+        return found
 
     def asked(self, action: str, by: str) -> None:
         """An operator wants something of the route."""
@@ -70,8 +85,9 @@ class RouteLife:
             self.log.info("paused")
 
     def resumed(self, *, carrying: bool) -> None:
-        """`carrying`: it never stopped; else it opens anew first."""
+        """`carrying`: it never stopped; else it opens again first, once the receive under way has ended."""
         self.drain = None
+        self._resuming = not carrying and self.state == "pausing"
         if carrying:
             self.state = "running"
             self._derive()
@@ -83,27 +99,36 @@ class RouteLife:
         """From here on it carries until its source is empty."""
         self.state = "draining"
         self.drain = {
-            "since": time.time(),
+            "since": clock.now(),
             "reads": 0,
             "empty_since": None,
             "needed_seconds": needed_seconds,
             "message": "not read yet",
         }
-        self._drain_told = time.monotonic()
+        self._drain_told = clock.now()
         self.log.info("drain_began", needed_seconds=needed_seconds)
 
     def drain_progress(self, proof: Emptiness, message: str) -> None:
         if self.drain is None:
             return
-        since = None if proof.empty_since is None else time.time() - proof.empty_for
+        since = None if proof.empty_since is None else clock.now() - proof.empty_for
         self.drain |= {"reads": proof.reads, "empty_since": since, "message": message}
-        if time.monotonic() - self._drain_told >= DRAIN_TOLD_SECONDS:
-            self._drain_told = time.monotonic()
+        if clock.now() - self._drain_told >= DRAIN_TOLD_SECONDS:
+            self._drain_told = clock.now()
             self.log.info("drain_progress", message=message)
 
     def drained(self) -> None:
         self._rest("drained")
-        self.log.info("drained", **{key: value for key, value in (self.drain or {}).items() if key != "empty_since"})
+        self.log.info(
+            "drained", **{key: value for key, value in (self.drain_now() or {}).items() if key != "empty_since"}
+        )
+
+    def drain_now(self) -> dict[str, Any] | None:
+        """The drain as /status has it."""
+        if self.drain is None:
+            return None
+        moments = {key: self.drain[key] for key in ("since", "empty_since")}
+        return {**self.drain, **{key: None if at is None else clock.wall(at) for key, at in moments.items()}}
 
     def stopping(self) -> None:
         self.state = "stopping"
@@ -125,22 +150,53 @@ class RouteLife:
             self._trouble = self._lasting()
 
     def _clear(self, side: str) -> None:
-        if self._trouble.pop(side, None) and side != "open":
-            self.log.info("recovered", side=side)
-        if not self._trouble:
+        """A success on one side. Most often there was no trouble, and this is asked for every batch."""
+        if side in self._trouble and self._trouble.worked(side, clock.now()):
+            self._recovered(side)
+
+    def _recovered(self, side: str) -> None:
+        if side != "open" and (more := self._changes.unlogged(side)) is not None:
+            self.log.info("recovered", side=side, **more)
+        self._rederive()
+
+    def contained(self, error: Unexpected) -> None:
+        """An error no one expected stayed with the message it is about, or passed."""
+        if self._repeats.first(f"contained {error.signature}"):
+            self.log.error("unexpected_error", error=error.kind, where=error.where, hint=error.hint)
+
+    def _fails_again_and_again(self) -> None:
+        """A route that fails whenever it has started is in trouble all the while, not only between two starts."""
+        recent = [at for at in self._failed_at if clock.now() - at < RESTARTS_SECONDS]
+        if len(recent) < FEWEST_RESTARTS:
+            if self._trouble.pop("restarts", None):
+                self._rederive()
+        elif "restarts" not in self._trouble:
+            text = f"failed {len(recent)} times in {RESTARTS_SECONDS / 60:.0f} minutes, and starts again each time"
+            self._trouble["restarts"] = Trouble(text, recent[0], "the log says where, as route_failed")
+            self._derive()
+
+    def _review(self, *, held: bool, idle_since: float | None) -> None:
+        """Ends trouble that is over, though nothing was carried or received that would say so."""
+        for side in list(self._trouble.over(clock.now(), held=held, idle_since=idle_since)):
+            self._recovered(side)
+        self._rederive()
+
+    def _rederive(self) -> None:
+        if self.state != "starting" or "open" not in self._trouble:  # which is only being opened
             self._derive()
 
     def _derive(self) -> None:
         """What a route that is to carry looks like, from what stands in its way."""
         if self.state in AT_REST:
             return
-        self._up.set(0 if self._trouble else 1)
+        now = clock.now()
+        down = [side for side, trouble in self._trouble.items() if not trouble.is_partial(now)]
+        self._up.set(0 if down else 1)
         if self.state != "draining":
-            self.state = "running" if not self._trouble else "down" if "open" in self._trouble else "holding"
+            self.state = "running" if not down else "down" if "open" in down else "holding"
 
     def _in_trouble(self, side: str, error: BridgeError, event: str, **facts: Any) -> None:
-        known = self._trouble.get(side)
-        self._trouble[side] = Trouble(str(error), known.since if known else time.monotonic(), error.hint)
+        self._trouble.began(side, str(error), error.hint, clock.now(), facts.get("again_in", 0.0))
         self._derive()
         if self._repeats.first(f"{event}:{type(error).__name__}"):
             self.log.warning(event, error=str(error), **facts)

@@ -119,7 +119,7 @@ class Metrics:
         )
         self.lag_seconds = Gauge(
             f"{prefix}lag_seconds",
-            "Age of the oldest message not finished there. NaN while unknown.",
+            "Age of the oldest message not finished there. NaN while unknown, and while it is only a bound.",
             place,
             registry=self.registry,
         )

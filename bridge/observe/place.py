@@ -5,13 +5,14 @@ May not: look, or judge (core/lag.py does); it keeps the two together and sets t
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isinf
 from typing import Any, Literal
 
 from bridge.core.lag import VERDICTS, Judgement, Track
+from bridge.core.plain import plain
 from bridge.core.route import Backlog
+from bridge.observe import clock
 from bridge.observe.metrics import Metrics
 
 NAN = float("nan")
@@ -20,7 +21,7 @@ STATES = ("pending", "in_flight", "delayed")
 
 @dataclass(slots=True)
 class PlaceObservation:
-    """`side` says whose place it is: bridge, legacy, new or dead_letter."""
+    """`side` says whose place it is: bridge, legacy, new or dead_letter. Moments as in observe/clock.py."""
 
     route: str
     side: str
@@ -29,26 +30,35 @@ class PlaceObservation:
     metrics: Metrics
     track: Track = field(default_factory=Track)
     judged: Judgement = field(default_factory=lambda: Judgement("UNKNOWN", "not looked at yet"))
-    since: float = field(default_factory=time.time)
+    since: float = field(default_factory=clock.now)
+    _oldest: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         self._set(None)
 
     @property
     def labels(self) -> tuple[str, str, str, str]:
-        return (self.route, self.side, self.system, self.name)
+        return (self.route, self.side, self.system, plain(self.name))
 
     def looked(self, backlog: Backlog) -> None:
-        self.track.looked(time.time(), backlog)
+        if backlog.oldest is not None:
+            backlog = replace(backlog, oldest=self._moment(backlog.oldest))
+        self.track.looked(clock.now(), backlog)
         self._set(backlog)
 
+    def _moment(self, oldest: float) -> float:
+        # As long as it is the same message, what was known of its age goes on, whatever the wall clock does.
+        if self._oldest is None or self._oldest[0] != oldest:
+            self._oldest = (oldest, clock.moment(oldest))
+        return self._oldest[1]
+
     def not_looked(self, why: str) -> None:
-        self.track.not_looked(time.time(), why)
+        self.track.not_looked(clock.now(), why)
         self._set(None)
 
     def judge(self, *, trouble: str = "", stopped: str = "") -> bool:
-        """Judges anew; whether the verdict is another than before."""
-        now = time.time()
+        """Judges again; whether the verdict is another than before."""
+        now = clock.now()
         judged = self.track.judge(now, trouble=trouble, stopped=stopped)
         changed = judged.verdict != self.judged.verdict
         if changed:
@@ -56,7 +66,8 @@ class PlaceObservation:
         self.judged = judged
         metrics, labels = self.metrics, self.labels
         metrics.lag_messages.labels(*labels).set(_number(judged.messages))
-        metrics.lag_seconds.labels(*labels).set(_number(judged.seconds))
+        age_known = not judged.bound or judged.verdict not in ("OK", "SLOW")
+        metrics.lag_seconds.labels(*labels).set(_number(judged.seconds if age_known else None))
         metrics.headroom.labels(*labels).set(_number(judged.headroom))
         metrics.drain.labels(*labels).set(_number(judged.eta))
         metrics.verdict.labels(*labels).set(VERDICTS.index(judged.verdict))
@@ -77,7 +88,7 @@ class PlaceObservation:
             "name": self.name,
             "verdict": judged.verdict,
             "reason": judged.reason,
-            "since": self.since,
+            "since": clock.wall(self.since),
             "pending": backlog.pending if backlog else None,
             "in_flight": backlog.in_flight if backlog else None,
             "delayed": backlog.delayed if backlog else None,

@@ -5,7 +5,6 @@ May not: decide, wait, or write a payload, an attribute's value or a secret anyw
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +15,12 @@ from typing import Any
 from bridge.core.errors import BridgeError, Unavailable, Unexpected, Unmappable
 from bridge.core.lag import Judgement
 from bridge.core.route import Backlog, Delivery, Receipt, Skip
+from bridge.observe import clock
 from bridge.observe.heartbeat import Heartbeats
-from bridge.observe.life import AT_REST, RouteLife, Trouble
+from bridge.observe.hops import broken
+from bridge.observe.life import AT_REST, RouteLife
 from bridge.observe.metrics import Metrics
+from bridge.observe.trouble import Trouble
 from bridge.observe.waiting import Waiting
 
 OUTCOMES = (
@@ -33,9 +35,8 @@ OUTCOMES = (
     "heartbeat_failed",
 )
 FAILURES_KEPT = 20
-RESTARTS_SECONDS = 300.0
-FEWEST_RESTARTS = 2  # within RESTARTS_SECONDS: one alone may have been a coincidence
 LEFT_OUT_LOGGED = (10, 100, 1_000, 10_000, 100_000)  # after so many messages a filter that matched none is logged
+REJECTED_SECONDS = 120.0  # what is rejected comes again within this time
 GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
 
 
@@ -45,10 +46,14 @@ class RouteObservation(RouteLife):
     def __init__(self, name: str, log: Any, metrics: Metrics) -> None:
         super().__init__(name, log.bind(route=name), metrics.up.labels(name))
         self.source = self.destination = ""
+        self.systems = ("", "")  # of both: sqs, sns or jetstream, known before it opens
         self.connection = ""
-        self.last_received = time.monotonic()
+        self.last_received = clock.now()
         self.heals = 0
         self._healed = 0.0
+        self._rejected_at = -inf
+        self._held = False  # whether anything is held that the destination did not take
+        self._idle_since: float | None = None  # when a look saw that nothing waits, if the newest one did
         self._leases_lost = 0
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
@@ -68,7 +73,6 @@ class RouteObservation(RouteLife):
         self._heals = metrics.heals.labels(name)
         self._leases = metrics.leases_lost.labels(name)
         self._restarts = metrics.restarts.labels(name)
-        self._failed_at: deque[float] = deque(maxlen=FAILURES_KEPT)
         self._pending.set(float("nan"))
         self.heartbeats = Heartbeats(name, self.log, metrics, lambda: self.state in ("running", "holding"))
 
@@ -79,6 +83,7 @@ class RouteObservation(RouteLife):
     ) -> None:
         """`source` and `destination` are `system name`; the rest is about the source, as in core/lag.py's Track."""
         self.source, self.destination = source, destination
+        self.systems = (source.partition(" ")[0], destination.partition(" ")[0])
         self.waiting.opened(source, every=every, exact=exact, retention=retention)
         self._clear("open")
         self.log.info("route_up", source=source, destination=destination)
@@ -86,28 +91,12 @@ class RouteObservation(RouteLife):
     def failed(self, error: Unexpected, after: float) -> None:
         """The route ended with an error no one expected, and starts again in `after` seconds."""
         self._restarts.inc()
-        self._failed_at.append(time.monotonic())
+        self._failed_at.append(clock.now())
         self.in_flight(0)
         self._unblocked(list(self.blocking))
         self._trouble = self._lasting()
         self.log.error("route_failed", error=str(error), restarts_in=round(after, 1))
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
-
-    def contained(self, error: Unexpected) -> None:
-        """An error no one expected stayed with the message it is about, or passed."""
-        if self._repeats.first(f"contained {error.signature}"):
-            self.log.error("unexpected_error", error=error.kind, where=error.where, hint=error.hint)
-
-    def _fails_again_and_again(self) -> None:
-        """A route that fails whenever it has started is in trouble all the while, not only between two starts."""
-        recent = [at for at in self._failed_at if time.monotonic() - at < RESTARTS_SECONDS]
-        if len(recent) < FEWEST_RESTARTS:
-            if "restarts" in self._trouble:
-                self._clear("restarts")
-        elif "restarts" not in self._trouble:
-            text = f"failed {len(recent)} times in {RESTARTS_SECONDS / 60:.0f} minutes, and starts again each time"
-            self._trouble["restarts"] = Trouble(text, recent[0], "the log says where, as route_failed")
-            self._derive()
 
     def not_open(self, error: BridgeError, after: float) -> None:
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
@@ -117,8 +106,11 @@ class RouteObservation(RouteLife):
         self._pending.set(backlog.pending)
         if backlog.leases_lost > self._leases_lost:
             self._leases.inc(backlog.leases_lost - self._leases_lost)
-            self.log.warning("leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again")
+            self._note(
+                "warning", "leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again"
+            )
         self._leases_lost = backlog.leases_lost
+        self._idle_since = None if backlog.pending else clock.now()
         # What was finished is known better here than there, and so is whether anything was.
         # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
         readers = None if self.on_loan else backlog.readers
@@ -129,6 +121,7 @@ class RouteObservation(RouteLife):
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
+        self._idle_since = None
         self.waiting.not_looked(str(error))
         if self._repeats.first("sample"):
             self.log.warning("backlog_unknown", error=str(error))
@@ -156,17 +149,18 @@ class RouteObservation(RouteLife):
             return False
         if self.on_loan or self.state != "running" or self._trouble:
             return False
-        quiet = min(time.monotonic() - self.last_received, time.time() - own.track.idle_since)
-        return quiet > patience and time.monotonic() - self._healed > patience * 2 ** min(self.heals, 6)
+        now = clock.now()
+        quiet = now - max(self.last_received, own.track.idle_since)
+        return quiet > patience and now - self._healed > patience * 2 ** min(self.heals, 6)
 
     def healed(self) -> None:
         """The route listens anew."""
         self.heals += 1
-        self._healed = time.monotonic()
+        self._healed = clock.now()
         self._heals.inc()
         self.log.warning(
             "listening_anew",
-            quiet_seconds=round(time.monotonic() - self.last_received, 1),
+            quiet_seconds=round(clock.now() - self.last_received, 1),
             meaning="messages wait at the source and none arrived; subscriptions and connections are made anew",
         )
 
@@ -181,7 +175,7 @@ class RouteObservation(RouteLife):
     def received(self, deliveries: Sequence[Delivery]) -> None:
         self._clear("source")
         if deliveries:
-            self.last_received = time.monotonic()
+            self.last_received = clock.now()
             self.heals = 0
             self.log.debug("received", count=len(deliveries))
 
@@ -189,12 +183,13 @@ class RouteObservation(RouteLife):
         self._in_trouble("source", error, "receive_failed", again_in=round(after, 1))
 
     def carried(self, carried: Sequence[tuple[Delivery, Receipt]]) -> None:
-        now, now_monotonic = time.time(), time.monotonic()
+        now = clock.now()
+        wall = clock.wall(now)
         messages = self.heartbeats.without_canaries(carried)
         duplicates = sum([receipt.duplicate for _, receipt in messages])
         trace = messages[-1][1].trace if messages else ""  # they were published together
-        self._transit.observe([max(0.0, now - delivery.sent_at) for delivery, _ in messages], trace)
-        self._publish.observe([now_monotonic - delivery.received_at for delivery, _ in messages], trace)
+        self._transit.observe([max(0.0, wall - delivery.sent_at) for delivery, _ in messages], trace)
+        self._publish.observe([now - delivery.received_at for delivery, _ in messages], trace)
         self._count("carried", len(messages) - duplicates)
         self._count("duplicate", duplicates)
         self._count("heartbeat", len(carried) - len(messages))
@@ -207,6 +202,7 @@ class RouteObservation(RouteLife):
 
     def held(self, deliveries: Sequence[Delivery], error: BridgeError, after: float) -> None:
         self._count("retried", len(deliveries))
+        self._held = True
         self._in_trouble(
             "destination", error, "held", messages=len(deliveries), id=deliveries[0].id, again_in=round(after, 1)
         )
@@ -220,8 +216,9 @@ class RouteObservation(RouteLife):
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None:
         self._count("retried", 1)
         self._keep("handed_back", delivery, error)
-        self.log.warning(
-            "handed_back", id=delivery.id, attempt=delivery.attempt, error=str(error), after=round(after, 1)
+        self._trouble.handed_back(clock.now(), after)
+        self._note(
+            "warning", "handed_back", id=delivery.id, attempt=delivery.attempt, error=str(error), after=round(after, 1)
         )
 
     def parked(self, delivery: Delivery, reason: BridgeError, receipt: Receipt) -> None:
@@ -229,12 +226,14 @@ class RouteObservation(RouteLife):
         if isinstance(reason, Unmappable) and reason.field == "filter":
             self._left_out()
         self._keep("parked", delivery, reason)
-        self.log.warning("parked", id=delivery.id, attempt=delivery.attempt, reason=str(reason), at=receipt.ref)
+        self._note("warning", "parked", id=delivery.id, attempt=delivery.attempt, reason=str(reason), at=receipt.ref)
 
     def rejected(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         self._count("rejected", 1)
+        self._rejected_at = clock.now()
         self._keep("rejected", delivery, reason)
-        self.log.error(
+        self._note(
+            "error",
             "rejected",
             id=delivery.id,
             attempt=delivery.attempt,
@@ -246,7 +245,8 @@ class RouteObservation(RouteLife):
     def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None:
         if delivery.id not in self.blocking:
             self._keep("blocked", delivery, reason)
-            self.log.error(
+            self._note(
+                "error",
                 "blocked",
                 id=delivery.id,
                 reason=str(reason),
@@ -274,11 +274,14 @@ class RouteObservation(RouteLife):
     def released(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
             self._unblocked(delivery.id for delivery in deliveries)
-            self.log.info("released", count=len(deliveries))
+            self._note("info", "released", count=len(deliveries))
 
     def in_flight(self, count: int) -> None:
         self.on_loan = count
         self._in_flight.set(count)
+        if self._held and count <= len(self.blocking):  # what blocks its group was refused, and waits for us
+            self._held = False
+            self._review(held=False, idle_since=self._idle_since)
 
     # -- what it makes of them
 
@@ -287,17 +290,19 @@ class RouteObservation(RouteLife):
         if self.state in AT_REST:
             return None
         if self.state == "starting":
-            return "not opened yet"
-        if trouble := self._standing():
+            return self._stopped() if self._resuming else "not opened yet"
+        if trouble := self._standing(partial=False):
             return trouble
         judged = self.judged
         return judged.reason if judged.verdict == "STALLED" else None
 
     def judge(self) -> None:
-        """Judges every place anew."""
+        """Judges every place again, and ends trouble that is over."""
         self._fails_again_and_again()
+        self._review(held=self._held, idle_since=self._idle_since)
         self._at_rest.set(self.state in ("pausing", "paused", "drained"))
-        self.waiting.judge(trouble=self._standing(), stopped=self._stopped())
+        busy = self.on_loan > 0 or self._idle_since is None  # where nothing waits, all that failed was made good
+        self.waiting.judge(trouble=self._standing(partial=busy), stopped=self._stopped())
 
     @property
     def judged(self) -> Judgement:
@@ -312,22 +317,38 @@ class RouteObservation(RouteLife):
         """Messages the source need not lend again."""
         return sum(self.counts[outcome] for outcome in OUTCOMES if outcome not in ("retried", "rejected"))
 
-    def _standing(self) -> str:
-        """The trouble that is no passing one, empty without any."""
+    def _standing(self, *, partial: bool) -> str:
+        """The trouble that is no passing one, empty without any; with `partial` also if some calls work."""
         trouble = self._in_the_way()
-        return trouble.error if trouble else ""
+        if trouble is None:
+            return ""
+        if not trouble.is_partial(clock.now()):
+            return trouble.error
+        return f"some calls fail: {trouble.error}" if partial else ""
 
     def _in_the_way(self) -> Trouble | None:
+        now = clock.now()
+        return min(self._not_passing().values(), key=lambda each: each.is_partial(now), default=None)
+
+    def _not_passing(self) -> dict[str, Trouble]:
         if self.state == "starting":
-            return None  # it is only being opened; if it cannot be, it is down
-        for side, trouble in self._trouble.items():
-            if side == "open" or time.monotonic() - trouble.since > GRACE_SECONDS:
-                return trouble
-        return None
+            return {}  # it is only being opened; if it cannot be, it is down
+        since = clock.now() - GRACE_SECONDS
+        return {side: each for side, each in self._trouble.items() if side == "open" or each.since < since}
+
+    def _broken(self) -> list[str]:
+        if self.state in AT_REST or self.state == "starting":
+            return []
+        held, waiting = self.on_loan - len(self.blocking), self._idle_since is None
+        if clock.now() - self._rejected_at < REJECTED_SECONDS:
+            waiting = False  # what waits has arrived, could not be carried, and comes again
+        return broken(self.judged.verdict, self._not_passing(), self.systems, held=held, waiting=waiting)
 
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
         match self.state:
+            case "starting" if self._resuming:
+                return "it is resumed, and opens again when the receive under way has ended (up to 20 s)"
             case "starting":
                 return "it is being opened"
             case "down":
@@ -345,7 +366,7 @@ class RouteObservation(RouteLife):
         """Of every place, by side, system and name: when, how many messages, how old the oldest. None is unknown."""
         return {
             (place.side, place.system, place.name): [
-                (point.at, point.messages, point.seconds) for point in place.track.history
+                (clock.wall(point.at), point.messages, point.seconds) for point in place.track.history
             ]
             for place in self.waiting.places()
         }
@@ -355,18 +376,20 @@ class RouteObservation(RouteLife):
         judged, own = self.judged, self.waiting.own.snapshot() if self.waiting.own is not None else {}
         return {
             "state": self.state,
+            "state_since": clock.wall(self.state_since),
             "verdict": judged.verdict,
             "reason": judged.reason,
-            "hint": trouble.hint if trouble else "",
+            "hint": trouble.hint if trouble and judged.verdict != "OK" else "",
             "verdict_since": own.get("since"),
             "source": self.source,
             "destination": self.destination,
+            "broken": self._broken(),
             "trouble": [trouble.error for trouble in self._trouble.values()],
             "source_pending_messages": own.get("pending"),
             "source_in_flight_messages": own.get("in_flight"),
             "source_delayed_messages": own.get("delayed"),
             "in_flight_messages": self.on_loan,
-            "drain": None if self.drain is None else dict(self.drain),
+            "drain": self.drain_now(),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "filter_matched_none": self._filter_matched_none(),
             "lag_messages": own.get("lag_messages"),
@@ -375,12 +398,17 @@ class RouteObservation(RouteLife):
             "growth_per_second": own.get("growth_per_second"),
             "empty_in_seconds": own.get("empty_in_seconds"),
             "retention_headroom_seconds": own.get("retention_headroom_seconds"),
-            "last_carried": self.last_carried,
+            "last_carried": None if self.last_carried is None else clock.wall(self.last_carried),
             "blocked": dict(self.blocking),
             "heartbeat": self.heartbeats.snapshot(),
-            "failures": list(self.failures),
+            "failures": [{**each, "at": clock.wall(each["at"])} for each in self.failures],
             "places": [place.snapshot() for place in self.waiting.places()],
         }
+
+    def _note(self, level: str, event: str, **facts: Any) -> None:
+        """A line of an event that may come with every message: no flood of messages is a flood of lines."""
+        if (more := self._quota.unlogged(event)) is not None:
+            getattr(self.log, level)(event, **facts, **more)
 
     def _count(self, outcome: str, count: int) -> None:
         if count:
@@ -402,4 +430,4 @@ class RouteObservation(RouteLife):
         return 0 < self.left_out == sum(self.counts[outcome] for outcome in decided)
 
     def _keep(self, what: str, delivery: Delivery, error: BridgeError) -> None:
-        self.failures.append({"at": time.time(), "what": what, "id": delivery.id, "error": str(error)})
+        self.failures.append({"at": clock.now(), "what": what, "id": delivery.id, "error": str(error)})

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bridge.core.lag import Track
 from bridge.core.route import Backlog
+from bridge.observe.logs import CHANGES, Quota
 from bridge.observe.metrics import Metrics
 from bridge.observe.place import PlaceObservation
 
@@ -25,6 +26,7 @@ class Waiting:
         self.log = log
         self._route = route
         self._metrics = metrics
+        self._quota = Quota(*CHANGES)
 
     def opened(self, source: str, *, every: float, exact: bool, retention: float) -> None:
         """`source` is `system name`. Another source than before begins anew."""
@@ -79,5 +81,6 @@ class Waiting:
 
     def _changed(self, place: PlaceObservation) -> None:
         judged = place.judged
-        level = self.log.info if judged.verdict == "OK" else self.log.warning
-        level("verdict", verdict=judged.verdict, side=place.side, place=place.name, reason=judged.reason)
+        if (more := self._quota.unlogged(f"{place.side} {place.name}")) is not None:
+            level = self.log.info if judged.verdict == "OK" else self.log.warning
+            level("verdict", verdict=judged.verdict, side=place.side, place=place.name, reason=judged.reason, **more)

@@ -11,7 +11,8 @@ import structlog
 
 from bridge import __version__
 from bridge.core.errors import Unexpected
-from bridge.observe.logs import Repeats
+from bridge.observe import clock
+from bridge.observe.logs import CHANGES, Quota, Repeats
 from bridge.observe.metrics import Metrics
 from bridge.observe.route import RouteObservation
 
@@ -22,13 +23,14 @@ class Observation:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.log: Any = structlog.get_logger()
-        self.started = time.time()
+        self.started = clock.now()
         self.draining = False
         self.routes: dict[str, RouteObservation] = {}
         self.connections: dict[str, str] = {}
         self.failed_reload: dict[str, Any] | None = None  # the last one, until one succeeds
         self._rejected: dict[str, tuple[int, float | None]] = {}  # by route: how many at the last look, when it grew
         self._repeats = Repeats()
+        self._quota = Quota(*CHANGES)
 
     def route(self, name: str) -> RouteObservation:
         """The observation of one route; the same for the same name."""
@@ -52,8 +54,8 @@ class Observation:
     def connection(self, name: str, event: str, detail: str) -> None:
         """Notices of a NATS connection: connected, disconnected, reconnected, closed, error."""
         if event == "error":
-            if self._repeats.first(f"{name}:{detail}"):
-                self.log.warning("nats_error", connection=name, error=detail)
+            if self._repeats.first(f"{name}:{detail}") and (more := self._quota.unlogged("nats_error")) is not None:
+                self.log.warning("nats_error", connection=name, error=detail, **more)
             return
         # How it came to be connected is for the log; an outage of last week is no state.
         self.connections[name] = "connected" if event == "reconnected" else event
@@ -63,8 +65,9 @@ class Observation:
                     route.connected()
                 else:
                     route.disconnected(detail)
-        level = self.log.info if event in ("connected", "reconnected") else self.log.warning
-        level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}))
+        if (more := self._quota.unlogged(f"nats_{event} {name}")) is not None:
+            level = self.log.info if event in ("connected", "reconnected") else self.log.warning
+            level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}), **more)
 
     def aws_call_repeated(self, operation: str) -> None:
         """A call to AWS that failed is made again."""
@@ -94,7 +97,7 @@ class Observation:
         self.log.info("reloaded", by=by, **facts)
 
     def reload_failed(self, by: str, complaints: Sequence[str]) -> None:
-        self.failed_reload = {"failed_at": time.time(), "complaints": list(complaints)}
+        self.failed_reload = {"failed_at": clock.now(), "complaints": list(complaints)}
         self.metrics.reload_successful.set(0)
         self.log.error(
             "reload_failed", by=by, complaints=list(complaints), meaning="nothing has changed; the old one goes on"
@@ -112,8 +115,8 @@ class Observation:
         )
 
     def control_denied(self, by: str, why: str) -> None:
-        if self._repeats.first(f"denied {by}"):
-            self.log.warning("control_denied", by=by, why=why)
+        if self._repeats.first(f"denied {by}") and (more := self._quota.unlogged("control_denied")) is not None:
+            self.log.warning("control_denied", by=by, why=why, **more)
 
     def drain_began(self, timeout: float) -> None:
         self.draining = True
@@ -155,7 +158,7 @@ class Observation:
             route.judge()
             known, grew = self._rejected.get(name, (0, None))
             count = route.counts["rejected"]
-            self._rejected[name] = (count, time.time() if count > known else grew)
+            self._rejected[name] = (count, clock.now() if count > known else grew)
 
     def history(self, route: str) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
         """What is remembered of the places of one route."""
@@ -165,16 +168,21 @@ class Observation:
         """What /status shows."""
         return {
             "version": __version__,
-            "uptime_seconds": round(time.time() - self.started, 1),
-            "at": time.time(),
+            "uptime_seconds": round(clock.now() - self.started, 1),
+            "at": clock.wall(clock.now()),
             "draining": self.draining,
             "connections": dict(self.connections),
-            "reload": self.failed_reload and dict(self.failed_reload),
+            "reload": self.failed_reload
+            and {**self.failed_reload, "failed_at": clock.wall(self.failed_reload["failed_at"])},
             "routes": {
-                name: {**route.snapshot(), "last_rejected": self._rejected.get(name, (0, None))[1]}
+                name: {**route.snapshot(), "last_rejected": _walled(self._rejected.get(name, (0, None))[1])}
                 for name, route in self.routes.items()
             },
         }
+
+
+def _walled(moment: float | None) -> float | None:
+    return None if moment is None else clock.wall(moment)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -189,7 +189,7 @@ def _worst(route: Mapping[str, Any], side: str) -> Child:
     """The lag of the one that is worst off."""
     places = [place for place in route["places"] if place["side"] == side]
     if not places:
-        return words.UNKNOWN if side == "bridge" else "none watched"
+        return words.UNKNOWN if side == "bridge" else words.NOT_WATCHED
     worst = max(places, key=lambda place: (SEVERITY.index(place["verdict"]), words.waiting(place) or 0))
     lag = words.lag(worst)
     return lag if worst["verdict"] == "OK" or side == "bridge" else [badge(worst["verdict"]), " ", lag]

@@ -1,6 +1,7 @@
 """The picture of one route: source, bridge, destination, and who reads on both sides, with the verdict of each.
 
 Drawn twice, wide and tall; the style sheet shows the one that fits. Colour says nothing that a word does not say too.
+Only the hop that is broken is marked: what is on the far side of it has done nothing wrong.
 May not: judge, or measure anything.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 from bridge.page import words
 from bridge.page.html import Markup, el
+from bridge.page.story import ON_PURPOSE
 
 SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOWN": "?", "WARNING": "▲"}
 BOX, ROW = 58, 70  # a box and the way to the next one
@@ -33,11 +35,30 @@ class Box:
 
 def flow(route: Mapping[str, Any]) -> Markup:
     source, beside, bridge, destination, readers = _boxes(route)
-    pace = "" if route["verdict"] in ("STALLED", "STOPPED") else words.rate(route.get("pace_per_second"))
-    spoken = "; ".join(_spoken(box) for box in (source, bridge, destination, *readers, *beside))
-    wide = _wide(source, beside, bridge, destination, readers, pace, route["verdict"])
-    tall = _tall(source, beside, bridge, destination, readers, pace, route["verdict"])
+    hops = [_hop(route, side) for side in ("source", "destination")]
+    broken = [f"broken between the bridge and its {hop.side}" for hop in hops if hop.broken]
+    spoken = "; ".join([*map(_spoken, (source, bridge, destination, *readers, *beside)), *broken])
+    wide = _wide(source, beside, bridge, destination, readers, hops)
+    tall = _tall(source, beside, bridge, destination, readers, hops)
     return el("div", el("p", spoken, class_="unseen"), wide, tall, class_="flow")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The way between the bridge and one `side`: its verdict (empty for none), and its pace, empty where nothing
+    moves."""
+
+    side: str
+    verdict: str
+    pace: str
+    broken: bool
+
+
+def _hop(route: Mapping[str, Any], side: str) -> Hop:
+    broken = side in route.get("broken", ())
+    moves = route["verdict"] not in ("STALLED", "STOPPED")
+    pace = words.rate(route.get("pace_per_second")) if moves else ""
+    return Hop(side, route["verdict"] if broken or moves else "", pace, broken and not moves)
 
 
 def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box]]:
@@ -52,19 +73,27 @@ def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box
         f"source · {_system(system)}" if system else "source",
         place or "not opened yet",
         "unknown" if own is None else _waits(own),
-        route["verdict"],
+        _of_side(route, "source"),
     )
     says = f"{route['in_flight_messages']:,} in flight"
     state = route["state"]
     role = "bridge" if state in PLAIN else f"bridge · {state}"
-    bridge = Box(role, route.get("name", "the bridge"), says, route["verdict"])
+    # Where an operator wanted it so, its state says all, and no red.
+    bridge = Box(role, route.get("name", "the bridge"), says, "" if state in ON_PURPOSE else route["verdict"])
     counts = route["messages"]
     destination = Box(
         f"destination · {_system(target)}" if target else "destination",
         goal or "not opened yet",
         f"{counts['carried'] + counts['duplicate']:,} carried",
+        route["verdict"] if "destination" in route.get("broken", ()) else "",
     )
     return source, _few(beside), bridge, destination, _few(behind)
+
+
+def _of_side(route: Mapping[str, Any], side: str) -> str:
+    """The verdict to show at the source: the route's own while it is about it."""
+    about = route["verdict"] in ("OK", "UNKNOWN") or side in route.get("broken", ())
+    return str(route["verdict"]) if about else ""
 
 
 def _few(boxes: list[Box]) -> list[Box]:
@@ -85,7 +114,7 @@ def _waits(place: Mapping[str, Any]) -> str:
     messages = words.waiting(place)
     if messages is None:
         return "lag unknown"
-    return words.lag(place).replace("at most ", "≤ ") if messages else "nothing waits"
+    return words.lag(place).replace("at most ", "≤ ")
 
 
 def _system(name: str) -> str:
@@ -97,14 +126,14 @@ def _spoken(box: Box) -> str:
 
 
 def _wide(
-    source: Box, beside: Sequence[Box], bridge: Box, destination: Box, readers: Sequence[Box], pace: str, verdict: str
+    source: Box, beside: Sequence[Box], bridge: Box, destination: Box, readers: Sequence[Box], hops: Sequence[Hop]
 ) -> Markup:
     step = COLUMN + GAP
     rows = max(1 + len(beside), len(readers), 1)
     middle = BOX / 2
     drawn = [
-        _arrow(COLUMN, middle, step, middle, verdict, pace),
-        _arrow(step + COLUMN, middle, 2 * step, middle, verdict, pace),
+        _arrow(COLUMN, middle, step, middle, hops[0]),
+        _arrow(step + COLUMN, middle, 2 * step, middle, hops[1]),
         [
             _branch(2 * step + COLUMN, middle, 3 * step, row * ROW + middle, box.verdict)
             for row, box in enumerate(readers)
@@ -120,14 +149,14 @@ def _wide(
 
 
 def _tall(
-    source: Box, beside: Sequence[Box], bridge: Box, destination: Box, readers: Sequence[Box], pace: str, verdict: str
+    source: Box, beside: Sequence[Box], bridge: Box, destination: Box, readers: Sequence[Box], hops: Sequence[Hop]
 ) -> Markup:
     step, inset = BOX + ARROW, 28
     below = 2 * step + BOX + (ROW - BOX)
     others = below + len(readers) * ROW + (18 if beside else 0)
     drawn = [
-        _arrow(TALL / 2, BOX, TALL / 2, step, verdict, pace),
-        _arrow(TALL / 2, step + BOX, TALL / 2, 2 * step, verdict, pace),
+        _arrow(TALL / 2, BOX, TALL / 2, step, hops[0]),
+        _arrow(TALL / 2, step + BOX, TALL / 2, 2 * step, hops[1]),
         [
             _branch(inset / 2, 2 * step + BOX, inset, below + row * ROW + BOX / 2, box.verdict, down=True)
             for row, box in enumerate(readers)
@@ -165,8 +194,8 @@ def _box(box: Box, x: float, y: float, width: float) -> Markup:
     )
 
 
-def _arrow(x1: float, y1: float, x2: float, y2: float, verdict: str, pace: str) -> Markup:
-    """With the pace beside it, or a cross where nothing moves."""
+def _arrow(x1: float, y1: float, x2: float, y2: float, hop: Hop) -> Markup:
+    """With the pace beside it, a cross where it is broken, or nothing where nothing moves for another reason."""
     down = x1 == x2
     head = (
         f"{x2 - 6},{y2 - 9} {x2},{y2} {x2 + 6},{y2 - 9}" if down else f"{x2 - 9},{y2 - 6} {x2},{y2} {x2 - 9},{y2 + 6}"
@@ -174,19 +203,19 @@ def _arrow(x1: float, y1: float, x2: float, y2: float, verdict: str, pace: str) 
     middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
     label = el(
         "text",
-        pace or SIGNS["STOPPED"],
+        SIGNS["STOPPED"] if hop.broken else hop.pace,
         class_="pace",
         x=middle_x + (10 if down else -3),
         y=middle_y + 4 if down else middle_y - 9,
     )
-    stops = "" if pace else " stops"
+    stops = "" if hop.pace else " stops"
     line = el("line", class_="way", x1=x1, y1=y1, x2=x2 if down else x2 - 8, y2=y2 - 8 if down else y2)
     return el(
         "g",
         line,
         el("polygon", class_="head", points=head),
         label,
-        class_=f"{tone(verdict)}{' down' if down else ''}{stops}",
+        class_=f"{tone(hop.verdict)}{' down' if down else ''}{stops}",
     )
 
 

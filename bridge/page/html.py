@@ -18,7 +18,11 @@ from typing import TypeAlias
 VOID = frozenset({"br", "hr", "img", "link", "meta"})
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
 # What no XML and no HTML document may hold, however it is escaped.
-FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# And what a reader does not see, but what turns the text around it or hides in a name.
+FORBIDDEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    r"\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
+)
 REMARKABLE = re.compile(r"[&<>\"']|" + FORBIDDEN.pattern)
 SHOWN = "\ufffd"
 

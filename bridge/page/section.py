@@ -11,7 +11,7 @@ from typing import Any
 from bridge.core.lag import spelled
 from bridge.page import story, words
 from bridge.page.flow import SIGNS, flow, tone
-from bridge.page.html import Markup, el, join
+from bridge.page.html import Child, Markup, el, join
 from bridge.page.plots import plot
 
 History = Sequence[tuple[float, int | None, float | None]]
@@ -36,7 +36,8 @@ def moment(at: float | None, now: float) -> Markup:
 def section(
     name: str, route: Mapping[str, Any], histories: Mapping[tuple[str, str, str], History], now: float
 ) -> Markup:
-    since = route.get("verdict_since")
+    resting = story.on_purpose(route)
+    since = route.get("state_since" if resting else "verdict_since")
     return el(
         "section",
         el(
@@ -49,11 +50,13 @@ def section(
         ),
         el("p", el("strong", story.cause(route)), class_="reason"),
         el("p", route["hint"], class_="hint") if route.get("hint") else None,
-        el("p", f"{route['verdict']} since ", moment(since, now), class_="quiet") if since else None,
+        el("p", f"{route['state'] if resting else route['verdict']} since ", moment(since, now), class_="quiet")
+        if since
+        else None,
         _troubles(route),
         flow({**route, "name": name}),
         el("h3", "Lag, old and new"),
-        _lags(route["places"], histories, now),
+        _lags(route["places"], histories, now, calm=resting),
         _facts(route, now),
         el("h3", "Messages since the start"),
         _outcomes(route),
@@ -71,7 +74,13 @@ def _troubles(route: Mapping[str, Any]) -> Markup | None:
     return el("ul", [el("li", each) for each in more], class_="trouble") if more else None
 
 
-def _lags(places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str, str], History], now: float) -> Markup:
+def _lags(
+    places: Sequence[Mapping[str, Any]],
+    histories: Mapping[tuple[str, str, str], History],
+    now: float,
+    *,
+    calm: bool,
+) -> Markup:
     if not places:
         return el("p", "Nothing was looked at yet.", class_="quiet")
     heads = ("Where", "Messages", "Age of the oldest", "Finished", "Growth", "Drained", "Retention left")
@@ -83,20 +92,29 @@ def _lags(places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str
             el("tr", [el("th", each, scope="col", role="columnheader") for each in heads], role="row"),
             role="rowgroup",
         ),
-        el("tbody", [_lag(place, histories, heads, now) for place in places], role="rowgroup"),
+        el("tbody", [_lag(place, histories, heads, now, calm=calm) for place in places], role="rowgroup"),
         class_="lags",
         role="table",  # a phone shows it as cards, and it stays a table to those who hear it
     )
 
 
 def _lag(
-    place: Mapping[str, Any], histories: Mapping[tuple[str, str, str], History], heads: Sequence[str], now: float
+    place: Mapping[str, Any],
+    histories: Mapping[tuple[str, str, str], History],
+    heads: Sequence[str],
+    now: float,
+    *,
+    calm: bool,
 ) -> Markup:
     side, system, name = place["side"], place["system"], place["name"]
+    own = side == "bridge"
     history = histories.get((side, system, name), ())
     messages = plot([(at, count) for at, count, _ in history], now=now, what=f"messages at {name}", seconds=False)
-    seconds = plot([(at, age) for at, _, age in history], now=now, what=f"age of the oldest at {name}", seconds=True)
-    facts = (
+    ages = [(at, age) for at, _, age in history]
+    # Of a queue whose ages nobody tells there is nothing to draw, and nothing is missing either.
+    untold = any(count is not None for _, count, _ in history) and all(age is None for _, age in ages)
+    seconds = None if untold else plot(ages, now=now, what=f"age of the oldest at {name}", seconds=True)
+    facts: tuple[Child, ...] = (
         [el("b", words.count(words.waiting(place))), el("small", _parts(place)), messages],
         [el("b", words.age(place)), seconds],
         words.pace(place),
@@ -108,14 +126,17 @@ def _lag(
         "th",
         el("span", words.SIDES.get(side, side), class_=f"side side-{side}"),
         el("span", name, class_="name"),
-        badge(place["verdict"]),
-        el("span", place["reason"], class_="quiet") if place["verdict"] != "OK" and side != "bridge" else None,
-        el("span", "since ", moment(place["since"], now), class_="quiet") if place["verdict"] != "OK" else None,
+        badge(place["verdict"], calm=calm and own),
+        # Of the route itself both stand above.
+        el("span", place["reason"], class_="quiet") if place["verdict"] != "OK" and not own else None,
+        el("span", "since ", moment(place["since"], now), class_="quiet")
+        if place["verdict"] != "OK" and not own
+        else None,
         scope="row",
         role="rowheader",
     )
     cells = [el("td", fact, data_label=head, role="cell") for head, fact in zip(heads[1:], facts, strict=True)]
-    return el("tr", where, cells, role="row", class_=f"v-{place['verdict'].lower()}")
+    return el("tr", where, cells, role="row", class_="v-none" if calm and own else f"v-{place['verdict'].lower()}")
 
 
 def _parts(place: Mapping[str, Any]) -> str | None:

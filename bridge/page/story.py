@@ -2,6 +2,7 @@
 
 It reads the document of /status and nothing else. Everything an operator should hear of is a Finding, ranked so:
 
+    messages that are being lost, or soon will be        the only thing that cannot be made good
     a route that does not run, or carries nothing        the bridge fails at its work
     messages that cannot be carried or parked            they may be lost to the source's retention
     consumers of others that finish nothing              the bridge works, somebody else does not
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.core.lag import spelled
 from bridge.page import words
 
 Status = Mapping[str, Any]
@@ -26,10 +28,12 @@ Status = Mapping[str, Any]
 ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
 """States somebody asked for: nothing failed."""
 
-FAILING, LEFT, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(6)
+LOSING, FAILING, LEFT, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(7)
 FINE = frozenset({"OK", "SLOW"})
 RECENT_SECONDS = 3600.0  # what was refused longer ago is a note
 FILTERED_WARNS = 10  # a filter may rightly leave out the first few
+AGAIN_SECONDS = 120.0  # what could not be carried comes again within this time, and again
+SHORT_SECONDS = 3600.0  # until the oldest message is lost to retention: time to act, and not more
 AT_REST, WARNING = "AT REST", "WARNING"
 """Stand where a verdict stands, and no place has them: a route rests on purpose; something is lost unless you act."""
 
@@ -69,7 +73,7 @@ def headline(status: Status) -> Finding:
         return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
     first = found[0]
     failing = [each for each in found if each.rank == FAILING]
-    if len(failing) < 2:
+    if len(failing) < 2 or first.rank < FAILING:
         return first
     verdicts = {each.verdict for each in failing}
     what = f"are {first.verdict}" if len(verdicts) == 1 else "carry nothing"
@@ -88,7 +92,7 @@ def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
     parts = []
     for state in dict.fromkeys(route["state"] for route in routes.values()):
         of_it = [route for route in routes.values() if route["state"] == state]
-        since = [route["verdict_since"] for route in of_it if route.get("verdict_since")]
+        since = [at for route in of_it if (at := route.get("state_since") or route.get("verdict_since"))]
         verb = "is" if len(of_it) == 1 else "are"
         parts.append(
             f"{words.counted(len(of_it), 'route')} {verb} {state}"
@@ -105,7 +109,7 @@ def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
         AT_REST,
         "",
         f"{', '.join(parts)}; {many}",
-        f"Somebody wants it so: {', '.join(routes)}. Nothing fails.",
+        f"Stopped by an operator: {', '.join(routes)}. No errors.",
         "What waits stays at its source, until its retention ends or the route is resumed." if paused else "",
         f"nats-sqs-bridge resume {paused[0]}" if paused else "",
     )
@@ -164,8 +168,10 @@ def cause(route: Mapping[str, Any]) -> str:
 
 def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[Finding]:
     verdict, since = route["verdict"], route.get("verdict_since")
+    yield from _losing(name, route)
     if on_purpose(route):
-        yield Finding(NOTE, verdict, name, f"{name} is {route['state']}", cause(route), "", since=since)
+        at = route.get("state_since") or since
+        yield Finding(NOTE, verdict, name, f"{name} is {route['state']}", cause(route), "", since=at)
     elif verdict in ("STOPPED", "STALLED"):
         # Routes that stand before the same obstacle are told together, so their own numbers stay out of it.
         hint, trouble = route.get("hint") or "", [str(each) for each in route["trouble"]]
@@ -175,7 +181,14 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
         without = _without(reason)
         title = f"{name} is {verdict}{f' without {without}' if without else ''}"
         yield Finding(
-            FAILING, verdict, name, title, reason, hint or _advice(route, trouble), since=since, without=without
+            FAILING,
+            verdict,
+            name,
+            title,
+            reason,
+            hint or _advice(route, trouble, comes_again=_comes_again(route, status.get("at"))),
+            since=since,
+            without=without,
         )
     elif verdict == "UNKNOWN":
         yield Finding(
@@ -195,7 +208,12 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
             name,
             f"{name} is SLOW",
             cause(route),
-            route.get("hint") or "Raise max_in_flight, or run another bridge beside this one.",
+            route.get("hint")
+            or (
+                "Nothing is lost: what failed is sent again."
+                if route["trouble"]
+                else "Raise max_in_flight, or run another bridge beside this one."
+            ),
             since=since,
         )
     yield from _blocked(name, route)
@@ -214,14 +232,47 @@ def _without(reason: str) -> str:
     return f"AWS at {found.group(1)}" if found else ""
 
 
-def _advice(route: Mapping[str, Any], trouble: Sequence[str]) -> str:
+def _comes_again(route: Mapping[str, Any], now: float | None) -> bool:
+    """Whether messages that can be neither carried nor parked keep coming back."""
+    grew = route.get("last_rejected")
+    return now is not None and grew is not None and now - grew < AGAIN_SECONDS
+
+
+def _losing(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
+    """What its source forgets before it is carried, if nobody acts."""
+    own = next((place for place in route["places"] if place["side"] == "bridge"), None)
+    left = None if own is None else own.get("retention_headroom_seconds")
+    if own is None or left is None or left >= SHORT_SECONDS or not words.waiting(own) or own["verdict"] == "OK":
+        return
+    when = f"in {spelled(left)}" if left > 0 else "now"
+    resting = on_purpose(route)
+    advice = "Resume it." if resting else route.get("hint") or "Fix the cause, or raise the retention of its source."
+    yield Finding(
+        LOSING,
+        WARNING,
+        name,
+        f"{name} loses its oldest message to retention {when}",
+        f"{route['source']} forgets what is not carried by then. {cause(route)}",
+        advice,
+        f"nats-sqs-bridge resume {name}" if resting else "",
+    )
+
+
+def _advice(route: Mapping[str, Any], trouble: Sequence[str], *, comes_again: bool) -> str:
     if trouble:
-        return "Nothing is lost: messages wait at their source. Mend what it names, and the route goes on by itself."
+        return "Nothing is lost: messages wait at their source. Fix what it names, and the route goes on by itself."
+    if comes_again:
+        return "Messages come back that can be neither carried nor parked: set `parking` on the route to keep them."
+    if route["blocked"]:
+        return "A message that cannot be carried holds its group: fix its cause, or set `cannot_carry: park`."
     if route["verdict"] == "STOPPED":
         return "The log of the bridge says more."
     if route["in_flight_messages"]:
         return f"Look at the destination, {route['destination']}: what was sent there is not answered. Nothing is lost."
-    return "The bridge listens anew by itself. If it stays so, restart it: what it holds comes again."
+    return (
+        "The bridge subscribes again by itself. If messages still wait after that, see who else reads "
+        f"{route['source']}, and what the log says."
+    )
 
 
 def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
@@ -318,13 +369,15 @@ def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Fi
     if not rejected:
         return
     recent = now is not None and grew is not None and now - grew < RECENT_SECONDS
-    times = "once" if rejected == 1 else f"{rejected:,} times"
+    # Where they are why nothing moves, they are the news, and not that nothing moves.
+    because = route["verdict"] == "STALLED" and not route["trouble"] and _comes_again(route, now)
+    times, left = ("once", "It is") if rejected == 1 else (f"{rejected:,} times", "They are")
     yield Finding(
-        LEFT if recent else NOTE,
+        LOSING if because else LEFT if recent else NOTE,
         WARNING if recent else "OK",
         name,
         f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
-        f"They are left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
+        f"{left} left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
         "Set `parking` on the route to keep such messages with their reason.",
     )
 

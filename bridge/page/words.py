@@ -12,6 +12,8 @@ from typing import Any
 from bridge.core.lag import spelled
 
 UNKNOWN = "unknown"
+NOTHING = "nothing waits"
+NOT_WATCHED = "not watched"
 STEADY = "steady"
 MINUS = "\N{MINUS SIGN}"
 SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead letters"}
@@ -76,7 +78,7 @@ def lag(place: Mapping[str, Any]) -> str:
     if messages is None:
         return UNKNOWN
     old = age(place)
-    return f"{messages:,}, {'age unknown' if old == UNKNOWN else old}" if messages else "none"
+    return f"{messages:,}, {'age unknown' if old == UNKNOWN else old}" if messages else NOTHING
 
 
 def rate(value: float | None) -> str:

@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, assert_never
 
-import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bridge.config import (
     Config,
@@ -38,6 +37,7 @@ from bridge.core.facts import RouteFacts, World
 from bridge.core.findings import Finding, findings
 from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
+from bridge.core.plain import plain
 from bridge.legs import inventory
 from bridge.legs.aws import AwsConnection, unreached
 from bridge.legs.consumer import open_consumer
@@ -47,6 +47,7 @@ from bridge.legs.payloads import ObjectPayloads, S3Payloads
 from bridge.legs.stream import open_destination
 from bridge.routes import allowed_of, aws_config, aws_options, nats_config, nats_options, own_place
 from bridge.verbs import loop_factory
+from bridge.verbs.printed import console, say
 
 T = TypeVar("T")
 STYLES = {"error": "bold red", "warning": "yellow", "ok": "green"}
@@ -58,27 +59,29 @@ def check(path: Path | None, environ: Mapping[str, str], *, as_json: bool) -> in
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         found = runner.run(_look(config))
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+        say(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
         # A log or a pipe has no width of its own, and the commands to copy should not be broken into many lines.
-        _show(found, Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160))
+        _show(found, console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160))
     return 1 if any(finding.level == "error" for finding in found) else 0
 
 
-def _show(found: list[Finding], console: Console) -> None:
+def _show(found: list[Finding], out: Console) -> None:
     table = Table("", "route", expand=True)
     for column in ("what", "finding"):
         table.add_column(column, overflow="fold")
     for each in found:
-        text = escape(each.text) + (f"\n[dim]{escape(each.advice)}[/]" if each.advice else "")
-        table.add_row(f"[{STYLES[each.level]}]{each.level}[/]", each.route, escape(each.what), text)
-    console.print(table)
+        text = Text(plain(each.text))
+        if each.advice:
+            text.append(f"\n{plain(each.advice)}", style="dim")
+        table.add_row(Text(each.level, style=STYLES[each.level]), plain(each.route), plain(each.what), text)
+    out.print(table)
     errors = sum(each.level == "error" for each in found)
     warnings = sum(each.level == "warning" for each in found)
     counted = [
         f"{count} {what}{'' if count == 1 else 's'}" for count, what in ((errors, "error"), (warnings, "warning"))
     ]
-    console.print(f"{', '.join(counted)}.", style="bold red" if errors else "bold")
+    out.print(f"{', '.join(counted)}.", style="bold red" if errors else "bold")
 
 
 class _Side:

@@ -1,5 +1,6 @@
 """`pause`, `resume`, `drain`, `reload`: asks the running daemon over its HTTP surface, and says what it answered.
 
+What answers may be something else, or hostile: an answer is limited in size and time, and its shape is not trusted.
 May not: act on a queue, a stream or the daemon in any other way, or send the token anywhere but to the daemon itself.
 """
 
@@ -10,9 +11,11 @@ import json
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,11 +24,14 @@ import typer
 from bridge.config import Config, load, read_token
 from bridge.core.control import Action
 from bridge.core.errors import BridgeError, ConfigError, Failed, Unavailable
+from bridge.core.plain import plain
+from bridge.verbs.printed import say
 
 ASKING_SECONDS = 10.0
 RELOAD_SECONDS = 3900.0  # a route that restarts may take its whole shutdown_timeout, at most an hour
 POLL_SECONDS = 1.0
 SOMEWHERE = "http://127.0.0.1:9108"  # where a daemon listens unless told otherwise
+LONGEST_ANSWER = 64 * 1024 * 1024  # bytes; a thousand routes take a fifth of it
 MISSED = 10  # looks in a row that may fail before a drain counts as unobservable
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a daemon that listens everywhere is found
 
@@ -42,59 +48,97 @@ class Running:
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
-        status, answer = self._ask("POST", path, seconds, json.dumps({"by": _who()}), headers)
-        message = str(answer.get("message", f"it answered {status}"))
+        status, answer, text = self._ask("POST", path, seconds, json.dumps({"by": _who()}), headers)
+        message = str(answer.get("message") or f"{self.url} answered {status}{text}")
         match status:
-            case 200:
+            case 200 if isinstance(answer.get("message"), str):
                 return answer
+            case 200:
+                raise Unavailable(STRANGE.format(url=self.url))
             case 401 | 403:
                 raise ConfigError(message)
             case 404:
                 raise typer.BadParameter(message, param_hint="ROUTE")
             case 422:
-                raise ConfigError("\n".join([message, *map(str, answer.get("complaints", ()))]))
+                complaints = answer.get("complaints")
+                raise ConfigError("\n".join([message, *map(plain, map(str, _listed(complaints)))]))
             case _:
                 raise Failed(message)
 
     def get(self, path: str) -> dict[str, Any]:
         """A document of the daemon. Raises Unavailable."""
-        status, answer = self._ask("GET", path, ASKING_SECONDS)
+        status, answer, text = self._ask("GET", path, ASKING_SECONDS)
         if status != 200:
-            raise Unavailable(f"{self.url}{path} answered {status}")
+            raise Unavailable(f"{self.url}{path} answered {status}{text}")
         return answer
 
     def route(self, name: str) -> dict[str, Any] | None:
-        """The route as /status has it; None when there is no such route."""
-        found: dict[str, Any] | None = self.get("/status").get("routes", {}).get(name)
+        """The route as /status has it; None when there is no such route. Raises Unavailable."""
+        routes = self.get("/status").get("routes")
+        found = routes.get(name) if isinstance(routes, dict) else None
+        if not isinstance(routes, dict) or not isinstance(found, dict | None):
+            raise Unavailable(STRANGE.format(url=self.url))
         return found
 
     def _ask(
         self, method: str, path: str, seconds: float, body: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int, dict[str, Any], str]:
+        """The status, the document (empty if it is none) and otherwise the first line of a text, after a colon."""
         # Straight to the daemon, past any proxy and redirect: the token is for nobody else.
         parts = urlsplit(self.url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         try:
             connection = kind(parts.hostname or "", parts.port, timeout=seconds)
+            late = Event()
             try:
-                connection.request(method, f"{parts.path}{path}", body, dict(headers or {}))
-                answer = connection.getresponse()
-                return answer.status, _document(answer.read())
+                connection.connect()
+                # Its timeout is for each read, and one byte a second would keep us for ever.
+                end = Timer(seconds, _shut, [connection.sock, late])
+                end.daemon = True
+                end.start()
+                try:
+                    connection.request(method, f"{parts.path}{path}", body, dict(headers or {}))
+                    answer = connection.getresponse()
+                    found = answer.read(LONGEST_ANSWER + 1)
+                finally:
+                    end.cancel()
             finally:
                 connection.close()
-        except (OSError, HTTPException) as error:
+            if late.is_set():
+                raise TimeoutError(f"no whole answer within {seconds:g} s")
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a URL no request can be made for
+            reason = plain(str(error))[:200] or type(error).__name__
             raise Unavailable(
-                f"no daemon answers at {self.url}: {str(error) or type(error).__name__}",
+                f"no daemon answers at {self.url}: {reason}",
                 hint="is it running (nats-sqs-bridge run)? does it listen elsewhere (--url)?",
             ) from None
+        if len(found) > LONGEST_ANSWER:
+            raise Unavailable(
+                f"{self.url} answers with more than {LONGEST_ANSWER:,} bytes, so it is no nats-sqs-bridge"
+            )
+        return answer.status, *_document(found)
 
 
-def _document(text: bytes) -> dict[str, Any]:
+STRANGE = "{url} answers, but it is no nats-sqs-bridge, or one of another version"
+
+
+def _shut(connected: socket.socket, late: Event) -> None:
+    late.set()
+    with suppress(OSError):  # closed meanwhile
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _document(answer: bytes) -> tuple[dict[str, Any], str]:
     try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        first = answer[:400].decode(errors="replace").strip().partition("\n")[0].strip()
+        return {}, "" if not first or first.startswith("<") else f": {plain(first)[:200]}"
+    return (found, "") if isinstance(found, dict) else ({}, "")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _who() -> str:
@@ -131,10 +175,10 @@ def _config(path: Path | None, environ: Mapping[str, str], without: str) -> Conf
 
 
 def _is_url(text: str) -> bool:
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is no number, or a bracket is not closed
         return False
 
 
@@ -148,12 +192,12 @@ def _url(config: Config | None) -> str:
 
 def act(running: Running, action: Action, route: str) -> int:
     answer = running.post(f"/routes/{quote(route, safe='')}/{action}")
-    typer.echo(f"{route} is {answer.get('state')}: {answer.get('message')}")
+    say(f"{route} is {plain(str(answer.get('state')))}: {plain(str(answer.get('message')))}")
     return 0
 
 
 def reload(running: Running) -> int:
-    typer.echo(f"reloaded: {running.post('/reload', seconds=RELOAD_SECONDS).get('message')}")
+    say(f"reloaded: {plain(str(running.post('/reload', seconds=RELOAD_SECONDS).get('message')))}")
     return 0
 
 
@@ -165,7 +209,7 @@ def drain(running: Running, route: str, *, wait: bool) -> int:
     try:
         return _follow(running, route)
     except KeyboardInterrupt:
-        typer.echo(f"the drain goes on without us; /status shows it, and nats-sqs-bridge resume {route} ends it")
+        say(f"the drain goes on without us; /status shows it, and nats-sqs-bridge resume {route} ends it")
         return 1
 
 
@@ -183,12 +227,12 @@ def _follow(running: Running, route: str) -> int:
             continue
         if found is None:
             raise Failed(f"there is no route {route} any more; a reload has removed it")
-        state, progress = str(found.get("state")), found.get("drain") or {}
-        message = str(progress.get("message", ""))
-        trouble = "; ".join(map(str, found.get("trouble", ())))
-        line = f"{state}: {message}" + (f" ({trouble})" if trouble else "")
+        state, progress, troubles = str(found.get("state")), found.get("drain"), found.get("trouble")
+        message = str(progress.get("message", "")) if isinstance(progress, dict) else ""
+        trouble = "; ".join(map(str, _listed(troubles)))
+        line = plain(f"{state}: {message}" + (f" ({trouble})" if trouble else ""))
         if line != told:
-            typer.echo(line)
+            say(line)
             told = line
         if state == "drained":
             return 0

@@ -23,11 +23,13 @@ from rich.console import Console
 from rich.live import Live
 
 from bridge.core.errors import BridgeError, Failed
+from bridge.core.plain import plain_document
 from bridge.demo.actors import Producer, Seen, consume_core, consume_pull, consume_push, consume_sqs, enveloped, plain
 from bridge.demo.show import line, picture, summary
 from bridge.demo.world import REGION, create_aws, create_nats, write_config
 from bridge.embedded import MotoServer, NatsServer, free_port
 from bridge.verbs import loop_factory
+from bridge.verbs.printed import console
 
 Frame = Callable[[Any, Mapping[str, Any], float | None, str], Any]
 """Draws one frame: how, what /status said, seconds left if it ends by itself, phase."""
@@ -43,7 +45,7 @@ SETTLE_SECONDS = 45.0  # how long consumers may take to see what was sent before
 def demo(*, seconds: float, rate: float, keep: bool) -> int:
     """Returns 0 if every consumer saw every message, 1 with a loud difference, 130 when interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a plain kill cleans up like Ctrl-C
-    console = Console()
+    out = console()
     with tempfile.TemporaryDirectory(prefix="nats-sqs-bridge-") as folder:
         try:
             with (
@@ -51,10 +53,10 @@ def demo(*, seconds: float, rate: float, keep: bool) -> int:
                 MotoServer(Path(folder) / "moto") as moto,
                 asyncio.Runner(loop_factory=loop_factory()) as runner,
             ):
-                stage = Stage(Path(folder), nats.url, moto.url, console, seconds=seconds, rate=rate, keep=keep)
+                stage = Stage(Path(folder), nats.url, moto.url, out, seconds=seconds, rate=rate, keep=keep)
                 return runner.run(_performed(stage))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            console.print("Interrupted; everything is stopped.")
+            out.print("Interrupted; everything is stopped.")
             return 130
         except BaseExceptionGroup as errors:
             # One task failed and took the others with it: the first sentence is the whole story.
@@ -207,7 +209,7 @@ class Stage:
     async def _look(self) -> bool:
         timeout = aiohttp.ClientTimeout(total=2)
         async with aiohttp.request("GET", f"{self.url}/status", timeout=timeout) as answer:
-            self.status = await answer.json()
+            self.status = plain_document(await answer.json())
         return True
 
     async def _watch(self, daemon: asyncio.subprocess.Process, frame: Frame) -> None:

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
-import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from bridge.config import Config, JetStreamParkingConfig, RouteConfig, SqsParkingConfig, load
 from bridge.core.errors import BridgeError, ConfigError, Unmappable
 from bridge.core.mapping.headers import base64_of, packed
 from bridge.core.models import JetStreamMessage, SqsMessage
+from bridge.core.plain import plain, plain_lines
 from bridge.core.route import Receipt, Skip
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
@@ -34,6 +33,7 @@ from bridge.legs.parking import Shelf, Shelved, StreamShelf, queue_shelf, stream
 from bridge.legs.sqs import open_queue
 from bridge.routes import OpenRoute, aws_config, aws_options, nats_config, nats_options, open_route
 from bridge.verbs import loop_factory
+from bridge.verbs.printed import console, say
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -54,7 +54,7 @@ class Choice:
         return (
             self.reason.lower() in parked.reason.lower()
             and self.older <= now - shelved.at <= self.newer
-            and (not self.ids or parked.id in self.ids)
+            and (not self.ids or parked.id in self.ids or plain(parked.id) in self.ids)  # as `parked list` prints it
         )
 
 
@@ -73,16 +73,16 @@ def show(path: Path | None, environ: Mapping[str, str], choice: Choice, *, as_js
         found = []
         async for route, _, shelved in world.chosen(choice):
             if as_json:
-                typer.echo(json.dumps(_document(route, shelved, whole=whole)))
+                say(json.dumps(_document(route, shelved, whole=whole)))
             elif whole:
                 _print_whole(route, shelved)
             found.append((route, shelved))
         if not as_json and not whole:
-            Console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160).print(_table(found))
+            console(width=None if sys.stdout.isatty() or "COLUMNS" in environ else 160).print(_table(found))
         for each in choice.ids if whole else ():
-            if all(shelved.parked.id != each for _, shelved in found):
+            if all(each not in (shelved.parked.id, plain(shelved.parked.id)) for _, shelved in found):
                 text = f"no parked message has the id {each}; see `parked list`"
-                Console(stderr=True, soft_wrap=True).print(escape(text), style="yellow", highlight=False)
+                console(stderr=True, soft_wrap=True).print(text, style="yellow")
         _tell_of_others(world)
         return 0 if found else 1
 
@@ -150,7 +150,7 @@ Act = Callable[[RouteConfig, Shelf, Shelved], Awaitable[str | None]]
 
 async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: float, quiet: bool) -> int:
     """Does it to each, at most `rate` a second (0: as fast as it goes). Returns how many stay where they are."""
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = console(stderr=True, soft_wrap=True)
     good, stayed = 0, 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     hidden = quiet or not sys.stderr.isatty()
@@ -164,22 +164,25 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
                 problem = await act(route, shelf, shelved)
             except BridgeError as error:
                 problem = str(error)
+            except Exception as error:  # noqa: BLE001 - one message nobody foresaw must not keep all behind it parked
+                problem = f"it failed in a way nobody expected: {type(error).__name__}"
             if problem is None:
                 good += 1
             else:
                 stayed += 1
-                errors.print(f"[yellow]stays[/] {escape(shelved.parked.id)}: {escape(problem)}", highlight=False)
+                told = f" {plain(shelved.parked.id)}: {plain(problem)}"
+                errors.print(Text.assemble(("stays", "yellow"), told))
             progress.update(task, description=f"{good:,} {done}, {stayed:,} stay")
     _tell_of_others(world)
-    typer.echo(f"{good:,} {done}, {stayed:,} stay parked.")
+    say(f"{good:,} {done}, {stayed:,} stay parked.")
     return stayed
 
 
 def _tell_of_others(world: _World) -> None:
     """A route that was renamed leaves messages behind that no route is asked for any more."""
     for name, count in sorted((+world.others).items()):
-        text = f"{count:,} more were parked by route {name}, which this configuration does not have."
-        Console(stderr=True, soft_wrap=True).print(f"[yellow]{escape(text)}[/]", highlight=False)
+        text = f"{count:,} more were parked by route {plain(name)}, which this configuration does not have."
+        console(stderr=True, soft_wrap=True).print(text, style="yellow")
 
 
 def _run(path: Path | None, environ: Mapping[str, str], work: Callable[[_World], Awaitable[int]]) -> int:
@@ -285,11 +288,22 @@ def _table(found: list[tuple[RouteConfig, Shelved]]) -> Table:
         table.add_column(column, overflow="fold")  # half an id is of no use to `parked show`
     for route, shelved in found:
         parked = shelved.parked
-        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(shelved.at))
         table.add_row(
-            when, route.name, escape(parked.id), str(parked.attempt), f"{shelved.size:,}", escape(parked.reason)
+            _when(shelved.at),
+            route.name,
+            plain(parked.id),
+            str(parked.attempt),
+            f"{shelved.size:,}",
+            plain(parked.reason),
         )
     return table
+
+
+def _when(at: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
+    except (ValueError, OverflowError, OSError):  # a message may say any number
+        return "unknown"
 
 
 def _document(route: RouteConfig, shelved: Shelved, *, whole: bool) -> dict[str, Any]:
@@ -334,6 +348,7 @@ def _print_whole(route: RouteConfig, shelved: Shelved) -> None:
     document = _document(route, shelved, whole=True)
     message = document.pop("message")
     for name, value in {**document, **message}.items():
+        # A line of a body stands below its first, and none at the margin, where the next member would be.
         text = value if isinstance(value, str) else json.dumps(value)
-        typer.echo(f"{name:<12} {text}")
-    typer.echo("")
+        say(f"{name:<12} " + f"\n{'':<13}".join(plain_lines(text)))
+    say()

@@ -1,5 +1,7 @@
 """`status`: what the running daemon says of itself, in the terminal; the same story as its page tells.
 
+What answers is not trusted: its texts are made plain before anything is made of them, and a document that makes no
+picture is reported in a sentence.
 May not: judge, or ask anybody but the daemon.
 """
 
@@ -7,21 +9,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from bridge.core.errors import Unavailable
 from bridge.core.lag import spelled
+from bridge.core.plain import plain, plain_document
 from bridge.page import story, words
-from bridge.verbs.control import Running
+from bridge.verbs.control import STRANGE, Running
+from bridge.verbs.printed import console as plain_console
+from bridge.verbs.printed import say
 
 EVERY_SECONDS = 2.0
 STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bold red", "UNKNOWN": "magenta"}
@@ -47,25 +54,41 @@ class Looking:
     def look(self) -> dict[str, Any]:
         """The document, with the one route only if one was named. Raises Unavailable."""
         document = self.running.get("/status")
-        if not isinstance(document.get("routes"), dict):
-            raise Unavailable(f"{self.running.url} answers, but it is no nats-sqs-bridge")
+        routes = document.get("routes")
+        if not isinstance(routes, dict) or not routes or not isinstance(document.get("version"), str):
+            raise Unavailable(STRANGE.format(url=self.running.url))
+        if not all(isinstance(route, dict) for route in routes.values()):
+            raise Unavailable(STRANGE.format(url=self.running.url))
         if self.route:
-            if self.route not in document["routes"]:
-                known = ", ".join(document["routes"]) or "none"
+            if self.route not in routes:
+                known = plain(", ".join(routes) or "none")
                 raise typer.BadParameter(f"there is no route {self.route}; there are: {known}", param_hint="ROUTE")
-            document["routes"] = {self.route: document["routes"][self.route]}
-        self.code = 0 if all(story.well(route) for route in document["routes"].values()) else 1
+            document["routes"] = routes = {self.route: routes[self.route]}
+        try:
+            self.code = 0 if all(story.well(route) for route in routes.values()) else 1
+        except (KeyError, TypeError) as error:
+            raise Unavailable(STRANGE.format(url=self.running.url)) from error
         return document
 
     def frame(self) -> RenderableType:
-        status = self.look()
-        if self.console.width >= WIDE:
-            self.histories = {name: self._history(name) for name in status["routes"]}
-        return picture(status, self.histories, now=time.time(), width=self.console.width)
+        """Drawn already, for what cannot be drawn is found out only then. Raises Unavailable."""
+        try:
+            status = plain_document(self.look())
+            if self.console.width >= WIDE:
+                self.histories = {name: self._history(name) for name in status["routes"]}
+            drawn = picture(status, self.histories, now=time.time(), width=self.console.width)
+            return _Drawn(self.console.render_lines(drawn, pad=False, new_lines=True))
+        except (typer.BadParameter, Unavailable):
+            raise
+        except (
+            Exception
+        ) as error:  # whatever a document lacks or has too much of: it is not ours, or of no version known
+            self.code = 1
+            raise Unavailable(STRANGE.format(url=self.running.url)) from error
 
     def _history(self, name: str) -> Mapping[tuple[str, str], Sequence[float | None]]:
         try:
-            found = self.running.get(f"/history?route={name}")
+            found = self.running.get(f"/history?route={quote(name, safe='')}")
         except Unavailable:
             return {}
         return {
@@ -76,14 +99,14 @@ class Looking:
 
 def status(running: Running, route: str, *, watch: bool, as_json: bool) -> int:
     """Returns 0 if every route is OK or SLOW, or rests because somebody said so; else 1. Raises Unavailable."""
-    console = Console(highlight=False, emoji=False)
+    console = plain_console()
     looking = Looking(running, route, console)
     if watch:
         return _watch(looking, as_json=as_json)
     if as_json:
-        typer.echo(json.dumps(looking.look(), indent=2))
+        say(_json(looking.look(), indent=2))
     else:
-        console.print(looking.frame())
+        console.print(looking.frame(), end="")
     return looking.code
 
 
@@ -100,7 +123,8 @@ def _watch(looking: Looking, *, as_json: bool) -> int:
             if as_json:
                 _one_line(looking)
             else:
-                console.print(_or_silence(looking), "")
+                console.print(_or_silence(looking), end="")
+                console.print()
             time.sleep(EVERY_SECONDS)
     except KeyboardInterrupt:
         return looking.code
@@ -111,15 +135,35 @@ def _or_silence(looking: Looking) -> RenderableType:
         return looking.frame()
     except Unavailable as error:
         looking.code = 1
-        return Text.assemble((" NO ANSWER ", "bold white on red"), f" {words.clock(time.time())}: {error}")
+        said = f" {words.clock(time.time())}: {plain(str(error))}\n"
+        return Text.assemble((" NO ANSWER ", "bold white on red"), said)
 
 
 def _one_line(looking: Looking) -> None:
     try:
-        typer.echo(json.dumps(looking.look()))
+        say(_json(looking.look()))
     except Unavailable as error:
         looking.code = 1
-        typer.echo(json.dumps({"error": str(error)}))
+        say(json.dumps({"error": str(error)}))
+
+
+def _json(document: Mapping[str, Any], indent: int | None = None) -> str:
+    """Raises Unavailable for numbers JSON does not know, which Python reads all the same."""
+    try:
+        return json.dumps(document, indent=indent, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise Unavailable("what answers is no valid JSON") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Lines that were drawn before."""
+
+    lines: Sequence[Sequence[Segment]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for line in self.lines:
+            yield from line
 
 
 # -- how it looks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,14 @@ from tests.legs.exam import take
 from tests.legs.test_jetstream import add_consumer, add_stream
 
 pytestmark = pytest.mark.server
+
+
+class Clock:
+    """The clocks of a module, standing still."""
+
+    def __init__(self, wall: float, monotonic: float) -> None:
+        self.time = lambda: wall
+        self.monotonic = lambda: monotonic
 
 
 @pytest.fixture
@@ -97,6 +106,28 @@ class TestConsumer:
         assert [(each.name, each.retention) for each in seen] == [(f"{name}/a", 3600.0), (f"{name}/b", 3600.0)]
         await nats.api(f"CONSUMER.DELETE.{name}.a")
         assert [each.name for each in await watched.look()] == [f"{name}/b", f"{name}/z"]
+
+    async def test_what_somebody_left_by_ctrl_c_is_no_service_that_is_down(
+        self, nats: NatsConnection, name: str
+    ) -> None:
+        """Ephemeral and ordered consumers, more of them than a page of the list has; by name each can be watched."""
+        await add_stream(nats, name)
+        client = await nats.live()
+        ordered = await client.jetstream().subscribe(f"{name}.>", ordered_consumer=True)
+
+        async def ephemeral(number: int) -> None:
+            config = {"name": f"a-{number:03}", "ack_policy": "none", "inactive_threshold": 60 * 10**9}
+            body = {"stream_name": name, "config": config}
+            await nats.api(f"CONSUMER.CREATE.{name}.a-{number:03}", body)
+
+        await asyncio.gather(*[ephemeral(number) for number in range(257)])
+        await add_consumer(nats, name, "z-durable")
+        await add_consumer(nats, name, "z-push", deliver_subject=f"push.{name}")
+        seen = await WatchedConsumers(nats, name).look()
+        assert [each.name for each in seen] == [f"{name}/z-durable", f"{name}/z-push"]
+        (named,) = await WatchedConsumers(nats, name, "a-007").look()
+        assert isinstance(named.backlog, Backlog)
+        await ordered.unsubscribe()
 
     async def test_one_that_is_not_there_is_unknown_and_not_empty(self, nats: NatsConnection, name: str) -> None:
         await add_stream(nats, name)
@@ -181,6 +212,22 @@ class TestQueue:
         assert backlog.pending == 1
         assert backlog.oldest is not None
         assert began <= backlog.oldest <= time.time()
+
+    async def test_a_clock_that_is_set_back_makes_nothing_younger(
+        self, aws_world: World, aws: AwsConnection, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = await aws_world.queue(name)
+        source = SqsSource(aws, await open_queue(aws, name), wait_seconds=0)
+        assert not await source.receive(10)
+        await aws_world.send(url, "a")
+        before = await source.backlog()
+        assert before.oldest is not None
+        age = time.time() - before.oldest
+        # As the time of one leg: what signs requests has to keep AWS's.
+        monkeypatch.setattr("bridge.legs.sqs.time", Clock(time.time() - 3600, time.monotonic() + 30))
+        after = await source.backlog()
+        assert after.oldest is not None
+        assert time.time() - 3600 - after.oldest == pytest.approx(age + 30, abs=2)
 
     async def test_a_queue_of_others_is_counted(self, aws_world: World, aws: AwsConnection, name: str) -> None:
         url = await aws_world.queue(name, MessageRetentionPeriod="3600")

@@ -45,7 +45,7 @@ def watched(
 
 def abandoned(place: PlaceObservation, *, pending: int = 100, seconds: float = 40.0) -> None:
     """For so long nobody has read there, while messages came."""
-    now = time.time()
+    now = time.monotonic()
     place.track.looked(now - seconds, Backlog(0, readers=0))
     for second in range(int(seconds), -1, -2):
         waiting = int(pending * (1 - second / seconds))
