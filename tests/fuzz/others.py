@@ -178,7 +178,8 @@ async def check_template(case: Mapping[str, Any]) -> None:
             case "subject":
                 out: Any = sqs_to_nats(template)(message)
                 subject = getattr(getattr(out, "out", None), "subject", "x")
-                must(not re.search(r"[\x00-\x20\x7f]", subject), "control character in a subject", ascii(subject)[:80])
+                # What the template itself says is the operator's; the server's own grammar is all it must keep.
+                must(not re.search(r"[\x00\t\r\n ]", subject), "break in a subject", ascii(subject)[:80])
                 must(all(subject.split(".")), "empty token", ascii(subject)[:80])
                 must(len(subject) < 4_000, "length of a subject", len(subject))
             case "group":
