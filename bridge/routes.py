@@ -41,6 +41,7 @@ from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTempl
 from bridge.core.models import Canary, Out
 from bridge.core.route import Destination, Lane, Mapping, Source
 from bridge.heartbeats import Heart
+from bridge.legs.answers import Captures
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.backlogs import Watched, WatchedConsumers, WatchedQueue
 from bridge.legs.claims import ClaimChecked, Kept, Room, Sized
@@ -120,7 +121,7 @@ async def open_route(
 
                 signatures = await closing.enter_async_context(Signatures(route.source.verify))
                 destination = Verified(destination, signatures)
-            return OpenRoute(
+            opened = OpenRoute(
                 source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
                 destination=destination,
                 mapping=sqs_to_nats(
@@ -147,6 +148,7 @@ async def open_route(
                 heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
                 lane=group_of if queue.fifo else None,
             )
+            return _closed_together(opened)
         case SqsDestinationConfig() as to:
             target = await open_queue(aws, to.queue)
             fifo, name, places = target.fifo, f"sqs {target.name}", [target.arn]
@@ -173,7 +175,7 @@ async def open_route(
         nats, source.stream, source.consumer, source.filter_subjects, ordered=fifo and reading
     )
     destination = await _ledgered(destination, route, nats, consumer.place, places[:1])
-    return OpenRoute(
+    opened = OpenRoute(
         source=JetStreamSource(nats, consumer, batch=source.batch, ordered=fifo, exhausted=parking is not None),
         destination=destination,
         mapping=to_aws(passage=passage(consumer.place, frozenset(places)), policy=policy, park_filtered=park_filtered),
@@ -190,6 +192,17 @@ async def open_route(
         heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
         lane=lane_rule(_group(route.destination.group)) if fifo else None,
     )
+    return _closed_together(opened)
+
+
+def _closed_together(opened: OpenRoute) -> OpenRoute:
+    """Its legs are closed with it, the source first."""
+    parking = [] if opened.parking is None else [opened.parking.destination]
+    heart = [] if opened.heart is None else [opened.heart.source]
+    for destination in (*heart, *parking, opened.destination):
+        opened.closing.push_async_callback(destination.close)
+    opened.closing.push_async_callback(opened.source.close)
+    return opened
 
 
 def watched(
@@ -226,14 +239,16 @@ def _queue_heart(route: RouteConfig, source: Destination, passage: Passage) -> H
 async def _stream_heart(route: RouteConfig, nats: NatsConnection, consumer: Consumer, passage: Passage) -> Heart | None:
     if route.heartbeat is None:
         return None
-    subject = subject_into(consumer.filters, await subjects_of(nats, consumer.stream))
+    subjects = await subjects_of(nats, consumer.stream)
+    subject = subject_into(consumer.filters, subjects)
 
     def out(canary: Canary) -> Out:
         if subject is None:
             raise NotUsable(NO_SUBJECT.format(consumer=consumer.name, stream=consumer.stream))
         return into_stream(canary, subject)
 
-    source = JetStreamDestination(nats, pattern=subject or "", stream=consumer.stream)
+    known = {consumer.stream: Captures(subjects)}
+    source = JetStreamDestination(nats, pattern=subject or "", known=known, stream=consumer.stream)
     return Heart(route.name, passage.mark, route.heartbeat.every, source, out)
 
 

@@ -119,6 +119,9 @@ class Traced:
     def fits(self, out: Out) -> bool:
         return self._inner.fits(out)
 
+    async def close(self) -> None:
+        await self._inner.close()
+
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         contexts = [context for out in messages if (context := carried_by(out).context) is not None]
         facts: dict[str, Any] = {**self._facts, "messaging.batch.message_count": len(messages)}

@@ -157,10 +157,19 @@ class Source(Protocol):
         """Makes anew whatever it listens with. Called when messages wait and none arrives."""
         ...
 
+    async def close(self) -> None:
+        """Ends what it holds open: subscriptions on a connection it shares, a connection of its own. Called when no
+        other call is under way and nothing is on loan. Never raises; a second time it does nothing."""
+        ...
+
 
 class Destination(Protocol):
     """Takes messages and says what is durable."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         """One answer each, in order. A Receipt is a promise that the message survives a crash of ours."""
+        ...
+
+    async def close(self) -> None:
+        """As a source's."""
         ...

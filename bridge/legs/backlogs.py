@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from bridge.core.errors import BridgeError, Unavailable
 from bridge.core.route import Backlog
+from bridge.legs.answers import Answer, retention
 from bridge.legs.aws import UNREACHED, AwsConnection
 from bridge.legs.nats import NatsConnection
 
@@ -74,28 +75,27 @@ class ConsumerLook:
         """Raises Unavailable, NotUsable."""
         return await self.read(await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}"))
 
-    async def read(self, info: Mapping[str, Any]) -> Backlog:
+    async def read(self, info: Answer) -> Backlog:
         """The same from a consumer's info that is at hand."""
-        pending, in_flight = int(info.get("num_pending", 0)), int(info.get("num_ack_pending", 0))
-        floor, delivered = info.get("ack_floor") or {}, info.get("delivered") or {}
+        pending, in_flight = info.number("num_pending", 0), info.number("num_ack_pending", 0)
+        floor, delivered, config = info.part("ack_floor"), info.part("delivered"), info.part("config")
         oldest = None
         if pending or in_flight:
-            oldest = await self._first_above(int(floor.get("stream_seq", 0)), info["config"])
-        last = floor.get("last_active")
+            oldest = await self._first_above(floor.number("stream_seq", 0), config)
         return Backlog(
             pending=pending,
             in_flight=in_flight,
             oldest=oldest,
-            active_at=None if last is None else _moment(last),
-            done=max(0, int(delivered.get("consumer_seq", 0)) - in_flight),
-            redelivered=int(info.get("num_redelivered", 0)),
-            readers=None if info["config"].get("deliver_subject") else int(info.get("num_waiting", 0)),
+            active_at=None if floor.get("last_active") is None else floor.moment("last_active"),
+            done=max(0, delivered.number("consumer_seq", 0) - in_flight),
+            redelivered=info.number("num_redelivered", 0),
+            readers=None if config.text("deliver_subject", "") else info.number("num_waiting", 0),
         )
 
-    async def _first_above(self, floor: int, config: Mapping[str, Any]) -> float | None:
+    async def _first_above(self, floor: int, config: Answer) -> float | None:
         if floor == self._floor and self._oldest is not None:
             return self._oldest
-        filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        filters = config.texts("filter_subjects") or [config.text("filter_subject", "") or ">"]
         found = [await self._stored(floor + 1, subject) for subject in filters]
         times = [each for each in found if each is not None]
         self._floor, self._oldest = floor, min(times) if times else None
@@ -104,9 +104,9 @@ class ConsumerLook:
     async def _stored(self, sequence: int, subject: str) -> float | None:
         try:
             answer = await self._nats.api(f"STREAM.MSG.GET.{self._stream}", {"seq": sequence, "next_by_subj": subject})
+            return answer.part("message").moment("time")
         except BridgeError:
             return None  # gone meanwhile, or we may not read it: the age is unknown, and the counts still hold
-        return _moment(answer["message"]["time"])
 
 
 class WatchedConsumers:
@@ -137,44 +137,40 @@ class WatchedConsumers:
     async def look(self) -> Sequence[Seen]:
         try:
             about = await self._nats.api(f"STREAM.INFO.{self._stream}")
-            infos = await self._infos()
+            infos, kept = await self._infos(), retention(about.part("config"))
         except BridgeError as error:
             # Without their names, those seen before are what cannot be seen now.
             names = [self._consumer] if self._consumer else list(self._looks)
             return [Seen(f"{self._stream}/{name}", error) for name in names]
-        retention = int(about["config"].get("max_age", 0)) / 1e9 or inf
         self._looks = {name: self._looks.get(name) or self._new(name) for name in infos}
-        return [await self._one(name, info, retention) for name, info in infos.items()]
+        return [await self._one(name, info, kept) for name, info in infos.items()]
 
     def _new(self, name: str) -> ConsumerLook:
         return ConsumerLook(self._nats, self._stream, name)
 
-    async def _one(self, name: str, info: Mapping[str, Any], retention: float) -> Seen:
+    async def _one(self, name: str, info: Answer, kept: float) -> Seen:
         seen: Backlog | BridgeError
         try:
             seen = await self._looks[name].read(info)
         except BridgeError as error:
             seen = error
-        return Seen(f"{self._stream}/{name}", seen, retention)
+        return Seen(f"{self._stream}/{name}", seen, kept)
 
-    async def _infos(self) -> dict[str, Mapping[str, Any]]:
+    async def _infos(self) -> dict[str, Answer]:
         if self._consumer is not None:
             return {self._consumer: await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")}
-        named: dict[str, Mapping[str, Any]] = {}
+        named: dict[str, Answer] = {}
         seen = 0
         for _ in range(PAGES):
             page = await self._nats.api(f"CONSUMER.LIST.{self._stream}", {"offset": seen})
-            found = page.get("consumers") or ()
-            named |= {str(info["name"]): info for info in found if _is_durable(info) and info["name"] not in self._ours}
+            found = page.parts("consumers")
+            shown = [(info.text("name"), info) for info in found if info.part("config").get("durable_name")]
+            named |= {name: info for name, info in shown if name not in self._ours}
             seen += len(found)
-            if not found or seen >= int(page.get("total") or 0):
+            if not found or seen >= page.number("total", 0):
                 break
         # A bridge that watched more would drown its metrics in them.
         return {name: named[name] for name in sorted(named)[: self._most]}
-
-
-def _is_durable(info: Mapping[str, Any]) -> bool:
-    return bool((info.get("config") or {}).get("durable_name"))
 
 
 class WatchedQueue:
@@ -272,8 +268,3 @@ async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str
         arguments = {"QueueName": name, "QueueOwnerAWSAccountId": account}
     answer = await aws.call("sqs", "get_queue_url", about=arguments["QueueName"], missing=missing, **arguments)
     return str(answer["QueueUrl"])
-
-
-def _moment(text: str) -> float:
-    """RFC 3339 with nanoseconds, as nats-server writes it, in seconds since the epoch."""
-    return datetime.fromisoformat(text).timestamp()

@@ -102,6 +102,9 @@ class ClaimChecked:
         self._room = room
         self._slots = asyncio.Semaphore(AT_ONCE)
 
+    async def close(self) -> None:
+        await self._inner.close()
+
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         fits, stores = self._inner.fits, self._kept is not None
         places = [place for place, out in enumerate(messages) if out.claim is not None or (stores and not fits(out))]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 
 from bridge.core import advice
 from bridge.core.errors import NotUsable
+from bridge.legs.answers import retention
 from bridge.legs.nats import NatsConnection, place_of, stream_info
 
 
@@ -47,35 +47,37 @@ async def open_consumer(
     )
     about = await stream_info(nats, stream)
     info = await nats.api(f"CONSUMER.INFO.{stream}.{name}", missing=create)
-    config = info["config"]
-    found = tuple(config.get("filter_subjects") or filter(None, [config.get("filter_subject", "")]))
-    if config.get("deliver_subject"):
+    config, stream_config = info.part("config"), about.part("config")
+    found = tuple(config.texts("filter_subjects") or filter(None, [config.text("filter_subject", "")]))
+    if config.text("deliver_subject", ""):
         raise NotUsable(f"consumer {name} of {stream} is a push consumer; a route needs a pull consumer", hint=create)
-    if config.get("ack_policy") != "explicit":
-        raise NotUsable(f"consumer {name} of {stream} has ack policy {config.get('ack_policy')}", hint=create)
+    if (policy := config.text("ack_policy")) != "explicit":
+        raise NotUsable(f"consumer {name} of {stream} has ack policy {policy}", hint=create)
     if filters is not None and set(found) != set(filters):
         raise NotUsable(
             f"consumer {name} of {stream} filters {', '.join(found) or 'nothing'}; the route says {', '.join(filters)}",
             hint=f"nats consumer edit {stream} {name}{wanted}, or change filter_subjects",
         )
     # With a backoff list its steps replace ack_wait; the shortest one is what a lease can count on.
-    waits = [*config.get("backoff", []), config.get("ack_wait", 30 * 10**9)]
-    pinned = config.get("priority_policy") == "pinned_client"
-    if ordered and not pinned and info.get("num_waiting"):
+    waits = [*config.numbers("backoff"), config.number("ack_wait", 30 * 10**9)]
+    if min(waits) <= 0:
+        raise config.odd("ack_wait")
+    pinned = config.text("priority_policy", "") == "pinned_client"
+    if ordered and not pinned and info.number("num_waiting", 0):
         raise NotUsable(SHARED.format(name=name, stream=stream), hint=PIN.format(name=name, stream=stream))
     return Consumer(
         stream=stream,
         name=name,
         ack_wait=min(waits) / 1e9,
         longest_wait=max(waits) / 1e9,
-        max_batch=config.get("max_batch") or 10_000,
-        max_deliver=max(0, int(config.get("max_deliver", 0))),
+        max_batch=config.number("max_batch", 0) or 10_000,
+        max_deliver=max(0, config.number("max_deliver", 0)),
         filters=found,
-        group=next(iter(config.get("priority_groups") or ()), None),
+        group=next(iter(config.texts("priority_groups")), None),
         pinned=pinned,
         place=place_of(about),
-        removes=about["config"].get("retention") == "workqueue",
-        retention=int(about["config"].get("max_age", 0)) / 1e9 or inf,
+        removes=stream_config.text("retention", "") == "workqueue",
+        retention=retention(stream_config),
     )
 
 

@@ -2,43 +2,67 @@
 stream, where no consumer's count shows them; here they are found again, to be parked.
 
 While we run, the server's advisory names each. On a work queue they are also looked for now and then: when nothing is
-pending, whatever was delivered and is still there is one. May not: touch a message before it is parked.
+pending, whatever was delivered and is still there is one. An advisory is a message like any other, and whoever may
+publish to its subject can write one: it counts only for what was delivered, is still there and, for an ack wait at
+least, is not pending elsewhere. What was acknowledged in a stream that keeps it can be parked once more by a forged
+one; nothing is lost by it. May not: touch a message before it is parked.
 Source: nats-server, MAX_DELIVERIES advisory; ADR-31 (direct and by-sequence gets).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from bridge.core.errors import BridgeError, NotUsable, Refused, Unavailable
 from bridge.core.models import JetStreamMessage
-from bridge.legs.nats import Headers, NatsConnection
+from bridge.legs.answers import Answer, last_header
+from bridge.legs.nats import API_SECONDS, NatsConnection
+from bridge.legs.wire import WireClient, header_pairs_of
 
 NOT_FOUND = 10037  # err_code: no message at this sequence
 AGAIN_SECONDS = 30.0
+MOST_KNOWN = 100_000  # advisories kept: whoever floods the subject must not fill the memory
 LOOK_SECONDS = 60.0  # between two looks through a work queue for what no advisory told us of
+
+
+@dataclass(slots=True)
+class _Told:
+    """Of one message, not lent yet: how often it was delivered, and since when that is known, in loop time; infinitely
+    long where it was found by looking."""
+
+    deliveries: int
+    since: float
 
 
 class Exhausted:
     """`found` what ran out, `settle` what became of it. `removes`: the stream is a work queue, and would have forgotten
-    the message had it been acknowledged. `held`: whether a sequence is on loan, for then it may still be carried."""
+    the message had it been acknowledged. `held` are the sequences on loan, which may still be carried; `wait` is how
+    long another reader may keep one without a word, in seconds."""
 
     def __init__(
-        self, nats: NatsConnection, stream: str, consumer: str, *, removes: bool, held: Callable[[int], bool]
+        self,
+        nats: NatsConnection,
+        stream: str,
+        consumer: str,
+        *,
+        removes: bool,
+        held: Mapping[int, object],
+        wait: float,
     ) -> None:
         self._nats = nats
         self._stream = stream
         self._consumer = consumer
         self._removes = removes
         self._held = held
-        self._known: dict[int, int] = {}  # sequence -> deliveries, not lent yet
+        self._wait = wait
+        self._known: dict[int, _Told] = {}
         self._lent: dict[int, int] = {}
-        self._generation = 0
+        self._listening: tuple[WireClient, int] | None = None
         self._again = 0.0
         self._look = 0.0
 
@@ -52,11 +76,8 @@ class Exhausted:
             await self._listen()
             if self._removes and now >= self._look:
                 await self._look_behind()
-            for sequence in list(self._known)[:limit]:
-                if self._held(sequence):
-                    del self._known[sequence]
-                    continue
-                deliveries = self._known[sequence]
+            for sequence in await self._ripe(limit):
+                deliveries = self._known[sequence].deliveries
                 message = await self._message(sequence, deliveries)
                 del self._known[sequence]
                 if message is not None:
@@ -68,11 +89,27 @@ class Exhausted:
             self._nats.report(f"messages that ran out of deliveries cannot be parked: {error}")
         return found
 
+    async def _ripe(self, limit: int) -> list[int]:
+        """The sequences that ran out for all that can be known. What an advisory names was delivered, or it is forged;
+        and while more is pending than we hold, it may be with another reader, or wait for its next delivery."""
+        for sequence in [each for each in self._known if each in self._held]:
+            del self._known[sequence]
+        if not self._known:
+            return []
+        info = await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+        most = info.part("delivered").number("stream_seq", 0)
+        elsewhere = info.number("num_ack_pending", 0) > len(self._held)
+        now = asyncio.get_running_loop().time()
+        for sequence in [each for each in self._known if each > most]:
+            del self._known[sequence]
+        ripe = [each for each, told in self._known.items() if not elsewhere or now - told.since > self._wait]
+        return ripe[:limit]
+
     async def settle(self, sequence: int, *, parked: bool) -> BridgeError | None:
         """What could not be parked is found again later."""
         deliveries = self._lent.pop(sequence, 0)
         if not parked:
-            self._known[sequence] = deliveries
+            self._known[sequence] = _Told(deliveries, float("-inf"))
             self._again = asyncio.get_running_loop().time() + AGAIN_SECONDS
         elif self._removes:
             try:
@@ -81,56 +118,83 @@ class Exhausted:
                 return error
         return None
 
+    async def close(self) -> None:
+        """Hears no more advisories."""
+        if self._listening is not None:
+            client, number = self._listening
+            self._listening = None
+            await client.leave(number)
+
     async def _listen(self) -> None:
         client = await self._nats.live()
-        if self._generation == self._nats.generation:
+        if self._listening is not None and self._listening[0] is client:
             return
         subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{self._stream}.{self._consumer}"
+        clock = asyncio.get_running_loop().time
 
-        async def heard(message: Any) -> None:
-            advisory = json.loads(message.data)
-            sequence = int(advisory["stream_seq"])
-            if sequence not in self._lent:
-                self._known[sequence] = int(advisory.get("deliveries", 0))
+        def heard(_to: str, _reply: str, _block: bytes, payload: bytes) -> None:
+            told = self._advised(payload)
+            if told is not None and told[0] not in self._lent and len(self._known) < MOST_KNOWN:
+                self._known.setdefault(told[0], _Told(told[1], clock()))
 
-        await client.subscribe(subject, cb=heard)
-        self._generation = self._nats.generation
+        self._listening = client, await client.listen(subject, heard)
+
+    def _advised(self, payload: bytes) -> tuple[int, int] | None:
+        """Sequence and deliveries out of an advisory; None for what is none of this consumer's."""
+        try:
+            found = orjson.loads(payload)
+            told = Answer(found if isinstance(found, dict) else {}, "an advisory")
+            sequence, deliveries = told.number("stream_seq"), told.number("deliveries")
+            ours = (told.text("stream"), told.text("consumer")) == (self._stream, self._consumer)
+        except (ValueError, Unavailable):
+            return None
+        return (sequence, deliveries) if ours and sequence > 0 and deliveries > 0 else None
 
     async def _look_behind(self) -> None:
         info = await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
         # The ack floor does not move past a message that ran out, so it tells nothing. The server gives a message up
         # only when it is pulled for, so right after the start there may still be some pending.
-        if info.get("num_ack_pending"):
+        if info.number("num_ack_pending", 0):
             self._look = asyncio.get_running_loop().time() + 1.0
             return
         self._look = asyncio.get_running_loop().time() + LOOK_SECONDS
-        config, delivered = info["config"], int(info.get("delivered", {}).get("stream_seq", 0))
-        for subject in config.get("filter_subjects") or [config.get("filter_subject") or ">"]:
+        config, delivered = info.part("config"), info.part("delivered").number("stream_seq", 0)
+        for subject in config.texts("filter_subjects") or [config.text("filter_subject", "") or ">"]:
             sequence = 1
             while sequence <= delivered:
                 found = await self._get({"seq": sequence, "next_by_subj": subject})
-                if found is None or (sequence := int(found["seq"])) > delivered:
+                if found is None or not sequence <= (at := found.number("seq")) <= delivered:
                     break
-                if sequence not in self._lent:
-                    self._known.setdefault(sequence, 0)
-                sequence += 1
+                if at not in self._lent:
+                    self._known.setdefault(at, _Told(0, float("-inf")))
+                sequence = at + 1
 
     async def _message(self, sequence: int, deliveries: int) -> JetStreamMessage | None:
         found = await self._get({"seq": sequence})
         if found is None:
             return None  # gone meanwhile: consumed by somebody else, or too old
-        block = base64.b64decode(found.get("hdrs", ""))
+        block, subject = found.content("hdrs"), found.text("subject")
+        if "\ufffd" in subject:  # the API answers in JSON, which has no room for what is not UTF-8
+            subject = await self._true_subject(sequence) or subject
         return JetStreamMessage(
-            subject=found["subject"],
-            payload=base64.b64decode(found.get("data", "")),
+            subject=subject,
+            payload=found.content("data"),
             stream=self._stream,
             sequence=sequence,
-            timestamp=datetime.fromisoformat(found["time"]).timestamp(),
+            timestamp=found.moment("time"),
             delivered=max(1, deliveries),
-            headers=Headers.parse(block).pairs if block else (),
+            headers=header_pairs_of(block) if block else (),
         )
 
-    async def _get(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    async def _true_subject(self, sequence: int) -> str:
+        """As a direct get gives it, in bytes; empty where the stream allows none."""
+        subject = self._nats.api_subject(f"DIRECT.GET.{self._stream}")
+        (answer,) = await self._nats.replies.ask_for(
+            [(subject, orjson.dumps({"seq": sequence}), b"")], API_SECONDS, lambda _at, block, _payload: block or None
+        )
+        return last_header(header_pairs_of(answer), "Nats-Subject") if answer else ""
+
+    async def _get(self, request: dict[str, Any]) -> Answer | None:
         try:
             answer = await self._nats.api(f"STREAM.MSG.GET.{self._stream}", request)
         except (NotUsable, Unavailable):
@@ -139,5 +203,4 @@ class Exhausted:
             if str(NOT_FOUND) in str(error):
                 return None
             raise
-        message: dict[str, Any] = answer["message"]
-        return message
+        return answer.part("message")

@@ -7,13 +7,15 @@ May not: judge (core/findings.py does), or touch a message.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import orjson
+
 from bridge.core.advice import those_here
-from bridge.core.errors import BridgeError, NotUsable
+from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.core.facts import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
 from bridge.core.subjects import permitted
+from bridge.legs.answers import Answer
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection, stream_info
 from bridge.legs.sns import open_topic, queues_among, subscriptions
@@ -85,23 +87,22 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
     """Raises NotUsable or Unavailable."""
     info = await stream_info(nats, name)
-    config = info["config"]
-    consumers = []
-    offset = 0
+    config = info.part("config")
+    consumers: list[ConsumerFacts] = []
     while True:
-        page = await nats.api(f"CONSUMER.LIST.{name}", {"offset": offset})
-        consumers += [_consumer(each) for each in page.get("consumers") or ()]
-        offset += len(page.get("consumers") or ())
-        if offset >= int(page.get("total", 0)) or not page.get("consumers"):
+        page = await nats.api(f"CONSUMER.LIST.{name}", {"offset": len(consumers)})
+        found = [_consumer(each) for each in page.parts("consumers")]
+        consumers += found
+        if len(consumers) >= page.number("total", 0) or not found:
             break
     return StreamFacts(
         name=name,
-        subjects=tuple(config.get("subjects") or ()),
-        retention=str(config.get("retention")),
-        discard=str(config.get("discard")),
-        limited=int(config.get("max_msgs", -1)) > 0 or int(config.get("max_bytes", -1)) > 0,
-        duplicate_window=int(config.get("duplicate_window", 0)) / 1e9,
-        max_msg_size=int(config.get("max_msg_size", -1)),
+        subjects=tuple(config.texts("subjects")),
+        retention=config.text("retention", ""),
+        discard=config.text("discard", ""),
+        limited=config.number("max_msgs", -1) > 0 or config.number("max_bytes", -1) > 0,
+        duplicate_window=config.seconds("duplicate_window", 0),
+        max_msg_size=config.number("max_msg_size", -1),
         consumers=tuple(consumers),
     )
 
@@ -116,26 +117,25 @@ async def see_watched(nats: NatsConnection, stream: str, consumer: str | None) -
     except NotUsable as error:
         if error.hint:
             raise
-        names = [str(name) for name in (await nats.api(f"CONSUMER.NAMES.{stream}")).get("consumers") or ()]
+        names = (await nats.api(f"CONSUMER.NAMES.{stream}")).texts("consumers")
         raise NotUsable(str(error.args[0]), hint=those_here(f"consumers of {stream}", names)) from error
 
 
-def _consumer(info: Any) -> ConsumerFacts:
-    config = info["config"]
-    filters = config.get("filter_subjects") or [each for each in [config.get("filter_subject")] if each]
+def _consumer(info: Answer) -> ConsumerFacts:
+    config = info.part("config")
+    filters = config.texts("filter_subjects") or [each for each in [config.text("filter_subject", "")] if each]
     return ConsumerFacts(
-        name=str(info.get("name")),
+        name=info.text("name"),
         filters=tuple(filters),
-        ack_wait=int(config.get("ack_wait", 30 * 10**9)) / 1e9,
-        max_deliver=int(config.get("max_deliver", -1)),
-        pinned=config.get("priority_policy") == "pinned_client",
+        ack_wait=config.seconds("ack_wait", 30 * 10**9),
+        max_deliver=config.number("max_deliver", -1),
+        pinned=config.text("priority_policy", "") == "pinned_client",
     )
 
 
 async def streams_for(nats: NatsConnection, pattern: str) -> list[str]:
     """The names of the streams that capture some of `pattern`."""
-    answer = await nats.api("STREAM.NAMES", {"subject": pattern})
-    return [str(name) for name in answer.get("streams") or ()]
+    return (await nats.api("STREAM.NAMES", {"subject": pattern})).texts("streams")
 
 
 async def max_payload(nats: NatsConnection) -> int:
@@ -145,18 +145,20 @@ async def max_payload(nats: NatsConnection) -> int:
 
 async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError]:
     """The subjects our user may not use, as the server tells it. Empty where it tells nothing."""
-    client = await nats.live()
+    (reply,) = await nats.replies.ask([("$SYS.REQ.USER.INFO", b"", b"")], 2)
     try:
-        reply = await client.request("$SYS.REQ.USER.INFO", b"", timeout=2)
-        permissions = json.loads(reply.data).get("data", {}).get("permissions") or {}
-    except Exception:  # noqa: BLE001 - old servers, and those that keep it to themselves
+        told = Answer({"answer": orjson.loads(reply.data if reply else b"")}, "$SYS.REQ.USER.INFO").part("answer")
+        permissions = told.part("data").part("permissions")
+        rules = {verb: permissions.part(verb) for verb in ("publish", "subscribe")}
+        lists = {verb: (rule.texts("allow"), rule.texts("deny")) for verb, rule in rules.items()}
+    except (ValueError, Unavailable):  # old servers, and those that keep it to themselves
         return []
     found: list[BridgeError] = []
     for verb, subjects in (("publish", publish), ("subscribe", subscribe)):
-        rule = permissions.get(verb) or {}
+        allow, deny = lists[verb]
         found += [
             NotUsable(f"the NATS user may not {verb} {subject}", hint=f"allow it: {verb}: {subject}")
             for subject in subjects
-            if not permitted(subject, rule.get("allow"), rule.get("deny"))
+            if not permitted(subject, allow, deny)
         ]
     return found

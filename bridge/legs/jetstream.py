@@ -16,15 +16,16 @@ from typing import Any
 
 from nats import errors as nats_errors
 
-from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable
+from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable, Unmappable
 from bridge.core.handover import Handover
 from bridge.core.models import JetStreamMessage
 from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
+from bridge.legs.answers import ack_reply, parse_ack_subject, pin_of
 from bridge.legs.backlogs import ConsumerLook
 from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
 from bridge.legs.nats import NatsConnection
-from bridge.legs.wire import WireClient, header_pairs_of, status_of
+from bridge.legs.wire import NOBODY, WireClient, header_pairs_of, status_of
 
 APART_SECONDS = 1.0  # two looks closer than that may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
@@ -46,11 +47,12 @@ class _Loan:
 
 class _Pull:
     """One inbox for one pull at a time. A delivered message carries its own subject, not the inbox's, so pulls that
-    run side by side each need their own subscription."""
+    run side by side each need their own subscription: `number`, of `client`."""
 
-    def __init__(self, inbox: str, generation: int) -> None:
+    def __init__(self, inbox: str, client: WireClient) -> None:
         self.inbox = inbox
-        self.generation = generation
+        self.client = client
+        self.number = 0
         self.arrived: list[Delivery] = []
         self._serial = itertools.count()
         self._reply = ""
@@ -104,6 +106,7 @@ class JetStreamSource:
         self._nats = nats
         self._loans: dict[int, _Loan] = {}
         self._idle: list[_Pull] = []
+        self._apart = False
         self._handover: Handover[Delivery] | None = Handover() if ordered else None
         self._handover_began = 0.0
         self._settled = 0
@@ -114,7 +117,14 @@ class JetStreamSource:
         self._deaf = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
         self._exhausted = (
-            Exhausted(nats, consumer.stream, consumer.name, removes=consumer.removes, held=self._loans.__contains__)
+            Exhausted(
+                nats,
+                consumer.stream,
+                consumer.name,
+                removes=consumer.removes,
+                held=self._loans,
+                wait=consumer.longest_wait,
+            )
             if exhausted and consumer.max_deliver
             else None
         )
@@ -149,13 +159,13 @@ class JetStreamSource:
             held = sum(loan.tended and not loan.lapsed for loan in self._loans.values())
             info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
             # What was settled meanwhile may have been gone already when the server counted.
-            handover.told(pending=int(info.get("num_ack_pending", 0)), held=held - (self._settled - before))
+            handover.told(pending=info.number("num_ack_pending", 0), held=held - (self._settled - before))
         return handover.lendable(limit)
 
     async def _receive(self, limit: int) -> list[Delivery]:
         client = await self._nats.live()
         # The subscriptions of a client that closed for good died with it.
-        self._idle = [pull for pull in self._idle if pull.generation == self._nats.generation]
+        self._idle = [pull for pull in self._idle if pull.client is client]
         pull = self._idle.pop() if self._idle else await self._new_pull(client)
         self._pulls += 1
         deaf = self._deaf
@@ -167,18 +177,24 @@ class JetStreamSource:
             self._pulls -= 1
             if deaf == self._deaf:
                 self._idle.append(pull)
+            else:
+                await self._leave(pull)
 
     async def _new_pull(self, client: WireClient) -> _Pull:
-        pull = _Pull(client.new_inbox(), self._nats.generation)
+        pull = _Pull(client.new_inbox(), client)
         clock = asyncio.get_running_loop().time
+        inside = f"{pull.inbox}."
 
         def arrived(subject: str, reply: str, block: bytes, payload: bytes) -> None:
-            if not reply:
-                pull.told(subject, *status_of(block))
+            # A message of the stream's has its own subject and is to be acknowledged at our consumer. What somebody
+            # publishes to the inbox has the inbox's.
+            if subject.startswith(inside):
+                if not reply and block:
+                    pull.told(subject, *status_of(block))
             elif delivery := self._lend(subject, reply, block, payload, clock()):
                 pull.brought(delivery)
 
-        await client.listen(f"{pull.inbox}.*", arrived)
+        pull.number = await client.listen(f"{inside}*", arrived)
         return pull
 
     async def _pull(self, client: WireClient, pull: _Pull, limit: int) -> list[Delivery]:
@@ -190,9 +206,7 @@ class JetStreamSource:
         request: dict[str, Any] = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
         if self.consumer.group is not None:
             request |= {"group": self.consumer.group, **({"id": self._pin} if self._pin else {})}
-        subject = f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}"
-        domain = self._nats.options.domain
-        subject = f"$JS.{domain}.API.{subject}" if domain else f"$JS.API.{subject}"
+        subject = self._nats.api_subject(f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}")
         await client.publish(subject, json.dumps(request).encode(), reply=reply)
         try:
             async with asyncio.timeout(POLL_SECONDS + 1.0):  # no status comes from a server that went away
@@ -238,12 +252,16 @@ class JetStreamSource:
                 await self.release(kept)
 
     def _lend(self, subject: str, reply: str, block: bytes, payload: bytes, now: float) -> Delivery | None:
-        """A delivery for a new message; None for one we still hold: its new ack subject is kept."""
+        """A delivery for a new message; None for one we still hold, whose new ack subject is kept, and for what no
+        consumer of ours delivered. A delivery that cannot be read is lent as hopeless: dropped, it would come again and
+        again."""
         meta = parse_ack_subject(reply)
         if meta is None:
             return None
-        stream, delivered, sequence, consumer_sequence, timestamp = meta
+        stream, name, delivered, sequence, consumer_sequence, timestamp = meta
         consumer = self.consumer
+        if name != consumer.name or stream != consumer.stream:
+            return None
         if self._handover is not None:
             self._handover.numbered(consumer_sequence)
         until = now + consumer.ack_wait
@@ -251,9 +269,14 @@ class JetStreamSource:
             loan.reply, loan.until, loan.lapsed = reply, until, False
             return None
         loan = self._loans[sequence] = _Loan(reply, until, sequence)
-        pairs = header_pairs_of(block) if block else ()
-        if consumer.group is not None and (pin := next((v for k, v in pairs if k == "Nats-Pin-Id"), "")):
-            self._pin, pairs = pin, tuple(pair for pair in pairs if pair[0] != "Nats-Pin-Id")
+        hopeless: BridgeError | None = None
+        size = 512 + len(block) + len(payload)
+        try:
+            if block and consumer.pinned:
+                self._pin, block = pin_of(block)
+            pairs = header_pairs_of(block) if block else ()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is about this message
+            pairs, hopeless = (), Unmappable("headers", f"they cannot be read: {type(error).__name__}")
         return Delivery(
             JetStreamMessage(subject, payload, stream, sequence, timestamp, delivered, pairs),
             f"{stream}:{sequence}",
@@ -262,8 +285,8 @@ class JetStreamSource:
             time.monotonic(),
             loan,
             delivered == consumer.max_deliver,
-            None,
-            512 + len(block) + len(payload),
+            hopeless,
+            size,
         )
 
     def _lend_hopeless(self, message: JetStreamMessage, why: BridgeError) -> Delivery:
@@ -282,15 +305,12 @@ class JetStreamSource:
         )
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-        if self._exhausted is None:  # then none is hopeless
+        if self._exhausted is None:
             return await self._settle(settled, repeat=True)
-        lent = [each for each in settled if each.delivery.hopeless is None]
-        answers = iter(await self._settle(lent, repeat=True))
-        return [
-            next(answers) if each.delivery.hopeless is None else await self._settle_hopeless(each) for each in settled
-        ]
+        answers = iter(await self._settle([each for each in settled if not _gone(each.delivery)], repeat=True))
+        return [await self._settle_gone(each) if _gone(each.delivery) else next(answers) for each in settled]
 
-    async def _settle_hopeless(self, settled: Settlement) -> BridgeError | None:
+    async def _settle_gone(self, settled: Settlement) -> BridgeError | None:
         assert self._exhausted is not None
         return await self._exhausted.settle(_sequence(settled.delivery), parked=isinstance(settled.outcome, Ack))
 
@@ -316,7 +336,8 @@ class JetStreamSource:
         todo = list(range(len(loans)))
         while todo:
             try:
-                replies = await self._nats.replies.ask([(loans[i].reply, words[i], b"") for i in todo], ACK_SECONDS)
+                requests = [(loans[i].reply, words[i], b"") for i in todo]
+                replies = await self._nats.replies.ask_for(requests, ACK_SECONDS, ack_reply)
             except BridgeError as error:
                 for i in todo:
                     answers[i] = error
@@ -326,7 +347,7 @@ class JetStreamSource:
                 for i, reply in zip(todo, replies, strict=True):
                     if reply is None:
                         answers[i] = Unavailable(f"no answer to an ack within {ACK_SECONDS:g} s")
-                    elif reply.status == "503":
+                    elif reply.status == NOBODY:
                         answers[i] = LeaseLost(f"consumer {self.consumer.name} is gone or has no leader")
                     else:
                         answers[i] = None
@@ -337,10 +358,10 @@ class JetStreamSource:
         # Ordinary NAKs: JetStream counts them as deliveries. It has no way to hand a message back uncounted.
         # Not repeated: we may be on our way out, and what is not heard comes back with the ack wait.
         back = [Settlement(delivery, Retry(0)) for delivery in deliveries]
-        await self._settle([each for each in back if each.delivery.hopeless is None], repeat=False)
+        await self._settle([each for each in back if not _gone(each.delivery)], repeat=False)
         for each in back:
-            if each.delivery.hopeless is not None:
-                await self._settle_hopeless(each)
+            if _gone(each.delivery):
+                await self._settle_gone(each)
 
     async def tend(self) -> None:
         try:
@@ -379,34 +400,46 @@ class JetStreamSource:
         return backlog
 
     async def hear_again(self) -> None:
-        """New subscriptions from the next pull on. Those of a pull under way may be deaf: they are not used again."""
+        """New subscriptions from the next pull on. Those of a pull under way may be deaf: they are not used again. When
+        that does not help, a connection of its own: the one it shares serves other routes."""
         self._deaf += 1
-        self._idle.clear()
-        if self._deaf > 1:  # new subscriptions alone did not help
-            await self._nats.renew()
+        await self._leave_idle()
+        if self._deaf > 1:
+            left, self._nats = self._nats, self._nats.apart()
+            if self._apart:
+                await left.close()
+            self._apart = True
 
+    async def close(self) -> None:
+        """Ends its subscriptions, and its own connection where it has one."""
+        self._deaf += 1  # a pull that is under way ends its own
+        await self._leave_idle()
+        if self._exhausted is not None:
+            await self._exhausted.close()
+        if self._apart:
+            await self._nats.close()
 
-Told = tuple[str, int, int, int, float]
-"""Stream, deliveries, sequence in the stream, sequence of the consumer, and when the stream stored it, in seconds since
-the epoch. A plain tuple: one is made for each message."""
+    async def _leave_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for pull in idle:
+            await self._leave(pull)
 
-
-def parse_ack_subject(reply: str) -> Told | None:
-    """What `$JS.ACK…` says of a delivery, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
-    if not reply.startswith("$JS.ACK."):
-        return None
-    tokens = reply.split(".")
-    if len(tokens) >= 11:
-        tokens = tokens[:2] + tokens[4:]
-    try:
-        return tokens[2], int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7]) / 1e9
-    except (IndexError, ValueError):
-        return None
+    async def _leave(self, pull: _Pull) -> None:
+        await pull.client.leave(pull.number)
+        if left := pull.take(len(pull.arrived)):  # came after their pull had ended, and were not lent to anybody
+            with suppress(BridgeError):
+                await self.release(left)
 
 
 def _sequence(delivery: Delivery) -> int:
     assert isinstance(delivery.message, JetStreamMessage)
     return delivery.message.sequence
+
+
+def _gone(delivery: Delivery) -> bool:
+    """Whether it ran out of deliveries, so that there is nothing to acknowledge."""
+    assert isinstance(delivery.token, _Loan)
+    return not delivery.token.reply
 
 
 def _nak(after: float) -> bytes:

@@ -16,9 +16,12 @@ from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
+from bridge.legs.answers import Answer, Captures, last_header, pub_ack
 from bridge.legs.nats import NatsConnection
+from bridge.legs.wire import NOBODY, Reply, header_pairs_of, status_of
 
 SECONDS = 5.0
+NOT_FOUND = "404"  # the status of a direct get that found nothing
 
 
 async def open_ledger(nats: NatsConnection, bucket: str, *, source: str, destinations: Sequence[str]) -> Ledger:
@@ -26,37 +29,57 @@ async def open_ledger(nats: NatsConnection, bucket: str, *, source: str, destina
     anew numbers its messages anew. Raises NotUsable."""
     create = f"nats kv add {bucket} --ttl 24h"
     info = await nats.api(f"STREAM.INFO.KV_{bucket}", missing=create)
-    if not info["config"].get("allow_direct"):
+    if not info.part("config").flag("allow_direct"):
         raise NotUsable(f"KV_{bucket} allows no direct get", hint=f"nats stream edit KV_{bucket} --allow-direct")
     passage = " ".join([source, *sorted(destinations)])
-    return Ledger(nats, bucket, hashlib.sha256(passage.encode()).hexdigest()[:16])
+    return Ledger(nats, bucket, hashlib.sha256(passage.encode()).hexdigest()[:16], info)
 
 
 class Ledger:
-    def __init__(self, nats: NatsConnection, bucket: str, prefix: str) -> None:
+    """`info` is about the bucket's stream, the only one whose answers count."""
+
+    def __init__(self, nats: NatsConnection, bucket: str, prefix: str, info: Answer) -> None:
         self._nats = nats
         self._bucket = bucket
+        self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}.{prefix}."
+        self._known = {self._stream: Captures.of(info, f"{self._prefix}*")}
 
     async def known(self, ids: Sequence[str]) -> list[str | None]:
         """What was noted of each, or None. Raises Unavailable when that cannot be known now."""
-        domain = self._nats.options.domain
-        api = f"$JS.{domain}.API" if domain else "$JS.API"
-        requests = [(f"{api}.DIRECT.GET.KV_{self._bucket}.{self._subject(each)}", b"", b"") for each in ids]
-        answers = await self._nats.replies.ask(requests, SECONDS)
+        subjects = [self._subject(each) for each in ids]
+        get = self._nats.api_subject(f"DIRECT.GET.{self._stream}")
+
+        def read(at: int, block: bytes, payload: bytes) -> Reply | None:
+            if status := status_of(block)[0] if block else "":
+                return Reply(b"", status) if status in (NOT_FOUND, NOBODY) else None
+            pairs = header_pairs_of(block)
+            if any(name == "KV-Operation" for name, _ in pairs):  # somebody deleted the key
+                return Reply(b"", NOT_FOUND)
+            # The server writes where a value is from behind the headers it was written with.
+            found = last_header(pairs, "Nats-Stream"), last_header(pairs, "Nats-Subject")
+            return Reply(payload) if found == (self._stream, subjects[at]) else None
+
+        answers = await self._nats.replies.ask_for([(f"{get}.{each}", b"", b"") for each in subjects], SECONDS, read)
         found: list[str | None] = []
         for answer in answers:
-            status = "timeout" if answer is None else answer.status
-            if answer is None or status not in ("", "404"):
-                raise Unavailable(f"the ledger {self._bucket} does not answer: {status}")
-            found.append(None if status == "404" else answer.data.decode("utf-8", "replace"))
+            if answer is None or answer.status == NOBODY:
+                why = "timeout" if answer is None else answer.status
+                raise Unavailable(f"the ledger {self._bucket} does not answer: {why}")
+            found.append(None if answer.status == NOT_FOUND else answer.data.decode("utf-8", "replace"))
         return found
 
     async def note(self, carried: Sequence[tuple[str, str]]) -> list[bool]:
         """Writes (id, ref) of each; whether it is written for certain."""
         requests = [(self._subject(each), ref.encode(), b"") for each, ref in carried]
-        answers = await self._nats.replies.ask(requests, SECONDS)
-        return [answer is not None and b'"error"' not in answer.data and b'"seq"' in answer.data for answer in answers]
+
+        def read(at: int, block: bytes, payload: bytes) -> bool | None:
+            ack = None if block else pub_ack(payload, requests[at][0], self._known)
+            if isinstance(ack, tuple):
+                return ack[3] is None
+            return False if block and status_of(block)[0] == NOBODY else None
+
+        return [bool(answer) for answer in await self._nats.replies.ask_for(requests, SECONDS, read)]
 
     def _subject(self, message_id: str) -> str:
         return self._prefix + encode_token(message_id)
@@ -83,6 +106,9 @@ class Ledgered:
             for place, answer in zip(fresh, await self._inner.publish([messages[p] for p in fresh]), strict=True):
                 answers[place] = answer
         return await self._noted(messages, [answer for answer in answers if answer is not None], noted)
+
+    async def close(self) -> None:
+        await self._inner.close()
 
     async def _noted(
         self, messages: Sequence[Out], answers: list[Receipt | BridgeError], noted: set[int]

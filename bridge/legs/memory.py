@@ -56,6 +56,7 @@ class MemorySource:
         self.settle_faults: list[BridgeError] = []
         self.most_on_loan = 0
         self.tending = True
+        self.closed = False
         self._kept: dict[str, _Kept] = {}
         self._serial = itertools.count()
         self._leases = itertools.count(1)
@@ -170,6 +171,9 @@ class MemorySource:
     async def hear_again(self) -> None:
         self._changed.set()
 
+    async def close(self) -> None:
+        self.closed = True
+
 
 class MemoryDestination:
     """Keeps what was published, once per id. `fault` decides per message; a closed `gate` holds whole batches."""
@@ -178,6 +182,7 @@ class MemoryDestination:
         self.fault = fault
         self.kept: list[Out] = []
         self.calls = 0
+        self.closed = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
@@ -189,6 +194,9 @@ class MemoryDestination:
         self.entered.set()
         await self.gate.wait()
         return [self._publish(out) for out in messages]
+
+    async def close(self) -> None:
+        self.closed = True
 
     def _publish(self, out: Out) -> Receipt | BridgeError:
         key = getattr(out, "msg_id", None) or getattr(out, "dedup_id", None) or id(out)

@@ -7,25 +7,29 @@ May not: know a route, log, or let an error of nats-py out. What a human should 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
+import os
 import ssl
+from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from nats import errors
 from nkeys import NkeysError
 
 from bridge.core.advice import those_here
-from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
+from bridge.core.errors import BridgeError, NotUsable, Unavailable
+from bridge.legs.answers import Answer, api_answer, api_error
 from bridge.legs.keys import KeyedClient, NoKey
-from bridge.legs.wire import Headers, Reply, WireClient, status_of
+from bridge.legs.wire import NOBODY, Headers, Reply, WireClient, status_of
 
-__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "api_error", "place_of", "stream_info"]
+__all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "place_of", "stream_info"]
+
+T = TypeVar("T")
 
 API_SECONDS = 5.0
 
@@ -65,12 +69,6 @@ class NatsOptions:
         return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self.servers)
 
 
-def _cancels() -> int:
-    """How often the task that runs was cancelled so far."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
-
-
 class NatsConnection:
     """`live()` gives a connected client or raises. `generation` changes when subscriptions must be made anew."""
 
@@ -93,10 +91,7 @@ class NatsConnection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            self._notice = _silent  # that it closes is no news
-            await _close(client)
+        await self.close()
 
     @property
     def is_connected(self) -> bool:
@@ -122,10 +117,14 @@ class NatsConnection:
             raise Unavailable(f"NATS connection {self.name} ({self.options.hosts}) is down, reconnecting: {reason}")
         return self._client
 
-    async def renew(self) -> None:
-        """Lets the client go, though it looks well. The next `live()` makes a new one; everybody subscribes anew."""
+    def apart(self) -> NatsConnection:
+        """Another connection to the same place, with the same name. Who asks for it closes it."""
+        return NatsConnection(self.options, name=self.name, notice=self._notice)
+
+    async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            self._notice = _silent  # that it closes is no news
             await _close(client)
 
     async def _open(self) -> WireClient:
@@ -170,38 +169,42 @@ class NatsConnection:
         self._notice("connected", f"{client.connected_url.hostname} {version}")
         return client
 
-    async def api(self, call: str, request: Mapping[str, Any] | None = None, *, missing: str = "") -> dict[str, Any]:
+    async def api(self, call: str, request: Mapping[str, Any] | None = None, *, missing: str = "") -> Answer:
         """One JetStream API call, as `STREAM.INFO.orders`; the answer as the server gave it.
 
-        `missing` is the hint when what was asked for does not exist. Source: ADR-1 (wire API), ADR-8 (domains).
+        `missing` is the hint when what was asked for does not exist. What others than JetStream answer is left aside.
+        Source: ADR-1 (wire API), ADR-8 (domains).
         """
-        domain = self.options.domain
-        subject = f"$JS.{domain}.API.{call}" if domain else f"$JS.API.{call}"
-        client = await self.live()
-        cancels = _cancels()
-        try:
-            reply = await client.request(subject, json.dumps(request).encode() if request else b"", timeout=API_SECONDS)
-            if _cancels() > cancels:
-                # nats-py waits with wait_for, which up to Python 3.11 forgets a cancel that comes with the answer:
-                # whoever cancelled a loop around this would wait for ever.
-                raise asyncio.CancelledError
-            answer: dict[str, Any] = json.loads(reply.data)
-        except errors.NoRespondersError:
-            hint = (
-                "wrong nats.domain?" if domain else "is JetStream on for this account? on a leaf node set nats.domain"
-            )
-            raise NotUsable(f"nothing answers {subject}", hint=hint) from None
-        except TimeoutError:
+        subject = self.api_subject(call)
+        (answer,) = await self.ask_api([(subject, request)])
+        if answer is None:
             if denied := self.denied(subject):
-                raise NotUsable(
-                    denied, hint=f"allow this user to publish {subject} and subscribe to its inbox"
-                ) from None
-            raise Unavailable(f"no answer to {subject} within {API_SECONDS:g} s") from None
-        except (errors.Error, OSError, ValueError) as error:
-            raise Unavailable(f"{subject}: {error or type(error).__name__}") from error
-        if refused := answer.get("error"):
-            raise api_error(refused, subject, missing=missing)
+                raise NotUsable(denied, hint=f"allow this user to publish {subject} and subscribe to its inbox")
+            raise Unavailable(f"no answer of JetStream to {subject} within {API_SECONDS:g} s")
+        if isinstance(answer, Reply):
+            hint = "is JetStream on for this account? on a leaf node set nats.domain"
+            hint = "wrong nats.domain?" if self.options.domain else hint
+            raise NotUsable(f"nothing answers {subject}", hint=hint)
+        if answer.get("error") is not None:
+            raise api_error(answer.part("error"), subject, missing=missing)
         return answer
+
+    async def ask_api(self, calls: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[Answer | Reply | None]:
+        """Many calls at once, each with the whole subject of the API. A Reply says that nobody is there; None, that
+        JetStream did not answer."""
+
+        def read(at: int, block: bytes, payload: bytes) -> Answer | Reply | None:
+            if block:
+                return Reply(b"", NOBODY) if status_of(block)[0] == NOBODY else None
+            return api_answer(payload, calls[at][0])
+
+        requests = [(subject, json.dumps(body).encode() if body else b"", b"") for subject, body in calls]
+        return await self.replies.ask_for(requests, API_SECONDS, read)
+
+    def api_subject(self, call: str) -> str:
+        """The subject of an API call, as the domain has it."""
+        domain = self.options.domain
+        return f"$JS.{domain}.API.{call}" if domain else f"$JS.API.{call}"
 
     def report(self, text: str) -> None:
         """Something a human should hear that stops nothing."""
@@ -232,101 +235,145 @@ class NatsConnection:
         self._notice("closed", self._last_error)
 
 
+Read = Callable[[int, bytes, bytes], T]
+"""Told which request is answered, and the header block and payload of what came. None: whoever sent that is not who was
+asked, and the answer is still awaited. May not raise."""
+
+Confirm = Callable[[list[int]], Awaitable[Sequence[int]]]
+"""Given the requests of which it is said that nobody is there; those of them that may be answered all the same."""
+
+
 @dataclass(slots=True)
-class _Asked:
-    answers: list[Reply | None]
+class _Asked(Generic[T]):
+    read: Read[T]
+    answers: list[T | None]
     missing: int
     done: asyncio.Future[None]
+    nobody: dict[int, T] = field(default_factory=dict)
+    late: bool = False
 
-    def late(self) -> None:
-        """What has not come by now does not count any more."""
+    def arrived(self, at: int, block: bytes, payload: bytes) -> bool:
+        """Whether it was the answer."""
+        answer = self.read(at, block, payload)
+        if answer is None:
+            return False
+        if block and status_of(block)[0] == NOBODY:
+            # The server's word comes at once, but anybody may send it: what comes later from who was asked counts.
+            self.nobody.setdefault(at, answer)
+        else:
+            self.answers[at] = answer
+            self.missing -= 1
+            self.nobody.pop(at, None)
+        if self.missing <= len(self.nobody):
+            self.end()
+        return at not in self.nobody
+
+    def end(self) -> None:
         if not self.done.done():
             self.done.set_result(None)
+
+    def too_late(self) -> None:
+        """What has not come by now does not count any more."""
+        self.late = True
+        self.end()
+
+    def wait_on(self, places: Sequence[int]) -> asyncio.Future[None]:
+        for at in places:
+            self.nobody.pop(at, None)
+        self.done = asyncio.get_running_loop().create_future()
+        if self.late or self.missing <= len(self.nobody):
+            self.end()
+        return self.done
 
 
 class Replies:
     """Requests in bulk: one wildcard inbox for all of them and one future per batch, where nats-py's own request takes
-    a task, a future and a timer for each message."""
+    a task, a future and a timer for each message. Each request has a reply subject of its own that nobody can guess,
+    and only what comes to exactly that subject is an answer: who may see one request cannot answer another."""
 
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
-        self._waiting: dict[str, _Asked] = {}
-        self._serial = itertools.count()
-        self._inbox = ""
+        self._waiting: dict[str, tuple[_Asked[Any], int]] = {}
+        self._prefix = ""
         self._generation = 0
 
     async def ask(self, requests: Sequence[tuple[str, bytes, bytes]], timeout: float) -> list[Reply | None]:
-        """Each request is (subject, payload, header block or nothing). One answer each, in order; None where none came
-        within `timeout` seconds: what was asked may have been done all the same. Raises what `live()` raises."""
+        """`ask_for` where whatever comes is the answer."""
+        return await self.ask_for(requests, timeout, _as_it_came)
+
+    async def ask_for(
+        self,
+        requests: Sequence[tuple[str, bytes, bytes]],
+        timeout: float,
+        read: Read[T],
+        confirm: Confirm | None = None,
+    ) -> list[T | None]:
+        """Each request is (subject, payload, header block or nothing). What `read` made of each answer, in order; None
+        where none came within `timeout` seconds: what was asked may have been done all the same. A 503, nobody is
+        there, gives way to an answer; `confirm` is asked before it counts. Raises what `live()` and `confirm` raise."""
         client = await self._connection.live()
         if self._generation != self._connection.generation:
-            self._generation, self._inbox = self._connection.generation, client.new_inbox()
-            await client.listen(f"{self._inbox}.*", self._arrived)
-        asked = _Asked([None] * len(requests), len(requests), asyncio.get_running_loop().create_future())
-        batch = f"{next(self._serial):x}"
-        reply = f"{self._inbox}.{batch}-"
-        self._waiting[batch] = asked
-        messages = [
-            (subject, f"{reply}{place}", block, payload) for place, (subject, payload, block) in enumerate(requests)
-        ]
+            self._generation, inbox = self._connection.generation, client.new_inbox()
+            self._prefix = f"{inbox}."
+            await client.listen(f"{inbox}.*", self._arrived)
+        if not requests:
+            return []
+        loop, waiting, prefix = asyncio.get_running_loop(), self._waiting, self._prefix
+        asked: _Asked[T] = _Asked(read, [None] * len(requests), len(requests), loop.create_future())
+        tokens = urlsafe_b64encode(os.urandom(12 * len(requests))).decode()  # 16 characters each
+        messages = []
+        for place, (subject, payload, block) in enumerate(requests):
+            reply = prefix + tokens[16 * place : 16 * place + 16]
+            waiting[reply] = asked, place
+            messages.append((subject, reply, block, payload))
         # Not asyncio.timeout, which costs ten times a timer: only a write that waits for room needs what it does.
-        timer = asyncio.get_running_loop().call_later(timeout, asked.late)
+        timer = loop.call_later(timeout, asked.too_late)
         try:
             if client.has_room(messages):
                 await client.send(messages)
             else:
                 async with asyncio.timeout(timeout):
                     await client.send(messages)
-            if requests:
-                await asked.done
+            await asked.done
+            if asked.nobody and confirm is not None:
+                await asked.wait_on(await confirm(list(asked.nobody)))
         except (TimeoutError, errors.Error, OSError):
             pass  # the answers that did come count; the rest stay None
         finally:
             timer.cancel()
-            del self._waiting[batch]
+            if asked.missing:
+                for _, reply, _, _ in messages:
+                    waiting.pop(reply, None)
+        for at, answer in asked.nobody.items():
+            asked.answers[at] = answer
         return asked.answers
 
     def _arrived(self, subject: str, _: str, block: bytes, payload: bytes) -> None:
-        batch, _, place = subject.rpartition(".")[2].partition("-")
-        asked = self._waiting.get(batch)
-        if asked is None or not place.isdecimal() or int(place) >= len(asked.answers):
-            return  # too late: it was given up, and will be asked again under another token
-        at = int(place)
-        if asked.answers[at] is not None:
-            return  # somebody answers twice
-        asked.answers[at] = Reply(payload, status_of(block)[0] if block else "")
-        asked.missing -= 1
-        if not asked.missing and not asked.done.done():
-            asked.done.set_result(None)
+        found = self._waiting.get(subject)
+        if found is not None:  # else it is too late, or a guess
+            asked, at = found
+            if asked.arrived(at, block, payload):
+                self._waiting.pop(subject, None)
 
 
-async def stream_info(nats: NatsConnection, stream: str) -> dict[str, Any]:
+def _as_it_came(_: int, block: bytes, payload: bytes) -> Reply:
+    return Reply(payload, status_of(block)[0] if block else "")
+
+
+async def stream_info(nats: NatsConnection, stream: str) -> Answer:
     """About a stream others make. Raises NotUsable that says which streams there are instead."""
     try:
         return await nats.api(f"STREAM.INFO.{stream}")
     except NotUsable as error:
         if error.hint:
             raise
-        names = [str(name) for name in (await nats.api("STREAM.NAMES")).get("streams") or ()]
+        names = (await nats.api("STREAM.NAMES")).texts("streams")
         raise NotUsable(str(error.args[0]), hint=those_here("streams", names)) from error
 
 
-def place_of(info: Mapping[str, Any]) -> str:
+def place_of(info: Answer) -> str:
     """A stream's name as no other stream in the world has it: made of its name and the moment of its creation."""
-    return f"jetstream:{info['config']['name']}@{info['created']}"
-
-
-def api_error(error: Mapping[str, Any], doing: str, *, missing: str = "") -> BridgeError:
-    """A JetStream API error as ours. `err_code` decides, for `code` says 503 for a full stream and an outage alike."""
-    code, number = int(error.get("code", 0)), int(error.get("err_code", 0))
-    text = f"{doing}: {error.get('description', 'no description')} (err_code {number})"
-    match number:
-        case 10059 | 10014:  # stream, consumer not found
-            return NotUsable(text, hint=missing)
-        case 10039 | 10076:  # JetStream not enabled for this account, on this server
-            return NotUsable(text, hint="enable JetStream, or point nats.servers or nats.domain at where it runs")
-        case _:
-            return Unavailable(text) if code >= 500 else Failed(text)
+    return f"jetstream:{info.part('config').text('name')}@{info.text('created')}"
 
 
 def _is_refusal(text: str) -> bool:

@@ -6,21 +6,21 @@ May not: take anything away that it was not told to, or decide whether a message
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.core.advice import add_stream
 from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.core.mapping.parked import Parked, parked_in_jetstream, parked_in_sqs
 from bridge.core.models import JetStreamMessage
+from bridge.legs.answers import Answer
 from bridge.legs.aws import AwsConnection
-from bridge.legs.nats import Headers, NatsConnection
+from bridge.legs.nats import NatsConnection
 from bridge.legs.sqs import Queue, sqs_message
+from bridge.legs.wire import header_pairs_of
 
 HIDE_SECONDS = 120  # how long a parking queue hides what is being looked at; renewed by every look
 NO_MESSAGE = "(err_code 10037)"
@@ -64,19 +64,21 @@ class StreamShelf:
     async def look(self) -> AsyncIterator[Shelved]:
         sequence = 1
         while (found := await self._next(sequence)) is not None:
-            sequence = int(found["seq"]) + 1
-            at = datetime.fromisoformat(found["time"]).timestamp()
-            payload, block = base64.b64decode(found.get("data", "")), base64.b64decode(found.get("hdrs", ""))
-            headers = Headers.parse(block).pairs if block else ()
-            kept = JetStreamMessage(found["subject"], payload, self._stream, sequence - 1, at, 1, headers)
+            if (number := found.number("seq")) < sequence:
+                raise found.odd("seq")
+            sequence, at = number + 1, found.moment("time")
+            payload, block = found.content("data"), found.content("hdrs")
+            headers = header_pairs_of(block) if block else ()
+            kept = JetStreamMessage(found.text("subject"), payload, self._stream, sequence - 1, at, 1, headers)
             if (parked := parked_in_jetstream(kept)) is not None:
                 yield Shelved(parked, at, len(payload), sequence - 1)
 
     async def count(self) -> int:
         answer = await self._nats.api(f"STREAM.INFO.{self._stream}", {"subjects_filter": self._subject})
-        return sum((answer["state"].get("subjects") or {}).values())
+        counts = answer.part("state").part("subjects")
+        return sum(counts.number(subject) for subject in counts)
 
-    async def _next(self, sequence: int) -> dict[str, Any] | None:
+    async def _next(self, sequence: int) -> Answer | None:
         request = {"seq": sequence, "next_by_subj": self._subject}
         try:
             answer = await self._nats.api(f"STREAM.MSG.GET.{self._stream}", request)
@@ -86,8 +88,7 @@ class StreamShelf:
             if NO_MESSAGE in str(error):
                 return None
             raise
-        message: dict[str, Any] = answer["message"]
-        return message
+        return answer.part("message")
 
     async def take_away(self, shelved: Shelved) -> None:
         await self._nats.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": shelved.token})
@@ -159,10 +160,10 @@ class QueueShelf:
 
 async def streams_holding(nats: NatsConnection, subject: str) -> Sequence[str]:
     """The streams that capture a parking subject. Raises NotUsable if there is none."""
-    names = (await nats.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+    names = (await nats.api("STREAM.NAMES", {"subject": subject})).texts("streams")
     if not names:
         raise NotUsable(f"no stream captures {subject}", hint=add_stream("PARKED", subject))
-    return [str(name) for name in names]
+    return names
 
 
 @asynccontextmanager

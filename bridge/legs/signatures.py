@@ -105,6 +105,9 @@ class Verified:
         self._inner = inner
         self._signatures = signatures
 
+    async def close(self) -> None:
+        await self._inner.close()
+
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         problems = [await self._problem(out) for out in messages]
         genuine = [out for out, problem in zip(messages, problems, strict=True) if problem is None]

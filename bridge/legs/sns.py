@@ -102,6 +102,9 @@ class SnsDestination:
         self._missing = create_topic_command(topic.name)
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
+    async def close(self) -> None:
+        """Holds nothing open: connections are shared, and closed by who made them."""
+
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
         entries: list[Entry] = []

@@ -270,6 +270,9 @@ class SqsSource:
     async def hear_again(self) -> None:
         self._aws.renew()
 
+    async def close(self) -> None:
+        """Holds nothing open: connections are shared, and closed by who made them."""
+
     def _handed_back(self, loans: Iterable[_Loan]) -> None:
         now = time.monotonic()
         for loan in loans:
@@ -312,6 +315,9 @@ class SqsDestination:
         self._aws = aws
         self._missing = no_such_queue(aws, queue.name)
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
+
+    async def close(self) -> None:
+        """Holds nothing open: connections are shared, and closed by who made them."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)

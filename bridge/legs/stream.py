@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
-
-import orjson
 
 from bridge.core.advice import add_stream, add_subjects, in_words
 from bridge.core.errors import BridgeError, Failed, Full, NotUsable, Refused, Unavailable
@@ -18,12 +16,14 @@ from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
+from bridge.legs.answers import Answer, Captures, pub_ack
 from bridge.legs.nats import NatsConnection, place_of, stream_info
-from bridge.legs.wire import Reply
+from bridge.legs.wire import NOBODY, Reply, status_of
 
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, for a schedule takes a while itself
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
 HEADER_LIMIT = 65_535  # JetStream's own limit on a header block (err_code 10097); core NATS has none
+STRANGE = 16  # how many names of unknown streams are looked up after one batch
 LINE_LIMIT = 4_000  # the server cuts the connection at a control line of 4,096 bytes: subject, reply and two sizes
 
 
@@ -34,60 +34,69 @@ async def open_destination(
     have a life of their own, and that the stream of `schedules` delivers later. Raises NotUsable."""
     name = stream or pattern.replace("*", "").strip(".").split(".")[0].upper() or "ORDERS"
     create = add_stream(name, pattern)
-    names = (await nats.api("STREAM.NAMES", {"subject": pattern})).get("streams") or []
+    names = (await nats.api("STREAM.NAMES", {"subject": pattern})).texts("streams")
     if stream is not None:
         about = await nats.api(f"STREAM.INFO.{stream}", missing=create)
         if stream not in names:
             raise NotUsable(
                 f"stream {stream} captures nothing of {pattern}",
-                hint=add_subjects(stream, about["config"].get("subjects") or (), pattern),
+                hint=add_subjects(stream, about.part("config").texts("subjects"), pattern),
             )
     if not names:
         raise NotUsable(f"no stream captures {pattern}", hint=create)
     if schedules is not None:
         await _see_schedules(nats, names if stream is None else [stream], schedules)
     places = []
+    known = {each: Captures((), whole=True) for each in names}  # of others than `stream`, only refusals count
     for each in [stream] if stream else names:
         info = await nats.api(f"STREAM.INFO.{each}")
+        _see_stream(each, info, ttl=ttl)
         places.append(place_of(info))
-        # A server before 2.11 takes the setting, forgets it, and never lets a message expire.
-        if ttl and not info["config"].get("allow_msg_ttl"):
-            raise NotUsable(
-                f"stream {each} lets no message have a time to live, and the route asks for ttl",
-                hint=f"nats stream edit {each} --allow-msg-ttl (nats-server 2.11), or leave destination.ttl out",
-            )
-        if info["config"].get("retention") == "interest" and not info["state"].get("consumer_count"):
-            # The server answers such a publish with a good PubAck and keeps nothing.
-            raise NotUsable(
-                f"stream {each} has interest retention and no consumer: it would drop every message",
-                hint=f"create its consumers first, with nats consumer add {each}",
-            )
+        known[each] = Captures.of(info, pattern)
     return JetStreamDestination(
         nats,
         pattern=pattern,
+        known=known,
         stream=stream,
         places=frozenset(places),
         schedules=schedules,
         streams=(stream,) if stream else tuple(names),
+        ttl=ttl,
     )
+
+
+def _see_stream(name: str, info: Answer, *, ttl: bool) -> None:
+    """Raises NotUsable for a stream that would not keep what is published."""
+    # A server before 2.11 takes the setting, forgets it, and never lets a message expire.
+    if ttl and not info.part("config").flag("allow_msg_ttl"):
+        raise NotUsable(
+            f"stream {name} lets no message have a time to live, and the route asks for ttl",
+            hint=f"nats stream edit {name} --allow-msg-ttl (nats-server 2.11), or leave destination.ttl out",
+        )
+    if info.part("config").text("retention", "") == "interest" and not info.part("state").number("consumer_count", 0):
+        # The server answers such a publish with a good PubAck and keeps nothing.
+        raise NotUsable(
+            f"stream {name} has interest retention and no consumer: it would drop every message",
+            hint=f"create its consumers first, with nats consumer add {name}",
+        )
 
 
 async def subjects_of(nats: NatsConnection, stream: str) -> tuple[str, ...]:
     """What a stream captures; nothing, for a mirror."""
     info = await stream_info(nats, stream)
-    return tuple(info["config"].get("subjects") or ())
+    return tuple(info.part("config").texts("subjects"))
 
 
 async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: str) -> None:
-    keeping = (await nats.api("STREAM.NAMES", {"subject": f"{schedules}.*"})).get("streams") or []
-    info = await nats.api(f"STREAM.INFO.{names[0]}")
+    keeping = (await nats.api("STREAM.NAMES", {"subject": f"{schedules}.*"})).texts("streams")
+    config = (await nats.api(f"STREAM.INFO.{names[0]}")).part("config")
     if list(names) != keeping:
         # A schedule delivers within its own stream only.
         raise NotUsable(
             f"{schedules}.* is not in the one stream that takes the route's messages",
-            hint=add_subjects(names[0], info["config"].get("subjects") or (), f"{schedules}.*"),
+            hint=add_subjects(names[0], config.texts("subjects"), f"{schedules}.*"),
         )
-    if not info["config"].get("allow_msg_schedules"):
+    if not config.flag("allow_msg_schedules"):
         # A server before 2.12 takes the setting and the schedule, and never delivers.
         raise NotUsable(
             f"stream {names[0]} delivers nothing later, and the route asks for deliver_at",
@@ -97,23 +106,32 @@ async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: 
 
 class JetStreamDestination:
     """A Destination that publishes whole batches and awaits every PubAck. A message is published again under the same
-    Nats-Msg-Id, so an answer that got lost costs a duplicate ack, not a duplicate message."""
+    Nats-Msg-Id, so an answer that got lost costs a duplicate ack, not a duplicate message.
+
+    Only a stream in `known` that captures the subject is believed. Whatever else comes to a reply subject, for anyone
+    may subscribe to what is published, changes nothing: the stream's own answer is awaited."""
 
     def __init__(
         self,
         nats: NatsConnection,
         *,
         pattern: str,
+        known: Mapping[str, Captures],
         stream: str | None = None,
         places: frozenset[str] = frozenset(),
         schedules: str | None = None,
         streams: tuple[str, ...] = (),
+        ttl: bool = False,
     ) -> None:
         self.streams = streams
         self._schedules = schedules
         self.places = places
         self._nats = nats
         self._pattern = pattern
+        self._known = dict(known)
+        self._stream = stream
+        self._ttl = ttl
+        self._strange: set[str] = set()  # streams that answered and are not known, or not for that subject
         self._expected = [("Nats-Expected-Stream", stream)] if stream else []
 
     def fits(self, out: Out) -> bool:
@@ -134,15 +152,20 @@ class JetStreamDestination:
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
             out = self._scheduled(out)
+            if not _writable(out.subject):
+                answers[place] = Refused("its subject has a blank, a line break or half a character in it")
+                continue
             block = publish_block(out, self._more(out))
             if (error := _too_large(out, block, max_payload)) is not None:
                 answers[place] = error
             else:
                 requests.append((out.subject, out.payload, block))
                 places.append(place)
-        replies = await self._nats.replies.ask(requests, PUBLISH_SECONDS)
+        replies = await self._asked(requests)
         for place, request, reply in zip(places, requests, replies, strict=True):
-            answers[place] = self._receipt(request[0], reply)
+            answers[place] = self._unanswered(request[0]) if reply is None else reply
+        if self._strange:
+            await self._learn()
         if any(isinstance(answer, NotUsable) for answer in answers):
             answers = await self._whose_fault(messages, answers)
         return answers
@@ -163,20 +186,54 @@ class JetStreamDestination:
             headers["Nats-Schedule-TTL"] = str(left)
         return out._replace(subject=subject, headers=headers, expires_at=None)
 
-    def _receipt(self, subject: str, reply: Reply | None) -> Receipt | BridgeError:
-        if reply is None:
-            if denied := self._nats.denied(subject):
-                return NotUsable(denied, hint=f"allow this user to publish {subject}")
-            return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s")
-        if reply.status == "503":
-            return NotUsable(f"no stream captures {subject}")
-        try:
-            ack = orjson.loads(reply.data)
-            if error := ack.get("error"):
-                return publish_error(error)
-            return Receipt(f"{ack['stream']}:{ack['seq']}", bool(ack.get("duplicate")))
-        except (ValueError, KeyError, AttributeError):
-            return Failed(f"what answered the publish to {subject} was no PubAck: does another subscriber reply there?")
+    async def _asked(self, requests: Sequence[tuple[str, bytes, bytes]]) -> list[Receipt | BridgeError | None]:
+        known = self._known
+
+        def read(at: int, block: bytes, payload: bytes) -> Receipt | BridgeError | None:
+            subject = requests[at][0]
+            if block:  # a PubAck has none
+                return NotUsable(f"no stream captures {subject}") if status_of(block)[0] == NOBODY else None
+            ack = pub_ack(payload, subject, known)
+            if ack.__class__ is tuple:
+                stream, sequence, duplicate, error = ack
+                if error is not None:
+                    return publish_error(error)
+                if self._stream is None or stream == self._stream:
+                    return Receipt(f"{stream}:{sequence}", duplicate)
+            elif ack is not None and len(self._strange) < STRANGE:
+                self._strange.add(str(ack))
+            return None
+
+        async def confirm(places: list[int]) -> list[int]:
+            """Those of a subject that a stream captures, or may: a stream without a leader does not answer either, and
+            anyone may say that nobody does."""
+            subjects = list({requests[at][0]: None for at in places})
+            names = self._nats.api_subject("STREAM.NAMES")
+            found = await self._nats.ask_api([(names, {"subject": each}) for each in subjects])
+            nobody = {subject for subject, answer in zip(subjects, found, strict=True) if _none_there(answer)}
+            return [at for at in places if requests[at][0] not in nobody]
+
+        return await self._nats.replies.ask_for(requests, PUBLISH_SECONDS, read, confirm)
+
+    def _unanswered(self, subject: str) -> BridgeError:
+        if denied := self._nats.denied(subject):
+            return NotUsable(denied, hint=f"allow this user to publish {subject}")
+        hint = "streams the route does not know answered: is it the right nats.domain?" if self._strange else ""
+        return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s", hint=hint)
+
+    async def _learn(self) -> None:
+        """Looks whether a stream that answered captures the route's subjects by now. What it answered comes again: the
+        message is published again, and recognised by its id."""
+        strange, self._strange = self._strange, set()
+        with suppress(BridgeError):  # then it stays unknown, and what it answers is not believed
+            for each in (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).texts("streams"):
+                if each in strange and self._stream in (None, each):
+                    info = await self._nats.api(f"STREAM.INFO.{each}")
+                    _see_stream(each, info, ttl=self._ttl)
+                    self._known[each] = Captures.of(info, self._pattern)
+
+    async def close(self) -> None:
+        """Holds nothing open: the reply subjects are the connection's."""
 
     async def _whose_fault(
         self, messages: Sequence[Out], answers: Sequence[Receipt | BridgeError]
@@ -184,7 +241,7 @@ class JetStreamDestination:
         """No stream took a subject. Where streams do capture others of the route's subjects, it is this message that is
         wrong, and holding it would stop the rest; where none does, a human must act and every message waits."""
         try:
-            known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).get("streams") or []
+            known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).texts("streams")
         except BridgeError:
             return list(answers)  # not to be found out now: they are held, and asked again
         create = add_stream("NAME", self._pattern)
@@ -210,8 +267,9 @@ def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | N
         )
     if len(block) > HEADER_LIMIT:
         return Refused(f"its headers take {len(block):,} bytes; JetStream takes {HEADER_LIMIT:,}")
-    if len(out.subject.encode()) > LINE_LIMIT - 200:  # the reply subject and the sizes share the line
-        return Refused(f"its subject takes {len(out.subject.encode()):,} bytes, too long for the server")
+    line = len(out.subject.encode("utf-8", "surrogateescape"))
+    if line > LINE_LIMIT - 200:  # the reply subject and the sizes share the line
+        return Refused(f"its subject takes {line:,} bytes, too long for the server")
     return None
 
 
@@ -220,10 +278,30 @@ def _life(out: JetStreamOut) -> list[tuple[str, str]]:
     return [] if out.expires_at is None else [("Nats-TTL", str(max(1, int(out.expires_at - time.time()))))]
 
 
-def publish_error(error: Mapping[str, Any]) -> BridgeError:
+def _writable(subject: str) -> bool:
+    """Whether it is one word of a control line, whatever else it holds."""
+    if subject.isprintable() and " " not in subject:
+        return bool(subject)
+    try:
+        return not set(subject.encode("utf-8", "surrogateescape")) & set(b" \t\r\n")
+    except UnicodeEncodeError:
+        return False
+
+
+def _none_there(answer: Answer | Reply | None) -> bool:
+    """Whether the server said for certain that no stream captures a subject."""
+    if not isinstance(answer, Answer) or answer.get("error") is not None:
+        return False
+    try:
+        return not answer.texts("streams")
+    except Unavailable:
+        return False
+
+
+def publish_error(error: Answer) -> BridgeError:
     """The error of a PubAck as ours, by err_code. Source: nats-server, server/errors.json."""
-    number = int(error.get("err_code", 0))
-    text = f"{error.get('description', 'refused')} (err_code {number})"
+    number, said = error.number("err_code", 0), error.get("description")
+    text = f"{said if isinstance(said, str) else 'refused'} (err_code {number})"
     match number:
         case 10060:
             return Refused(text, hint="another stream captures this subject than destination.stream says")
@@ -238,4 +316,4 @@ def publish_error(error: Mapping[str, Any]) -> BridgeError:
         case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no room, offline, or the same id is being stored just now
             return Unavailable(text)
         case _:
-            return Unavailable(text) if int(error.get("code", 0)) >= 500 else Failed(text)
+            return Unavailable(text) if error.number("code", 0) >= 500 else Failed(text)

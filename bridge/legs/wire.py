@@ -7,13 +7,16 @@ is pinned for it. May not: know JetStream, or wait in a sink.
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from nats import errors
 from nats.aio.client import Client
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+from nats.protocol.parser import Parser
 
 Sink = Callable[[str, str, bytes, bytes], None]
 """Takes subject, reply subject, header block (empty for none) and payload."""
@@ -21,6 +24,7 @@ Sink = Callable[[str, str, bytes, bytes], None]
 Request = tuple[str, str, bytes, bytes]
 """Subject, reply subject, header block or nothing, payload."""
 
+NOBODY = "503"  # the status of the server's own word that nobody listens to a subject
 _ROOM = 1_048_576  # bytes not written yet, half of what nats-py keeps before a write waits
 _STATUS_LINE = len("NATS/1.0")
 _PIECE = 262_144  # bytes handed to the client at a time: it pushes back at 2 MiB
@@ -71,59 +75,124 @@ class Reply:
 
 
 class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
-    """Reads whole messages by itself; anything else, and what is half here, is nats-py's."""
+    """Reads what nats-server writes, by the server's own grammar: a control line ends with CR LF and is split at blanks
+    and tabs, at nothing else. nats-py splits at every white space, and the server lets a publisher put `\\x0b`,
+    `\\x0c`, a lone CR and bytes that are not UTF-8 into a subject: whoever did could choose the subscription.
+
+    Whatever goes wrong with one message is reported and ends there; a line that is none raises ProtocolError, after
+    which nats-py connects again. Source: nats-server, server/client.go (msgHeader, processPub).
+    """
 
     buf: bytearray
-
-    def __init__(self, client: WireClient) -> None:
-        super().__init__(client)
-        self._wanted = 0
+    _epoch = 0  # grows when the connection is made anew: what is left of the bytes at hand belongs to the old one
 
     def reset(self) -> None:
         super().reset()
         self._wanted = 0  # bytes that must be here before the first message of `buf` is whole
+        self._epoch += 1
 
     async def parse(self, data: bytes = b"") -> None:
-        if self.state != AWAITING_CONTROL_LINE or len(self.buf) + len(data) < self._wanted:
-            self.buf += data
-            if self.state != AWAITING_CONTROL_LINE:
-                await super().parse(b"")
-            return
         if self.buf:
+            if len(self.buf) + len(data) < self._wanted:
+                self.buf += data
+                return
             data = bytes(self.buf) + data
         self._wanted = at = 0
-        sinks = self.nc.sinks
-        while (end := data.find(b"\r\n", at)) >= 0:
-            words = data[at:end].split()
-            kind = words[0] if words else b""
-            if kind != b"HMSG" and kind != b"MSG":
-                self.buf = bytearray(data[at:])
-                await super().parse(b"")
-                return
+        sinks, epoch, find = self.nc.sinks, self._epoch, data.find
+        odd = b"\t" in data  # nats-server writes one blank between two words: anything else takes the longer way
+        while (end := find(b"\r\n", at)) >= 0:
+            words = data[at:end].split(b" ") if not odd else _words(data[at:end])
+            count = len(words)
             try:
-                header = int(words[-2]) if kind == b"HMSG" else 0
-                sid, size = int(words[2]), int(words[-1])
+                if words[0] == b"HMSG":
+                    header, size, most = int(words[-2]), int(words[-1]), 6
+                    if not 0 <= header <= size:
+                        raise ValueError
+                elif words[0] == b"MSG":
+                    header, size, most = 0, int(words[-1]), 5
+                else:
+                    await self._told(words[0], data[at:end])
+                    if epoch != self._epoch:
+                        return
+                    at = end + 2
+                    continue
+                if count == most:
+                    reply = words[3]
+                elif count == most - 1:
+                    reply = b""
+                else:
+                    raise ValueError
+                subject = words[1]
+                if not subject or not words[-1].isdigit():
+                    raise ValueError
+                if (sink := sinks.get(words[2])) is None:
+                    if not words[2].isdigit():
+                        raise ValueError
+                    number = int(words[2])
             except (ValueError, IndexError):
+                if not odd:
+                    odd = True
+                    continue
                 raise errors.ProtocolError("nats: malformed MSG") from None
             start = end + 2
             if len(data) < start + size + 2:
                 self._wanted = start + size + 2 - at
                 break
-            reply = words[3] if len(words) == (6 if header else 5) else b""
-            block, payload = data[start : start + header], data[start + header : start + size]
             at = start + size + 2
-            if sink := sinks.get(sid):
-                try:
-                    sink(words[1].decode(), reply.decode(), block, payload)
-                except Exception as error:  # noqa: BLE001 - as with a callback, what fails must not stop the reading
-                    await self.nc.failed(error)
-            else:
-                self.buf = bytearray(data[at:])
-                mine = self.buf
-                await self.nc._process_msg(sid, words[1], reply, payload, block)  # noqa: SLF001 - as its parser does
-                if self.buf is not mine:
-                    return  # the connection was made anew meanwhile
+            block, payload = data[start : start + header], data[start + header : start + size]
+            try:
+                if sink is None:
+                    await self.nc._process_msg(number, subject, reply, payload, block)  # noqa: SLF001
+                    if epoch != self._epoch:
+                        return
+                else:
+                    try:
+                        to, back = subject.decode(), reply.decode()
+                    except UnicodeDecodeError:
+                        to = subject.decode("utf-8", "surrogateescape")
+                        back = reply.decode("utf-8", "surrogateescape")
+                    sink(to, back, block, payload)
+            except Exception as error:  # noqa: BLE001 - as with a callback, what fails must not stop the reading
+                await self.nc.failed(error)
+                if epoch != self._epoch:
+                    return
         self.buf = bytearray(data[at:])
+
+    async def _told(self, kind: bytes, line: bytes) -> None:
+        """A line of the server's that is no message."""
+        client, text = self.nc, line[len(kind) :].strip(b" \t").decode("utf-8", "replace")
+        try:
+            match kind:
+                case b"PING":
+                    await client._process_ping()  # noqa: SLF001 - these four as its parser does
+                case b"PONG":
+                    await client._process_pong()  # noqa: SLF001
+                case b"-ERR":
+                    await client._process_err(text.lower())  # noqa: SLF001
+                case b"INFO":
+                    await client._process_info(json.loads(text))  # noqa: SLF001
+                case b"+OK":
+                    pass
+                case _:
+                    raise errors.ProtocolError("nats: unknown protocol")
+        except (errors.ProtocolError, OSError):
+            raise
+        except Exception as error:
+            # nats-py stops reading at any other error, and never says so.
+            raise errors.ProtocolError(f"nats: {kind.decode()}: {type(error).__name__}") from error
+
+
+def _words(line: bytes) -> list[bytes]:
+    """A control line as nats-server splits one."""
+    words = line.replace(b"\t", b" ").split(b" ")
+    return words[:1] + [word for word in words[1:] if word]
+
+
+class _Tokens:
+    """Names for inboxes nobody can guess. Of nats-py's own, whoever sees one knows all that follow."""
+
+    def next(self) -> bytearray:
+        return bytearray(secrets.token_hex(11), "ascii")  # 22 characters: nats-py counts on it
 
 
 class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
@@ -133,13 +202,23 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
 
     def __init__(self) -> None:
         super().__init__()
-        self.sinks: dict[int, Sink] = {}
+        self.sinks: dict[bytes, Sink] = {}
         self._ps = _Parser(self)
+        self._nuid = _Tokens()
 
-    async def listen(self, subject: str, sink: Sink) -> None:
-        """A subscription for the life of this client, reconnects included, whose messages go to `sink`."""
-        found = await self.subscribe(subject)
-        self.sinks[found._id] = sink  # noqa: SLF001 - it has no public name
+    async def listen(self, subject: str, sink: Sink) -> int:
+        """A subscription whose messages go to `sink`, reconnects included, until it is left or the client closes; its
+        number."""
+        number: int = (await self.subscribe(subject))._id  # noqa: SLF001 - it has no public name
+        self.sinks[b"%d" % number] = sink
+        return number
+
+    async def leave(self, number: int) -> None:
+        """Ends a subscription. Never raises: with a connection that is gone, it is gone too."""
+        self.sinks.pop(b"%d" % number, None)
+        if (found := self._subs.get(number)) is not None:
+            with suppress(errors.Error, OSError):
+                await found.unsubscribe()
 
     def has_room(self, requests: Sequence[Request]) -> bool:
         """Whether `send` would hand these to the operating system without waiting for anything."""
@@ -157,7 +236,7 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
             total = len(block) + len(payload)
             sizes = f"{len(block)} {total}" if block else f"{total}"
             line = f"{'HPUB' if block else 'PUB'} {subject} {reply} {sizes}\r\n"
-            parts += (line.encode(), block, payload, b"\r\n")
+            parts += (line.encode("utf-8", "surrogateescape"), block, payload, b"\r\n")
             size += total
             if size > _PIECE:
                 await self._write(parts)
@@ -174,17 +253,8 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
         """A sink failed."""
         await self._error_cb(error)
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if sink := self.sinks.get(sid):
-            try:
-                sink(subject.decode(), reply.decode(), headers or b"", data)
-            except Exception as error:  # noqa: BLE001
-                await self.failed(error)
-        else:
-            await super()._process_msg(sid, subject, reply, data, headers)
-
     async def _process_headers(self, headers: bytes) -> Mapping[str, str] | None:
-        if not headers or headers[_STATUS_LINE] == ord(" "):
+        if not headers or headers[_STATUS_LINE : _STATUS_LINE + 1] == b" ":
             found: Mapping[str, str] | None = await super()._process_headers(headers)  # a status of the server's
             return found
         return Headers.parse(headers)

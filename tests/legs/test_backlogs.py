@@ -161,13 +161,17 @@ class TestConsumer:
         await source.hear_again()
         (second,) = await take(source, 1)
         assert second.id == f"{name}:2"
-        # When that did not help, the whole client is made anew.
+        # When that did not help, it gets a connection of its own: the shared one serves other routes.
         before = nats.generation
         await source.hear_again()
+        assert await nats.live() is client
         await source.settle([Settlement(second, Ack())])
         await publish(nats, f"{name}.c")
         assert (await take(source, 1))[0].id == f"{name}:3"
-        assert nats.generation == before + 1
+        assert nats.generation == before
+        assert source._nats is not nats
+        await source.close()
+        assert not source._nats.is_connected
 
 
 class TestQueue:

@@ -18,8 +18,9 @@ from bridge.core.mapping.sizes import jetstream_bytes
 from bridge.core.models import JetStreamMessage, JetStreamOut, Out
 from bridge.core.route import Ack, Delivery, Receipt, Settlement
 from bridge.embedded import NatsServer
+from bridge.legs.answers import Answer, parse_ack_subject
 from bridge.legs.consumer import open_consumer
-from bridge.legs.jetstream import JetStreamSource, parse_ack_subject
+from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.nats import Headers, NatsConnection, NatsOptions, Tls
 from bridge.legs.stream import JetStreamDestination, open_destination, publish_error
 from tests.legs.exam import DestinationExam, SourceExam, take, until
@@ -373,7 +374,7 @@ async def test_a_subject_we_may_not_publish_is_told_as_such(tmp_path: Path, name
     with NatsServer(tmp_path / "nats", config=config) as server:
         async with NatsConnection(NatsOptions((server.url,), user="b", password="b")) as nats:
             await add_stream(nats, name, subjects=["secret.>"])
-            destination = JetStreamDestination(nats, pattern="secret.x")
+            destination = await open_destination(nats, pattern="secret.x", stream=None)
             (answer,) = await destination.publish([JetStreamOut("secret.x", b"", "id")])
             assert isinstance(answer, NotUsable)
             assert "allow this user to publish secret.x" in answer.hint
@@ -383,7 +384,7 @@ def test_ack_subjects_of_both_versions_are_read() -> None:
     old = parse_ack_subject("$JS.ACK.orders.c.3.41.7.1700000000500000000.9")
     new = parse_ack_subject("$JS.ACK._.hash.orders.c.3.41.7.1700000000500000000.9.random")
     assert old is not None
-    assert old == ("orders", 3, 41, 7, 1700000000.5)
+    assert old == ("orders", "c", 3, 41, 7, 1700000000.5)
     assert old == new
     assert parse_ack_subject("_INBOX.x") is None
     assert parse_ack_subject("$JS.ACK.too.short") is None
@@ -400,7 +401,7 @@ def test_ack_subjects_of_both_versions_are_read() -> None:
     ],
 )
 def test_each_publish_error_is_an_instruction(number: int, code: int, kind: type[Exception]) -> None:
-    assert type(publish_error({"err_code": number, "code": code, "description": "d"})) is kind
+    assert type(publish_error(Answer({"err_code": number, "code": code, "description": "d"}, "s"))) is kind
 
 
 def test_headers_are_read_as_they_came() -> None:

@@ -15,14 +15,13 @@ pytestmark = pytest.mark.server
 
 async def test_a_cancel_that_comes_with_the_answer_is_not_forgotten(nats_server: NatsServer) -> None:
     async with NatsConnection(NatsOptions((nats_server.url,))) as nats:
-        client = await nats.live()
         await nats.api("INFO")  # from here on the inbox of requests is there
         asking = asyncio.create_task(nats.api("INFO"))
         async with asyncio.timeout(20):
-            while not client._resp_map:
+            while not nats.replies._waiting:
                 await asyncio.sleep(0)
-            (answer,) = client._resp_map.values()
-            while not answer.done():
+            ((answer, _),) = nats.replies._waiting.values()
+            while not answer.done.done():
                 await asyncio.sleep(0)
         assert asking.cancel()  # it has not heard of the answer yet
         with pytest.raises(asyncio.CancelledError):
