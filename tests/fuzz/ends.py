@@ -99,7 +99,7 @@ def impatient() -> Iterator[None]:
     patient = [(nats_leg, "API_SECONDS"), (stream_leg, "PUBLISH_SECONDS"), (ledger_leg, "SECONDS")]
     before = [getattr(module, name) for module, name in patient]
     for module, name in patient:
-        setattr(module, name, 0.002)
+        setattr(module, name, 0.001)
     try:
         yield
     finally:
@@ -173,7 +173,8 @@ def aws_of(answering: Callable[[str, bytes], Answer], **clients: Any) -> AwsConn
     aws = AwsConnection(AwsOptions(region="eu-west-1", endpoint_url=URL), jitter=lambda: 0.0)
     lean = LeanCalls(Credentials(), endpoint=URL, region="eu-west-1", pool=1, read=1, connect=1, ca_file=None)
     lean._road = Road(answering)
-    held: Any = aws if isinstance(aws._clients, dict) else aws._clients
+    clients_of: Any = aws._clients
+    held: Any = clients_of if hasattr(clients_of, "lean") else aws
     held._lean = held.lean = lean
     held._clients = {"sqs": SimpleNamespace(meta=META), **clients}
     return aws

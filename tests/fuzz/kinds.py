@@ -20,7 +20,7 @@ KINDS = (
     Kind("sqs-answers", answers.make_sqs, answers.check_sqs, 3),
     Kind("aws-answers", answers.make_aws, answers.check_aws, 2),
     Kind("nats-answers", replies.make_api, replies.check_api, 3),
-    Kind("pubacks", replies.make_puback, replies.check_puback, 2),
+    Kind("pubacks", replies.make_puback, replies.check_puback, 1),
     Kind("deliveries", replies.make_delivery, replies.check_delivery, 1),
     Kind("filters", others.make_filter, others.check_filter, 2),
     Kind("templates", others.make_template, others.check_template, 2),
