@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bridge.legs.payloads import Payload, Store
-
 from bridge.core.errors import BridgeError, Refused
 from bridge.core.mapping.claims import Allowed, Place
 from bridge.core.models import Out
 from bridge.core.route import Receipt
 from bridge.legs.claims import ClaimChecked, Kept, Room
+from bridge.legs.payloads import Payload, Store
 from tests.fuzz.rules import is_xml, must
 
 BUCKET = "claims"
