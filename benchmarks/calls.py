@@ -31,7 +31,7 @@ class Aiohttp:
         self.url = url
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=50))
 
-    async def post(self, headers: Any, body: bytes) -> Answer:
+    async def post(self, headers: Any, body: bytes, limit: int) -> Answer:  # noqa: ARG002 - a Road's
         async with self.session.post(self.url, data=body, headers=headers) as answer:
             return Answer(answer.status, {}, await answer.read())
 
@@ -59,7 +59,7 @@ async def measure(road: str, messages: int) -> None:
                 return await aws.call("sqs", operation, about="q", **arguments)
 
             await call("change_message_visibility_batch", QueueUrl="q", Entries=[])
-            lean = aws._lean  # noqa: SLF001 - a benchmark looks inside
+            lean = aws._clients.lean  # noqa: SLF001 - a benchmark looks inside
             if road == "aiohttp" and isinstance(lean, LeanCalls):
                 await lean._road.close()  # noqa: SLF001
                 lean._road = Aiohttp(f"http://{urlsplit(sqs.url).netloc}/")  # noqa: SLF001

@@ -43,11 +43,12 @@ class _Shared(Generic[T]):
 
 class Connections:
     """Routes take connections and give them back; `prune` closes what is left over. `repeated` is told the operation of
-    an AWS call that is made again."""
+    an AWS call that is made again, `reported` (connection, event, detail) of an AWS connection."""
 
-    def __init__(self, notice: Notice, repeated: Callable[[str], None]) -> None:
+    def __init__(self, notice: Notice, repeated: Callable[[str], None], reported: Notice | None = None) -> None:
         self._notice = notice
         self._repeated = repeated
+        self._reported = reported or (lambda *_: None)
         self._nats: list[_Shared[NatsConnection]] = []
         self._aws: list[_Shared[AwsConnection]] = []
 
@@ -105,7 +106,8 @@ class Connections:
         if shared is None:
             # A pool cannot grow, and a full one would starve long polls: who comes later gets one of its own.
             room = sum(_connections(other) for other in together if other.aws == route.aws)
-            connection = AwsConnection(aws_options(section, pool=SPARE + room), notice=self._repeated)
+            report = partial(self._reported, f"aws {_named(route.aws)}")
+            connection = AwsConnection(aws_options(section, pool=SPARE + room), notice=self._repeated, report=report)
             closing = AsyncExitStack()
             await closing.enter_async_context(connection)
             shared = _Shared(route.aws, section, connection, closing, room)

@@ -48,7 +48,7 @@ class Daemon:
         self._tracing: Tracing | None = None
         self._routes: dict[str, RunningRoute] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._connections = Connections(observation.connection, observation.aws_call_repeated)
+        self._connections = Connections(observation.connection, observation.aws_call_repeated, observation.aws_reported)
         self._group = asyncio.TaskGroup()
         self._main: asyncio.Task[None] | None = None
         self._deadline: asyncio.Timeout | None = None

@@ -226,11 +226,16 @@ class Rounds:
                     outcome.hold(item, after, own=True)
                     self._observer.held([item.delivery], answer, after)
                 case _:
-                    why = f"{reason.args[0]}; and it cannot be parked: {answer.args[0]}"
-                    self._reject(item, Refused(why, hint=answer.hint or reason.hint), outcome)
+                    self._reject(item, _unparkable(reason, answer), outcome)
 
     def _reject(self, item: Item, reason: BridgeError, outcome: Outcome) -> None:
         """No place will have it: the source keeps it, and its own redrive policy counts the deliveries."""
         after = self._policy.longest
         outcome.settled.append((item, Settlement(item.delivery, Retry(after))))
         self._observer.rejected(item.delivery, reason, after)
+
+
+def _unparkable(reason: BridgeError, parking: BridgeError) -> BridgeError:
+    """Both errors: why it could not be carried, and why it could not be parked either."""
+    hint = "set claim_check on the route, or a parking place that takes it" if isinstance(parking, Refused) else ""
+    return Refused(f"{reason.args[0]}; and it cannot be parked: {parking.args[0]}", hint=hint or parking.hint)

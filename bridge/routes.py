@@ -39,6 +39,7 @@ from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sqs_to_nats import group_of, sqs_to_nats
 from bridge.core.mapping.subject import DueTemplate, GroupTemplate, SubjectTemplate
 from bridge.core.models import Canary, Out
+from bridge.core.regions import beside
 from bridge.core.route import Destination, Lane, Mapping, Source
 from bridge.heartbeats import Heart
 from bridge.legs.answers import Captures
@@ -121,8 +122,9 @@ async def open_route(
 
                 signatures = await closing.enter_async_context(Signatures(route.source.verify))
                 destination = Verified(destination, signatures)
+            reader = SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll))
             opened = OpenRoute(
-                source=SqsSource(aws, queue, wait_seconds=min(route.source.wait_seconds, longest_poll)),
+                source=reader,
                 destination=destination,
                 mapping=sqs_to_nats(
                     template,
@@ -131,7 +133,8 @@ async def open_route(
                     passage=passage(queue.arn, stream.places),
                     policy=policy,
                     park_filtered=park_filtered,
-                    life=queue.retention if to.ttl == "retention" else None,
+                    life=(lambda: reader.queue.retention) if to.ttl == "retention" else None,
+                    id_scope=to.id_scope,
                     due=None if to.deliver_at is None else DueTemplate.parse(to.deliver_at),
                     fetch=allowed.fetches,
                     verify=route.source.verify is not None,
@@ -163,6 +166,8 @@ async def open_route(
             # What came from a queue would come back to it through its topic.
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
+            # Those in other regions cannot be asked from here, and a queue of the same name here is another.
+            queues = beside(topic.arn, queues)
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
             destination = _claim_checked(traced, route, nats, aws, allowed_of(route))
             to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))

@@ -86,3 +86,14 @@ async def test_what_no_one_awaits_is_told_by_its_type(
     (line,) = [json.loads(each) for each in shown.splitlines() if "ValueError" in each]
     assert (line["event"], line["error"]) == ("unexpected_error", "ValueError")
     loop.set_exception_handler(None)
+
+
+def test_an_error_of_what_gets_credentials_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json", "info")
+    for text in ("received 503\nand more", "", "\n"):
+        try:
+            raise RuntimeError(text)
+        except RuntimeError:
+            logging.getLogger("botocore.credentials").warning("refreshing failed", exc_info=True)
+    errors = [json.loads(line)["error"] for line in capsys.readouterr().err.splitlines()]
+    assert errors == ["RuntimeError: received 503", "RuntimeError: ", "RuntimeError: "]

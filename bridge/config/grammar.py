@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 from bridge.core.errors import ConfigError
 from bridge.core.mapping.claims import key_problem
 from bridge.core.mapping.subject import GroupTemplate, legal_subject
+from bridge.core.regions import is_aws_url
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
@@ -54,12 +55,22 @@ def server_url(value: str) -> str | None:
 
 def queue_name(value: str) -> str | None:
     if value.startswith(("http://", "https://")):
-        name = value.rstrip("/").rsplit("/", 1)[-1]
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return "it is no URL; write the queue's name instead"
+        if parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:
+            return "it is no queue URL: it ends with the queue's name; write that name instead"
+        folders = parts.path.strip("/").split("/")
+        if is_aws_url(value) and (len(folders) != 2 or not re.fullmatch(r"[0-9]{12}", folders[0])):
+            example = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
+            return f"it is no queue URL: after the host come account and name, like {example}; write the name instead"
+        name = folders[-1]
     elif value.startswith("arn:"):
-        parts = value.split(":")
-        if len(parts) != 6 or parts[2] != "sqs":
+        fields = value.split(":")
+        if len(fields) != 6 or fields[2] != "sqs":
             return "it is no queue ARN; write one like arn:aws:sqs:eu-west-1:123456789012:orders"
-        name = parts[5]
+        name = fields[5]
     else:
         name = value
     if not _QUEUE.fullmatch(name):

@@ -210,6 +210,11 @@ class JetStreamDestinationConfig(Section):
         None,
         description="Where messages wait for deliver_at: a subject of the same stream, which must allow schedules.",
     )
+    id_scope: Literal["topic", "queue"] = Field(
+        "topic",
+        description="topic: an SNS message is stored once, whatever queues bring it; queue: once for each queue, "
+        "which two routes need that give its copies different subjects.",
+    )
     ttl: Literal["retention"] | None = Field(
         None, description="retention: what is left of the queue's retention becomes Nats-TTL; the stream must allow it."
     )

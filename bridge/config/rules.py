@@ -15,9 +15,11 @@ from typing import Any
 
 from bridge.config.grammar import listed
 from bridge.config.tokens import read_token
+from bridge.core.advice import connection_for
 from bridge.core.errors import ConfigError
 from bridge.core.filtering import FilterPolicy
 from bridge.core.mapping.signature import FIFO_IS_UNSIGNED
+from bridge.core.regions import arn_place, name_of, partition_of, queue_place
 
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str]
@@ -43,6 +45,8 @@ def complaints(raw: Mapping[str, Any]) -> Iterator[Complaint]:
     for at, route in enumerate(routes if isinstance(routes, list) else []):
         if isinstance(route, Mapping):
             yield from _route(("routes", at), route, connections, seen)
+            yield from _regions(("routes", at), route, _mapping(raw.get("aws")), connections)
+    yield from _copies(routes if isinstance(routes, list) else [])
 
 
 def _otel() -> bool:
@@ -189,6 +193,57 @@ def _never_signed(place: Place, source: Mapping[str, Any]) -> Iterator[Complaint
         )
 
 
+def _regions(
+    place: Place, route: Mapping[str, Any], aws: Mapping[str, Any], connections: Mapping[str, Any]
+) -> Iterator[Complaint]:
+    """What an ARN or URL says beside the name is not left out: a queue of the same name elsewhere is another queue."""
+    named = route.get("aws")
+    section = aws if named is None else _mapping(connections.get(named))
+    here = section.get("region")
+    parts = [(("source", "queue"), True), (("destination", "queue"), True), (("destination", "topic"), True)]
+    parts += [(("parking", "queue"), False)]
+    found = [((*place, *keys), _mapping(route.get(keys[0])).get(keys[1]), main) for keys, main in parts]
+    watch = route.get("watch")
+    for at, each in enumerate(watch if isinstance(watch, list) else []):
+        found.append(((*place, "watch", at, "queue"), _mapping(each).get("queue"), False))
+    for where, text, main in found:
+        if not isinstance(text, str):
+            continue
+        arn, there = arn_place(text), queue_place(text)
+        if arn is not None and (partition := partition_of(arn[1])) not in (None, arn[0]):
+            yield where, f"{arn[1]} is not in partition {arn[0]}; write arn:{partition}:{text.split(':', 2)[-1]}"
+        elif there is not None and isinstance(here, str) and here and there[0] != here:
+            whose = "aws" if named is None else f"connection {named}"
+            yield where, f"it is in {there[0]}, and {whose} is for {here}; {_way_to(there[0], here, connections, main)}"
+
+
+def _way_to(region: str, here: str, connections: Mapping[str, Any], main: bool) -> str:
+    if not main:
+        return f"a route uses one AWS connection: name one in {here}"
+    for name, each in connections.items():
+        if _mapping(each).get("kind") == "aws" and _mapping(each).get("region") == region:
+            return f"write aws: {name} on the route"
+    return connection_for(region)
+
+
+def _copies(routes: list[Any]) -> Iterator[Complaint]:
+    """Copies of one message under one id, of which a stream keeps one: whose subject it has would be a race."""
+    seen: dict[tuple[Any, ...], tuple[str, Any]] = {}
+    for at, route in enumerate(routes):
+        source, to = _mapping(_mapping(route).get("source")), _mapping(_mapping(route).get("destination"))
+        topics, stream = source.get("verify"), to.get("stream")
+        if source.get("kind") != "sqs" or not isinstance(topics, list) or to.get("id_scope") == "queue" or not stream:
+            continue
+        for topic in topics:
+            name, subject = seen.setdefault(
+                (route.get("nats"), str(stream), str(topic)), (str(route.get("name")), to.get("subject"))
+            )
+            if subject != to.get("subject"):
+                text = f"route {name} publishes the same messages ({topic}) into {stream} under another subject"
+                advice = "only one copy would be stored; write id_scope: queue on both destinations"
+                yield ("routes", at, "destination", "subject"), f"{text}; {advice}"
+
+
 def _connection(place: Place, name: Any, kind: str, connections: Mapping[str, Any]) -> Iterator[Complaint]:
     if name is None or not isinstance(name, str):
         return
@@ -213,4 +268,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _last(name: Any) -> str:
     """The name in a name, URL or ARN."""
-    return str(name).rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    return name_of(str(name))

@@ -25,6 +25,14 @@ def add_subjects(stream: str, known: Sequence[str], *more: str) -> str:
     return f'nats stream edit {stream} --subjects "{",".join([*kept, *wide])}"'
 
 
+def connection_for(region: str) -> str:
+    """How an operator would reach another AWS region."""
+    return (
+        f"add a connection for {region} and name it on the route: "
+        f"connections: {{{region}: {{kind: aws, region: {region}}}}}, and aws: {region}"
+    )
+
+
 def in_words(stream: str, *more: str) -> str:
     """The same where its subjects are not known."""
     return (

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bridge.core.errors import BridgeError
+from bridge.core.policies import Policy
 from bridge.core.subjects import overlap
 
 
@@ -24,6 +25,10 @@ class QueueFacts:
     max_message_size: int
     redrives: bool
     retention: float = 345_600.0
+    policy: Policy | None = None
+    """Who may send to it by its policy; None without one."""
+    topics: tuple[str, ...] | None = None
+    """The ARNs of the topics subscribed to by it, None where we may not look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,16 @@ class RouteFacts:
     parked_elsewhere: bool = False
     parking_subject: str | None = None
     sns_ids: bool = False
-    """Whether messages may be deduplicated by SNS message id (envelope: auto)."""
+    """Whether messages may be deduplicated by SNS message id (envelope: auto, id_scope: topic)."""
+    subject: str | None = None
+    """The template of the destination's subject."""
+    envelopes: bool = False
+    verified: tuple[str, ...] | None = None
+    """Whether envelopes are unwrapped, and the topics whose signatures are checked, if they are."""
+    parking_queue: QueueFacts | None = None
+    claim_check: bool = False
+    feeds: tuple[QueueFacts, ...] = ()
+    """The queues subscribed to the destination topic, those that could be looked at."""
     longest_outage: float = 0.0
     ledger: bool = False
     carries_echo: bool = False

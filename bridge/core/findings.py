@@ -6,32 +6,20 @@ May not: look anything up. legs/inventory.py gathers the facts; every rule here 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from bridge.core.advice import add_stream, add_subjects, filters
 from bridge.core.emptiness import SQS_SETTLES_SECONDS
 from bridge.core.facts import ConsumerFacts, RouteFacts, StreamFacts, World
+from bridge.core.findings_aws import Finding, Level, senders, shared_ids, stuck, unverified
 from bridge.core.mapping.heartbeat import NO_SUBJECT
 from bridge.core.pointers import pointers
 from bridge.core.subjects import covers, overlap
 
-Level = Literal["error", "warning", "ok"]
+__all__ = ["Finding", "Level", "findings", "window_needed"]
 
 HEADER_ROOM = 65_535  # what JetStream takes of headers at most, beside the body
 SETTLE_SECONDS = 10.0  # one publish timeout (5 s), one settle with a repeat, and room for a slow day
 SENDS_AT_ONCE = 20  # concurrent batches of ten to SQS or SNS
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the table. `advice` is what to do about it, empty when nothing is to be done."""
-
-    level: Level
-    route: str
-    what: str
-    text: str
-    advice: str = ""
 
 
 def findings(world: World) -> list[Finding]:
@@ -40,9 +28,10 @@ def findings(world: World) -> list[Finding]:
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
         mine += [*_keeps(route), *_parking(route), *_heartbeats(route), *_watches(route)]
-        found += _told(route)
+        mine += [*senders(route), *stuck(route)]
+        found += [*_told(route), *unverified(route)]
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
-    found += _shared_ids(world)
+    found += shared_ids(world)
     found += _loops(world)
     found += [Finding(*each) for each in pointers(world)]
     return found
@@ -335,25 +324,6 @@ def _redrive(route: RouteFacts) -> Iterator[Finding]:
             f"the route has no parking: a message that can never be carried {fate}",
             "set `parking` on the route",
         )
-
-
-def _shared_ids(world: World) -> Iterator[Finding]:
-    """Two queues of one topic hold the same SNS message ids; in one stream the second copy counts as a duplicate."""
-    seen: dict[str, RouteFacts] = {}
-    for route in world.routes:
-        if not route.sns_ids:
-            continue
-        for stream in route.destinations:
-            first = seen.setdefault(stream.name, route)
-            if first is not route and first.queue is not None and route.queue is not None:
-                yield Finding(
-                    "warning",
-                    route.name,
-                    f"stream {stream.name}",
-                    f"route {first.name} publishes into it too: where both queues are subscribed to one topic, "
-                    "the second copy of a message is a duplicate and is not stored",
-                    "give each queue its own stream, or `envelope: never` to one of the routes",
-                )
 
 
 def _loops(world: World) -> Iterator[Finding]:

@@ -72,7 +72,8 @@ class Backlog:
     The rest is None where the place does not tell. `oldest` is when the oldest message that waits or is in flight was
     sent, and `active_at` when one was last finished, in seconds since the epoch; `done` grows with each one finished;
     `redelivered` are in flight for the second time or more; `held`, at a source of our own, are in our hands; `readers`
-    wait for messages; `leases_lost` counts leases the source took back.
+    wait for messages; `leases_lost` counts leases the source took back; `retention` is how long the place keeps a
+    message, in seconds.
     """
 
     pending: int
@@ -85,6 +86,7 @@ class Backlog:
     held: int = 0
     readers: int | None = None
     leases_lost: int = 0
+    retention: float | None = None
 
 
 class Mapped(NamedTuple):

@@ -11,11 +11,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.core.errors import BridgeError, Failed, Refused
-from bridge.legs.aws import coded_error
+from bridge.legs.aws_errors import coded_error, unreadable
+from bridge.legs.aws_shapes import listed, record, text
 
 ENTRIES = 10
 BYTES = 1_048_576
 AT_ONCE = 20  # batches in the air for one call of ours
+PLACES = {str(at): at for at in range(ENTRIES)}
+"""Ids as we write them. int() would take -1, which is the last entry, and many more."""
 
 Answer = Mapping[str, Any] | BridgeError
 Send = Callable[[list[dict[str, Any]]], Awaitable[Mapping[str, Any]]]
@@ -30,16 +33,26 @@ class Entry(NamedTuple):
     group: str | None = None
 
 
-async def send(entries: Sequence[Entry], call: Send, *, limit: int = BYTES, at_once: int = AT_ONCE) -> list[Answer]:
-    """One answer each, in order: what AWS said of it, or the error. `limit` is in bytes for a whole batch."""
+async def send(
+    entries: Sequence[Entry],
+    call: Send,
+    *,
+    limit: int = BYTES,
+    at_once: int = AT_ONCE,
+    named: bool = False,
+    key: str = "",
+) -> list[Answer]:
+    """One answer each, in order: what AWS said of it, or the error. `limit` is in bytes for a whole batch; `named`: a
+    success has a MessageId; `key` is the KMS key of the queue or topic."""
     if len(entries) <= ENTRIES and _fit_together(entries, limit):
-        return await _one(call, entries) if entries else []
+        return await _one(call, entries, named, key) if entries else []
     answers: list[Answer] = [Failed("not sent")] * len(entries)
     room = asyncio.Semaphore(at_once)
 
     async def carry(places: list[int]) -> None:
         async with room:
-            for place, answer in zip(places, await _one(call, [entries[place] for place in places]), strict=True):
+            found = await _one(call, [entries[place] for place in places], named, key)
+            for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
 
     for wave in _waves(entries):
@@ -91,7 +104,7 @@ def _cut(places: Sequence[int], entries: Sequence[Entry], limit: int) -> Iterato
         yield batch
 
 
-async def _one(call: Send, entries: Sequence[Entry]) -> list[Answer]:
+async def _one(call: Send, entries: Sequence[Entry], named: bool, key: str) -> list[Answer]:
     # Ids are positions: message ids can repeat within a batch, and SQS then refuses all of it.
     try:
         response = await call([{"Id": str(at), **entry.body} for at, entry in enumerate(entries)])
@@ -99,19 +112,42 @@ async def _one(call: Send, entries: Sequence[Entry]) -> list[Answer]:
         if len(entries) == 1:
             return [error]
         # One entry spoils the call (some implementations check the whole batch first): find it by sending each alone.
-        return [answer for entry in entries for answer in await _one(call, [entry])]
+        return [answer for entry in entries for answer in await _one(call, [entry], named, key)]
     except BridgeError as error:
         return [error] * len(entries)
-    answers: list[Answer] = [Failed("AWS said nothing about this entry")] * len(entries)
-    for each in response.get("Successful") or ():
-        answers[int(each["Id"])] = each
-    for each in response.get("Failed") or ():
-        answers[int(each["Id"])] = _entry_error(each)
-    return answers
+    return _answers(response, len(entries), named, key)
 
 
-def _entry_error(failed: Mapping[str, Any]) -> BridgeError:
-    code = str(failed.get("Code", ""))
-    text = f"{code}: {failed.get('Message') or 'no reason given'}"
-    error = coded_error((code,), text)
-    return Refused(text) if type(error) is Failed and failed.get("SenderFault") else error
+def _answers(response: Mapping[str, Any], count: int, named: bool, key: str) -> list[Answer]:
+    """One answer for each entry, by its Id. What is answered twice, or not at all, is not taken for done."""
+    good, bad = listed(response.get("Successful")), listed(response.get("Failed"))
+    if good is None or bad is None:
+        return [unreadable("batch", "no lists of what succeeded and failed")] * count
+    found: list[Answer | None] = [None] * count
+    whole = True
+    for each in good:
+        try:
+            place = PLACES[each["Id"]]
+            if found[place] is None and (not named or (type(each["MessageId"]) is str and each["MessageId"])):
+                found[place] = each
+        except (KeyError, IndexError, TypeError):
+            whole = False
+    for each in bad:
+        entry = record(each)
+        place = PLACES.get(text(entry.get("Id")) or "", count) if entry is not None else count
+        if entry is None or place >= count:
+            whole = False
+        elif found[place] is not None:
+            found[place] = Failed("AWS gave two answers about this entry")
+        else:
+            found[place] = _entry_error(entry, key)
+    said_nothing = (
+        Failed("AWS said nothing about this entry") if whole else unreadable("batch", "entries without an Id")
+    )
+    return [said_nothing if answer is None else answer for answer in found]
+
+
+def _entry_error(failed: Mapping[str, Any], key: str) -> BridgeError:
+    """A code that stands in no list is not blamed on the message, whatever AWS says about whose fault it is."""
+    code, said = text(failed.get("Code")) or "no code", text(failed.get("Message")) or "no reason given"
+    return coded_error((code,), f"{code}: {said}", key=key, said=said)

@@ -14,18 +14,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import ssl
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+from botocore.httpsession import ProxyConfiguration
+from botocore.utils import get_environ_proxies
 
-from bridge.legs.http import IDLE_SECONDS, Answer, Broken, Connections
+from bridge.legs.http import IDLE_SECONDS, LIMIT, Answer, Broken, Connections, read_within
 
 CALLS: Mapping[str, str] = {
     "receive_message": "ReceiveMessage",
@@ -36,6 +38,7 @@ CALLS: Mapping[str, str] = {
 """By botocore's method name, the operation."""
 
 CONTENT_TYPE = "application/x-amz-json-1.0"
+MESSAGES = 67_108_864  # bytes: ten bodies of 1 MiB, where JSON takes up to six for each (\\u00xx), and some
 SKEW_SECONDS = 240.0  # of the five minutes AWS allows
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired", "SignatureDoesNotMatch", "InvalidSignatureException")
 
@@ -66,6 +69,15 @@ class LeanError(Exception):
         self.names = names
         self.status = status
         self.date = date
+
+
+class Unsendable(ValueError):
+    """A request that no JSON can hold."""
+
+
+def limit_of(operation: str, status: int = 200) -> int:
+    """The most bytes an answer of SQS may have. Messages are large, everything else is a few hundred bytes an entry."""
+    return MESSAGES if operation == "ReceiveMessage" and status == 200 else LIMIT
 
 
 class Signer:
@@ -158,9 +170,10 @@ class Keyed:
 
 
 class Road(Protocol):
-    """How a signed request gets to AWS. Raises what SDK_ERRORS in aws.py holds."""
+    """How a signed request gets to AWS. `limit` is the most bytes of its answer. Raises what SDK_ERRORS in
+    aws_errors.py holds."""
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer: ...
+    async def post(self, headers: Mapping[str, str], body: bytes, limit: int) -> Answer: ...
     async def close(self) -> None: ...
 
 
@@ -173,10 +186,10 @@ class Direct:
             f"POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: nats-sqs-bridge\r\nAccept-Encoding: identity\r\n"
         )
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, headers: Mapping[str, str], body: bytes, limit: int) -> Answer:
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         return await self._connections.ask(
-            f"{self._start}{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+            f"{self._start}{lines}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body, limit
         )
 
     async def close(self) -> None:
@@ -194,14 +207,17 @@ class Proxied:
                 limit=pool, ssl=True if tls is None else tls, keepalive_timeout=IDLE_SECONDS
             ),
             timeout=aiohttp.ClientTimeout(total=read + connect, sock_connect=connect, sock_read=read),
-            headers={"User-Agent": "nats-sqs-bridge"},
-            auto_decompress=True,
+            headers={"User-Agent": "nats-sqs-bridge", "Accept-Encoding": "identity"},
+            auto_decompress=False,  # a few bytes may become very many
         )
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        async with self._session.post(self._url, data=body, headers=headers, proxy=self._proxy) as answer:
+    async def post(self, headers: Mapping[str, str], body: bytes, limit: int) -> Answer:
+        # What is signed for one host goes to no other: no redirects.
+        async with self._session.post(
+            self._url, data=body, headers=headers, proxy=self._proxy, allow_redirects=False
+        ) as answer:
             found = {name.lower(): value for name, value in answer.headers.items()}
-            return Answer(answer.status, found, await answer.read())
+            return Answer(answer.status, found, await read_within(answer, limit if answer.status == 200 else LIMIT))
 
     async def close(self) -> None:
         await self._session.close()
@@ -223,8 +239,8 @@ class LeanCalls:
         self._signer = Signer(named, region, path=path)
         self._skew = 0.0
         tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
-        # Looked up once, as the environment has it.
-        proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
+        # Looked up once, as botocore does it: a proxy without a scheme is an http:// one.
+        proxy = ProxyConfiguration(proxies=get_environ_proxies(endpoint)).proxy_url_for(endpoint)
         self._road: Road
         if proxy is None:
             connections = Connections(host, parts.port or usual, tls=tls, limit=pool, connect=connect, read=read)
@@ -237,9 +253,12 @@ class LeanCalls:
         await self._road.close()
 
     async def call(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer as botocore gives it. Raises LeanError, and what the road raises."""
+        """The answer as botocore gives it. Raises LeanError, Unsendable, and what the road raises."""
         name = CALLS[operation]
-        body = orjson.dumps(arguments, default=_base64)
+        try:
+            body = orjson.dumps(arguments, default=_base64)
+        except TypeError:  # its text may quote the message
+            raise Unsendable("a text that is not UTF-8") from None
         try:
             return await self._once(name, body)
         except LeanError as error:
@@ -250,9 +269,9 @@ class LeanCalls:
     async def _once(self, name: str, body: bytes) -> dict[str, Any]:
         credentials = await self._keys.get_frozen_credentials()
         headers = self._signer.headers(f"AmazonSQS.{name}", body, credentials, time.time() + self._skew)
-        answer = await self._road.post(headers, body)
-        if answer.status == 200:
-            return _parsed(name, answer.body)
+        answer = await self._road.post(headers, body, limit_of(name))
+        if answer.status < 400:
+            return parsed(name, answer.status, answer.body)
         raise _error(answer.status, answer.headers, answer.body)
 
     def _corrected(self, error: LeanError) -> bool:
@@ -271,19 +290,36 @@ def _base64(value: object) -> str:
     raise TypeError
 
 
-def _parsed(name: str, text: bytes) -> dict[str, Any]:
+def parsed(name: str, status: int, text: bytes) -> dict[str, Any]:
+    """What the operation `name` answered. Raises Broken where that is no answer of SQS. A value that is no base64 stays
+    the text it is, and its message is the caller's to judge."""
+    if status != 200:
+        raise Broken(f"what answered is not SQS: status {status}")  # a redirect, most likely
     try:
         answer: Any = orjson.loads(text) if text else {}
     except ValueError:
-        answer = None
+        answer = _half(text)
     if not isinstance(answer, dict):
         raise Broken("what answered is not SQS: no JSON object")  # a proxy's page, most likely
     if name == "ReceiveMessage" and b'"BinaryValue"' in text:
-        for message in answer.get("Messages") or ():
-            for each in (message.get("MessageAttributes") or {}).values():
-                if "BinaryValue" in each:
-                    each["BinaryValue"] = base64.b64decode(each["BinaryValue"])
+        messages = answer.get("Messages")
+        for message in messages if isinstance(messages, list) else ():
+            found = message.get("MessageAttributes") if isinstance(message, dict) else None
+            for each in found.values() if isinstance(found, dict) else ():
+                if isinstance(each, dict) and isinstance(value := each.get("BinaryValue"), str):
+                    try:
+                        each["BinaryValue"] = base64.b64decode(value, validate=True)
+                    except ValueError:
+                        continue
     return answer
+
+
+def _half(text: bytes) -> Any:
+    """JSON that orjson refuses for half a surrogate pair in one of its texts: that is about one message, not all."""
+    try:
+        return json.loads(text) if text.startswith(b"{") else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _error(status: int, headers: Mapping[str, str], text: bytes) -> LeanError:
@@ -295,7 +331,7 @@ def _error(status: int, headers: Mapping[str, str], text: bytes) -> LeanError:
         document = {}
     kind = str(document.get("__type") or document.get("code") or status).rpartition("#")[2]
     legacy = headers.get("x-amzn-query-error", "").partition(";")[0]
-    message = str(document.get("message") or document.get("Message") or "")
+    message = str(document.get("message") or document.get("Message") or "")[:1000]
     return LeanError((kind, legacy) if legacy else (kind,), message, status, seconds_of(headers.get("date")))
 
 
@@ -303,5 +339,5 @@ def seconds_of(date: str | None) -> float | None:
     """A Date header in seconds since the epoch."""
     try:
         return parsedate_to_datetime(date or "").timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None

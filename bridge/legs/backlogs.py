@@ -15,10 +15,14 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, Literal, Protocol
 
-from bridge.core.errors import BridgeError, Unavailable
+from bridge.core.advice import connection_for
+from bridge.core.errors import BridgeError, NotUsable
+from bridge.core.regions import name_of, queue_place
 from bridge.core.route import Backlog
 from bridge.legs.answers import Answer, retention
-from bridge.legs.aws import UNREACHED, AwsConnection
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_errors import unreadable
+from bridge.legs.aws_shapes import Facts, is_url, listed, number, record, text
 from bridge.legs.nats import NatsConnection
 
 Side = Literal["bridge", "legacy", "new", "dead_letter"]
@@ -183,8 +187,9 @@ class WatchedQueue:
         self.side: Side = side
         self._aws = aws
         self._queue = queue
-        self._name = queue.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-        self._url = queue if queue.startswith(("http://", "https://")) else ""
+        self._name = name_of(queue)
+        self._url = queue.rstrip("/") if queue.startswith(("http://", "https://")) else ""
+        self._same = False
         self._age = CloudWatchAge(aws, self._name) if cloudwatch else None
 
     async def look(self) -> Sequence[Seen]:
@@ -201,22 +206,25 @@ class WatchedQueue:
             "get_queue_attributes",
             about=self._name,
             QueueUrl=self._url,
-            AttributeNames=[*COUNTS, "MessageRetentionPeriod"],
+            AttributeNames=[*COUNTS, "MessageRetentionPeriod", "QueueArn"],
         )
         pending, in_flight, delayed = counts_of(answer, self._name)
-        facts = answer["Attributes"]
+        facts = Facts(answer, self._name)
+        if not self._same and (arn := facts.text("QueueArn")):
+            await same_queue(self._aws, self._queue, arn)
+            self._same = True
         oldest = await self._age.oldest() if self._age is not None and (pending or in_flight) else None
-        retention = float(facts.get("MessageRetentionPeriod", 345_600))
+        retention = facts.number("MessageRetentionPeriod", 345_600)
         return Seen(self._name, Backlog(pending, in_flight, delayed, oldest=oldest), retention, exact=False)
 
 
 def counts_of(answer: Mapping[str, Any], queue: str) -> tuple[int, int, int]:
-    """COUNTS in an answer of GetQueueAttributes. Raises Unavailable where there are none: a queue nobody counted is not
-    empty."""
-    facts = answer.get("Attributes") or {}
+    """COUNTS in an answer of GetQueueAttributes. Raises Unavailable where there are none, or no numbers: a queue that
+    was not counted is not empty."""
+    facts = Facts(answer, f"queue {queue}")
     if COUNTS[0] not in facts:
-        raise Unavailable(f"what answered for queue {queue} told no counts: is it SQS?", hint=UNREACHED)
-    pending, in_flight, delayed = (int(facts.get(name, 0)) for name in COUNTS)
+        raise unreadable(f"queue {queue}", "no counts")
+    pending, in_flight, delayed = (int(facts.number(name, 0)) for name in COUNTS)
     return pending, in_flight, delayed
 
 
@@ -255,16 +263,52 @@ class CloudWatchAge:
             )
         except BridgeError:
             return None  # not permitted: the age stays unknown, and the counts still hold
-        points = answer.get("Datapoints") or ()
-        newest = max(points, key=lambda point: point["Timestamp"], default=None)
-        return None if newest is None else newest["Timestamp"].timestamp() - float(newest["Maximum"])
+        points = [
+            (each["Timestamp"].timestamp(), maximum)
+            for each in listed(answer.get("Datapoints")) or ()
+            if record(each) and isinstance(each.get("Timestamp"), datetime)
+            if (maximum := number(each.get("Maximum"))) is not None
+        ]
+        return max(points)[0] - max(points)[1] if points else None
 
 
 async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str:
-    """The URL of a queue given by name or ARN. Raises NotUsable, with the hint `missing` where there is none."""
+    """The URL of a queue given by name or ARN. Raises NotUsable, with the hint `missing` where there is none, and for
+    an ARN of another region: a queue of the same name here is another queue."""
     arguments: dict[str, Any] = {"QueueName": queue}
     if queue.startswith("arn:"):
-        account, name = queue.split(":")[4:6]
+        region, account, name = queue.split(":")[3:6]
+        if (here := await aws.region()) != region:
+            raise _elsewhere(f"queue {name} is in {region}", here, region)
         arguments = {"QueueName": name, "QueueOwnerAWSAccountId": account}
     answer = await aws.call("sqs", "get_queue_url", about=arguments["QueueName"], missing=missing, **arguments)
-    return str(answer["QueueUrl"])
+    url = text(answer.get("QueueUrl"))
+    if url is None or not is_url(url):
+        raise unreadable(f"queue {arguments['QueueName']}", "no URL of a queue")
+    return url
+
+
+async def same_queue(aws: AwsConnection, asked: str, arn: str) -> None:
+    """Raises NotUsable unless `arn`, as AWS answered it, is the queue that was asked for by name, URL or ARN; and
+    Unavailable where it is none."""
+    parts = arn.split(":")
+    name = name_of(asked)
+    if len(parts) != 6 or parts[0] != "arn":
+        raise unreadable(f"queue {name}", "no QueueArn")
+    if asked.startswith("arn:") and asked != arn:
+        raise NotUsable(
+            f"{asked} was asked for, and {arn} answered", hint="is this connection of its account and region?"
+        )
+    if parts[5] != name:
+        raise NotUsable(f"queue {name} was asked for, and {arn} answered", hint="is aws.endpoint_url right?")
+    wanted = queue_place(asked)
+    if wanted is not None and wanted[0] != parts[3]:
+        raise _elsewhere(f"queue {name} is in {wanted[0]}", parts[3], wanted[0])
+    if wanted is not None and wanted[1] and wanted[1] != parts[4]:
+        raise NotUsable(f"queue {name} of account {wanted[1]} was asked for, and {arn} answered")
+    if aws.options.endpoint_url is None and parts[3] != (here := await aws.region()):
+        raise _elsewhere(f"queue {name} is in {parts[3]}", here, parts[3])
+
+
+def _elsewhere(what: str, here: str, there: str) -> NotUsable:
+    return NotUsable(f"{what}, and this connection is for {here}", hint=connection_for(there))

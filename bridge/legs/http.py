@@ -2,7 +2,8 @@
 
 One call of SQS carries ten messages, and through a general client it costs more than all the rest of carrying them.
 May not: follow a redirect, speak to a proxy, repeat a request, or keep a connection it is not sure of: whatever ends
-out of turn closes it. Raises OSError or TimeoutError, and nothing else. Source: RFC 9112.
+out of turn closes it; or to keep more of an answer than its caller allows. Raises OSError or TimeoutError, and nothing
+else. Source: RFC 9112.
 """
 
 from __future__ import annotations
@@ -13,13 +14,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
+
 HEAD_LIMIT = 65_536  # bytes of a status line and headers
+HEADERS = 200  # lines of one head
+INTERIM = 10  # answers with a status of 1xx before the one that counts
+LIMIT = 1_048_576  # bytes of a body, unless the caller says more
+CHUNK_LINE = 1024  # bytes of the line before a chunk, and of all trailers
 IDLE_SECONDS = 20.0  # a connection that rested longer may be closed at the other end just as we use it
 WATCHES = 20  # looks at what is under way in the time an answer may take
 
 
 class Broken(ConnectionError):
-    """The connection ended, or what came was no HTTP."""
+    """The connection ended, or what came was no HTTP, or no answer to what was asked."""
+
+
+class TooLarge(ValueError):
+    """An answer has more bytes than its limit."""
+
+    def __init__(self, limit: int, size: int | None = None) -> None:
+        super().__init__(f"an answer of {f'{size:,}' if size else 'more'} bytes, where {limit:,} is the most")
 
 
 @dataclass(slots=True)
@@ -32,12 +46,17 @@ class Answer:
 
 
 class _Body:
-    """A body as it arrives: of a known length, in chunks, or until the connection closes (`length` None)."""
+    """A body as it arrives: of a known length, in chunks, or until the connection closes (`length` None). Raises
+    TooLarge for one of more than `limit` bytes, before the body where its length is known."""
 
-    __slots__ = ("_chunks", "_data", "_length")
+    __slots__ = ("_chunks", "_data", "_length", "_limit", "_raw")
 
-    def __init__(self, length: int | None, *, chunked: bool) -> None:
+    def __init__(self, length: int | None, *, chunked: bool, limit: int) -> None:
+        if length is not None and length > limit:
+            raise TooLarge(limit, length)
         self._length = length
+        self._limit = limit
+        self._raw = 0  # bytes of chunks and their lines together: chunks of one byte are six each
         self._data = bytearray()
         self._chunks: bytearray | None = bytearray() if chunked else None
 
@@ -49,8 +68,15 @@ class _Body:
         """The whole body once it is there. Raises ValueError for what is no body."""
         self._data += data
         if self._chunks is not None:
+            self._raw += len(data)
+            if len(self._chunks) + len(self._data) > self._limit + CHUNK_LINE or self._raw > 8 * self._limit:
+                raise TooLarge(self._limit)
             return self._dechunked(self._chunks)
-        if self._length is None or len(self._data) < self._length:
+        if self._length is None:
+            if len(self._data) > self._limit:
+                raise TooLarge(self._limit)
+            return None
+        if len(self._data) < self._length:
             return None
         if len(self._data) > self._length:
             raise ValueError("more than one answer")
@@ -61,20 +87,33 @@ class _Body:
 
     def _dechunked(self, whole: bytearray) -> bytes | None:
         while (end := self._data.find(b"\r\n")) >= 0:
-            size = int(bytes(self._data[:end]).partition(b";")[0].strip(), 16)
-            if size < 0:
-                raise ValueError("a chunk of less than nothing")
+            size = _chunk_size(bytes(self._data[: min(end, CHUNK_LINE)]))
             if size == 0:
                 # Trailers, if any, end with an empty line.
                 tail = self._data[end:]
-                return bytes(whole) if tail == b"\r\n\r\n" or tail.endswith(b"\r\n\r\n") else None
+                if tail.endswith(b"\r\n\r\n"):
+                    return bytes(whole)
+                if len(tail) > CHUNK_LINE:
+                    raise ValueError("trailers without end")
+                return None
+            if len(whole) + size > self._limit:
+                raise TooLarge(self._limit)
             if len(self._data) < end + 2 + size + 2:
                 return None
             whole += self._data[end + 2 : end + 2 + size]
             if self._data[end + 2 + size : end + 4 + size] != b"\r\n":
                 raise ValueError("a chunk that is longer than it says")
             del self._data[: end + 4 + size]
+        if len(self._data) > CHUNK_LINE:
+            raise ValueError("no line before a chunk")
         return None
+
+
+def _chunk_size(line: bytes) -> int:
+    text = line.partition(b";")[0].strip()
+    if not text.isalnum() or len(text) > 16 or b"x" in text.lower():  # int() takes 0x, signs and underscores too
+        raise ValueError("no size of a chunk")
+    return int(text, 16)
 
 
 class _Connection(asyncio.Protocol):
@@ -90,6 +129,8 @@ class _Connection(asyncio.Protocol):
         self._status = 0
         self._headers: dict[str, str] = {}
         self._keep = True
+        self._interim = 0
+        self._limit = LIMIT
         self.late = 0.0  # loop time at which the answer is late
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,8 +143,10 @@ class _Connection(asyncio.Protocol):
         elif self._answered is not None:
             self._failed(exc if isinstance(exc, OSError) else Broken("the connection was closed before the answer"))
 
-    def ask(self, request: bytes, answered: asyncio.Future[Answer], late: float) -> None:
+    def ask(self, request: bytes, answered: asyncio.Future[Answer], late: float, limit: int = LIMIT) -> None:
         self._answered = answered
+        self._interim = 0
+        self._limit = limit
         self.late = late
         self.transport.write(request)
 
@@ -122,6 +165,8 @@ class _Connection(asyncio.Protocol):
             return self.close()  # nobody asked
         try:
             found = self._begin(data) if self._body is None else self._body.add(data)
+        except TooLarge as error:
+            return self._failed(Broken(str(error)))
         except (ValueError, LookupError):
             return self._failed(Broken("what answered speaks no HTTP/1.1"))
         if found is not None:
@@ -131,25 +176,37 @@ class _Connection(asyncio.Protocol):
     def _begin(self, data: bytes) -> bytes | None:
         """Reads the head once it is there; the body if that has come with it."""
         self._head = data = self._head + data if self._head else data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            if len(data) > HEAD_LIMIT:
-                raise ValueError
-            return None
-        first, *lines = data[:end].decode("latin-1").split("\r\n")
-        version, _, rest = first.partition(" ")
-        if version not in ("HTTP/1.1", "HTTP/1.0"):
-            raise ValueError(version)
-        self._status = int(rest[:3])
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if (len(data) if end < 0 else end) > HEAD_LIMIT:
+                raise ValueError("a head without end")
+            if end < 0:
+                self._head = data
+                return None
+            first, *lines = data[:end].decode("latin-1").split("\r\n")
+            version, _, rest = first.partition(" ")
+            if version not in ("HTTP/1.1", "HTTP/1.0") or not rest[:3].isdecimal() or len(lines) > HEADERS:
+                raise ValueError(version)
+            self._status = int(rest[:3])
+            data = data[end + 4 :]
+            if self._status >= 200:
+                break
+            self._interim += 1  # an interim answer
+            if self._status < 100 or self._status == 101 or self._interim > INTERIM:
+                raise ValueError("interim answers without end")
         self._head = b""
-        if self._status < 200:  # an interim answer
-            return self._begin(data[end + 4 :]) if len(data) > end + 4 else None
-        headers = {}
+        return self._headed(version, lines, data)
+
+    def _headed(self, version: str, lines: list[str], data: bytes) -> bytes | None:
+        headers: dict[str, str] = {}
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon:
                 raise ValueError
-            headers[name.lower()] = value.strip()
+            name, value = name.lower(), value.strip()
+            if name == "content-length" and headers.get(name, value) != value:
+                raise ValueError("two lengths")
+            headers[name] = value
         self._headers = headers
         keep = headers.get("connection", "keep-alive" if version == "HTTP/1.1" else "close")
         chunked = "chunked" in headers.get("transfer-encoding", "").lower()
@@ -158,9 +215,12 @@ class _Connection(asyncio.Protocol):
             raise ValueError(length)
         if self._status in (204, 304):
             length = "0"
-        self._body = _Body(None if length is None or chunked else int(length), chunked=chunked)
-        self._keep = keep.lower() != "close" and not self._body.to_the_end
-        return self._body.add(data[end + 4 :])
+        # Only 200 brings messages; errors are a few hundred bytes.
+        limit = self._limit if self._status == 200 else min(self._limit, LIMIT)
+        self._body = _Body(None if length is None or chunked else int(length), chunked=chunked, limit=limit)
+        # Who gives both a length and chunks may mean either: what follows on this connection is not certain.
+        self._keep = keep.lower() != "close" and not self._body.to_the_end and not (chunked and length is not None)
+        return self._body.add(data)
 
     def _done(self, body: bytes) -> None:
         answered, self._answered, self._body = self._answered, None, None
@@ -194,8 +254,9 @@ class Connections:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.TimerHandle | None = None
 
-    async def ask(self, request: bytes) -> Answer:
-        """Sends `request`, whole, and returns what answers. Cancelled, it closes the connection."""
+    async def ask(self, request: bytes, limit: int = LIMIT) -> Answer:
+        """Sends `request`, whole, and returns what answers, of at most `limit` bytes. Cancelled, it closes the
+        connection."""
         async with self._room:
             loop = self._loop = self._loop or asyncio.get_running_loop()
             now = loop.time()
@@ -203,7 +264,7 @@ class Connections:
             answered: asyncio.Future[Answer] = loop.create_future()
             self._busy.add(connection)
             try:
-                connection.ask(request, answered, loop.time() + self._read)
+                connection.ask(request, answered, loop.time() + self._read, limit)
                 if self._watch is None:
                     self._watch = loop.call_later(self._read / WATCHES, self._look)
                 answer = await answered
@@ -253,3 +314,24 @@ class Connections:
                 server_hostname=self._host if self._tls is not None else None,
             )
         return connection
+
+
+async def read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body of an answer that aiohttp received, of at most `limit` bytes. Raises Broken for a larger one, and closes
+    its connection."""
+    try:
+        if (length := answer.content_length) is not None and length > limit:
+            raise TooLarge(limit, length)
+        data = bytearray()
+        async for piece in answer.content.iter_any():
+            data += piece
+            if len(data) > limit:
+                raise TooLarge(limit)
+    except TooLarge as error:
+        answer.close()
+        raise Broken(str(error)) from None
+    except BaseException:
+        answer.close()
+        raise
+    answer.release()
+    return bytes(data)

@@ -7,6 +7,7 @@ May not: judge (core/findings.py does), or touch a message.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -14,13 +15,16 @@ import orjson
 from bridge.core.advice import those_here
 from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.core.facts import ConsumerFacts, QueueFacts, StreamFacts, TopicFacts
+from bridge.core.regions import arn_place
 from bridge.core.subjects import permitted
 from bridge.legs.answers import Answer
 from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_shapes import pages, text
 from bridge.legs.nats import NatsConnection, stream_info
 from bridge.legs.sns import open_topic, queues_among, subscriptions
 from bridge.legs.sqs import Queue, open_queue
 
+LISTED_PAGES = 50  # of a hundred subscriptions; those of an account with more are not known
 NO_HANDLE = "nats-sqs-bridge-check"
 
 
@@ -35,7 +39,38 @@ async def queue_facts(aws: AwsConnection, name: str) -> QueueFacts:
         max_message_size=queue.max_message_size,
         redrives=queue.redrives,
         retention=queue.retention,
+        policy=queue.policy,
     )
+
+
+async def topics_of(aws: AwsConnection, queue_arn: str) -> tuple[str, ...] | None:
+    """The ARNs of the topics a queue is subscribed to, or None where we may not look."""
+    found: list[str] = []
+    token: dict[str, Any] = {}
+    seen: set[str] = set()
+    while True:
+        try:
+            answer = await aws.call("sns", "list_subscriptions", about=queue_arn, **token)
+        except BridgeError:
+            return None  # a permission the bridge itself does not need
+        subscribed, following = pages(answer, "Subscriptions", "NextToken", seen)
+        ours = [each for each in subscribed if each.get("Endpoint") == queue_arn]
+        found += [topic for each in ours if (topic := text(each.get("TopicArn"))) is not None]
+        if following is None:
+            return tuple(found)
+        if len(seen) >= LISTED_PAGES:
+            return None
+        token = {"NextToken": following}
+
+
+async def feeds_of(aws: AwsConnection, topic: TopicFacts) -> tuple[QueueFacts, ...]:
+    """The queues subscribed to a topic in its own region and account, as far as we may look at them."""
+    found = []
+    for arn in topic.feeds or ():
+        if arn_place(arn) == arn_place(topic.arn):
+            with suppress(BridgeError):  # its lag is reported as unknown elsewhere
+                found.append(await queue_facts(aws, arn))
+    return tuple(found)
 
 
 async def may_consume(aws: AwsConnection, name: str) -> list[BridgeError]:

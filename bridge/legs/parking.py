@@ -18,8 +18,10 @@ from bridge.core.mapping.parked import Parked, parked_in_jetstream, parked_in_sq
 from bridge.core.models import JetStreamMessage
 from bridge.legs.answers import Answer
 from bridge.legs.aws import AwsConnection
+from bridge.legs.backlogs import counts_of
 from bridge.legs.nats import NatsConnection
-from bridge.legs.sqs import Queue, sqs_message
+from bridge.legs.sqs import Queue
+from bridge.legs.sqs_messages import received
 from bridge.legs.wire import header_pairs_of
 
 HIDE_SECONDS = 120  # how long a parking queue hides what is being looked at; renewed by every look
@@ -114,21 +116,20 @@ class QueueShelf:
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             )
-            messages = answer.get("Messages") or ()
-            fresh = [each for each in messages if each["MessageId"] not in self._seen]
+            messages = received(answer, self._queue).messages
+            fresh = [each for each in messages if each[0].message_id not in self._seen]
             empty = 0 if fresh else empty + 1
             # Whoever looks may stop early; and of what shows again, the newest handle is the one that works.
-            self._seen |= {each["MessageId"]: each["ReceiptHandle"] for each in messages}
-            for each in fresh:
-                kept = sqs_message(each, self._queue)
+            self._seen |= {kept.message_id: handle for kept, handle, *_ in messages}
+            for kept, _, sent_at, *_ in fresh:
                 if (parked := parked_in_sqs(kept)) is not None:
-                    at = float(kept.system.get("SentTimestamp", 0)) / 1000 or time.time()
-                    yield Shelved(parked, at, len(kept.body.encode("utf-8", "surrogatepass")), each["MessageId"])
+                    size = len(kept.body.encode("utf-8", "surrogatepass"))
+                    yield Shelved(parked, sent_at or time.time(), size, kept.message_id)
 
     async def count(self) -> int:
         name = "ApproximateNumberOfMessages"
         answer = await self._call("get_queue_attributes", AttributeNames=[name])
-        return int(answer["Attributes"][name])
+        return counts_of(answer, self._queue.name)[0]
 
     async def take_away(self, shelved: Shelved) -> None:
         handle = self._seen.pop(str(shelved.token))

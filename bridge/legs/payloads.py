@@ -31,7 +31,8 @@ from nats.js import errors as js_errors
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Unavailable
 from bridge.core.mapping.claims import shown
-from bridge.legs.aws import SDK_ERRORS, AwsConnection, aws_error
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_errors import SDK_ERRORS, aws_error
 from bridge.legs.nats import NatsConnection
 
 LARGEST = 64 * 2**20  # bytes; no destination takes a payload beyond it

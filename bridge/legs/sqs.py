@@ -6,90 +6,30 @@ May not: create or change a queue, log, or decide what to do after a failure.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.core.errors import BridgeError, Failed, LeaseLost, Refused, Unavailable
 from bridge.core.mapping.sizes import sqs_bytes
-from bridge.core.models import Attribute, Out, SqsMessage, SqsOut
+from bridge.core.models import Out, SqsOut
 from bridge.core.route import Backlog, Delivery, Receipt, Retry, Settlement
 from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_batch import ENTRIES, Answer, Entry, send
-from bridge.legs.backlogs import COUNTS, counts_of, queue_url
+from bridge.legs.backlogs import COUNTS, counts_of
 from bridge.legs.gather import LINGER, Gather
+from bridge.legs.queues import LEASE, RULES, Limit, Queue, no_such_queue, open_queue, read_queue
+from bridge.legs.sqs_messages import Received, attribute_entries, received, sqs_message
+
+__all__ = ["LEASE", "Queue", "SqsDestination", "SqsSource", "attribute_entries", "open_queue", "sqs_message"]
 
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
 SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
-LEASE = 30
 STUCK = 5.0  # seconds on loan from which on a redelivery counts for its age: what was carried before is gone by then
 BACK_KEPT = 10_000
 BACK_SECONDS = 3600.0  # what was handed back and has not come again by then went to a dead-letter queue
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What the legs must know of a queue. Times in seconds, sizes in bytes."""
-
-    url: str
-    arn: str
-    name: str
-    fifo: bool
-    visibility_timeout: float
-    max_message_size: int
-    retention: float
-    redrives: bool
-    dead_letter: str = ""
-    """The ARN of its dead-letter queue, empty without one."""
-
-
-def no_such_queue(aws: AwsConnection, name: str) -> str:
-    """What to do when it is not there: most often it is, elsewhere."""
-    fifo = " --attributes FifoQueue=true" if name.endswith(".fifo") else ""
-    region = f" ({aws.options.region})" if aws.options.region else ""
-    return (
-        f"is the name right, and is it in the account and region{region} of this connection? "
-        f"else: aws sqs create-queue --queue-name {name}{fifo} "
-        "(a new queue also needs its subscription, its policy and a redrive policy)"
-    )
-
-
-async def open_queue(aws: AwsConnection, queue: str) -> Queue:
-    """Looks up a queue by name, URL or ARN. Raises NotUsable that says where to look and how to create it."""
-    name = queue.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-    if queue.startswith(("https://", "http://")):
-        url = queue
-    else:
-        url = await queue_url(aws, queue, missing=no_such_queue(aws, name))
-    answer = await aws.call(
-        "sqs",
-        "get_queue_attributes",
-        about=name,
-        missing=no_such_queue(aws, name),
-        QueueUrl=url,
-        AttributeNames=["All"],
-    )
-    facts = answer.get("Attributes", {})
-    return Queue(
-        url=url,
-        arn=facts.get("QueueArn", ""),
-        name=name,
-        fifo=name.endswith(".fifo"),
-        visibility_timeout=float(facts.get("VisibilityTimeout", LEASE)),
-        max_message_size=int(facts.get("MaximumMessageSize", 1_048_576)),
-        retention=float(facts.get("MessageRetentionPeriod", 345_600)),
-        redrives="RedrivePolicy" in facts,
-        dead_letter=_dead_letter(facts.get("RedrivePolicy", "")),
-    )
-
-
-def _dead_letter(policy: str) -> str:
-    try:
-        return str(json.loads(policy)["deadLetterTargetArn"])
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 @dataclass(slots=True, eq=False)
@@ -115,8 +55,11 @@ class SqsSource:
         self.locks_groups = queue.fifo
         self._aws = aws
         self._wait = int(wait_seconds)
-        self._own_lease = queue.visibility_timeout < SHORT_LEASE
-        self._lease = float(LEASE) if self._own_lease else queue.visibility_timeout
+        self._lease = lease_of(queue)
+        # FIFO: a receive whose answer was lost is asked again under its id, and SQS answers what it answered then.
+        # Without one, the groups in the lost answer stay locked for a visibility timeout.
+        self._attempts = f"{uuid.uuid4().hex}-"
+        self._attempt = 0
         self._loans: dict[str, _Loan] = {}
         self._missing = no_such_queue(aws, queue.name)
         self._deletes = Gather(self._delete, most=self.batch, linger=LINGER)
@@ -130,34 +73,46 @@ class SqsSource:
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """One long poll. Cancelled, it may strand messages for a whole visibility timeout: SQS hands them to the dead
         connection. Raises Unavailable, NotUsable."""
-        override = {"VisibilityTimeout": LEASE} if self._own_lease else {}
+        more: dict[str, Any] = {}
+        if self.queue.fifo:
+            self._attempt += 1  # an id of its own for each receive; the repeats of one (retries.py) share it
+            more["ReceiveRequestAttemptId"] = f"{self._attempts}{self._attempt}"
+        lease = self._lease
         answer = await self._call(
             "receive_message",
             MaxNumberOfMessages=min(limit, self.batch),
             WaitTimeSeconds=self._wait,
+            # What is counted on is what is asked for: the queue's own timeout may change at any time.
+            VisibilityTimeout=int(lease),
             MessageSystemAttributeNames=["All"],
             MessageAttributeNames=["All"],
-            **override,
+            **more,
         )
-        if not answer.get("Messages"):
+        found = received(answer, self.queue)
+        if found.lost:
+            # Without a handle nothing can be done with them: SQS delivers them again, or to a dead-letter queue.
+            self._leases_lost += found.lost
+            self._aws.report(
+                "unreadable", f"{found.lost} messages of queue {self.queue.name} came without id or handle"
+            )
+        elif not found.messages:
             self._empty_at = time.monotonic()
         now, at = asyncio.get_running_loop().time(), time.monotonic()
-        lent = [self._lend(message, now, at) for message in answer.get("Messages") or ()]
+        lent = [self._lend(message, now, at, lease) for message in found.messages]
         return [delivery for delivery in lent if delivery is not None]
 
-    def _lend(self, message: Any, now: float, at: float) -> Delivery | None:
-        name, handle = message["MessageId"], message["ReceiptHandle"]
+    def _lend(self, message: Received, now: float, at: float, lease: float) -> Delivery | None:
+        body, handle, sent_at, attempt, unread = message
+        name = body.message_id
         if loan := self._loans.get(name):
-            loan.handle, loan.first, loan.until = handle, now, now + self._lease
+            loan.handle, loan.first, loan.until = handle, now, now + lease
             return None
-        body = sqs_message(message, self.queue)
-        system = body.system
-        sent_at = float(system.get("SentTimestamp", 0)) / 1000 or time.time()
-        attempt = int(system.get("ApproximateReceiveCount", 1))
+        if not sent_at:
+            sent_at = time.time()
         if attempt == 1 and sent_at > self._newest:
             self._newest = sent_at
-        loan = self._loans[name] = _Loan(name, handle, now, now + self._lease, sent_at, attempt > 1)
-        return Delivery(body, name, attempt, sent_at, at, loan, size=body.size)
+        loan = self._loans[name] = _Loan(name, handle, now, now + lease, sent_at, attempt > 1)
+        return Delivery(body, name, attempt, sent_at, at, loan, hopeless=unread, size=body.size)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
         loans: list[_Loan] = []
@@ -253,8 +208,10 @@ class SqsSource:
     async def backlog(self) -> Backlog:
         """`oldest` is our own sampling: SQS tells an age only through CloudWatch. Of what is on loan or was handed back
         it is known; what waits was sent after the newest that came, for standard queues roughly keep their order."""
-        answer = await self._call("get_queue_attributes", AttributeNames=list(COUNTS))
+        answer = await self._call("get_queue_attributes", AttributeNames=[*COUNTS, *RULES])
         pending, in_flight, delayed = counts_of(answer, self.queue.name)
+        self.queue = read_queue(self.queue, answer)
+        self._lease = lease_of(self.queue)
         now, looped = time.monotonic(), asyncio.get_running_loop().time()
         if not pending and not in_flight:
             self._empty_at, self._back = now, {}
@@ -265,7 +222,14 @@ class SqsSource:
         waiting = max(self._newest, empty_at)
         if pending and waiting:
             ages.append(waiting)
-        return Backlog(pending, in_flight, delayed, oldest=min(ages) if ages else None, leases_lost=self._leases_lost)
+        return Backlog(
+            pending,
+            in_flight,
+            delayed,
+            oldest=min(ages) if ages else None,
+            leases_lost=self._leases_lost,
+            retention=self.queue.retention,
+        )
 
     async def hear_again(self) -> None:
         self._aws.renew()
@@ -302,7 +266,13 @@ class SqsSource:
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         return await self._aws.call(
-            "sqs", operation, about=self.queue.name, missing=self._missing, QueueUrl=self.queue.url, **arguments
+            "sqs",
+            operation,
+            about=self.queue.name,
+            missing=self._missing,
+            key=self.queue.kms_key,
+            QueueUrl=self.queue.url,
+            **arguments,
         )
 
 
@@ -314,40 +284,53 @@ class SqsDestination:
         self.queue = queue
         self._aws = aws
         self._missing = no_such_queue(aws, queue.name)
+        self._limit = Limit(queue.max_message_size, self._read_limit)
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def close(self) -> None:
         """Holds nothing open: connections are shared, and closed by who made them."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
+        sizes = [sqs_bytes(_out(out)) for out in messages]
+        if max(sizes, default=0) > self._limit.size:
+            await self._limit.read()  # it may have been raised, as the refusal advises
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
         entries: list[Entry] = []
         places: list[int] = []
-        for place, out in enumerate(messages):
-            assert isinstance(out, SqsOut)
-            size = sqs_bytes(out)
-            if refused := self._refused(out, size):
+        for place, (out, size) in enumerate(zip(messages, sizes, strict=True)):
+            if refused := self._refused(_out(out), size):
                 answers[place] = refused
             else:
-                entries.append(Entry(self._entry(out), size, out.group if self.queue.fifo else None))
+                entries.append(Entry(self._entry(_out(out)), size, _out(out).group if self.queue.fifo else None))
                 places.append(place)
         for place, answer in zip(places, await self._sends.ask(entries), strict=True):
-            answers[place] = answer if isinstance(answer, BridgeError) else Receipt(str(answer["MessageId"]))
-        return answers
+            answers[place] = answer if isinstance(answer, BridgeError) else Receipt(answer["MessageId"])
+        return await self._limit.judged(answers, sizes)
 
     async def _send(self, entries: Sequence[Entry]) -> list[Answer]:
-        return await send(entries, self._call)
+        return await send(entries, self._call, named=True, key=self.queue.kms_key)
+
+    async def _read_limit(self) -> int:
+        answer = await self._aws.call(
+            "sqs",
+            "get_queue_attributes",
+            about=self.queue.name,
+            missing=self._missing,
+            QueueUrl=self.queue.url,
+            AttributeNames=list(RULES),
+        )
+        self.queue = read_queue(self.queue, answer)
+        return self.queue.max_message_size
 
     def fits(self, out: Out) -> bool:
         """Whether the queue takes a message of this size."""
-        assert isinstance(out, SqsOut)
-        return sqs_bytes(out) <= self.queue.max_message_size
+        return sqs_bytes(_out(out)) <= self._limit.size
 
     def _refused(self, out: SqsOut, size: int) -> Refused | None:
-        if size > self.queue.max_message_size:
+        if size > self._limit.size:
             return Refused(
-                f"{size:,} bytes with attributes; queue {self.queue.name} takes {self.queue.max_message_size:,}",
-                hint="raise the queue's MaximumMessageSize (at most 1,048,576), or park it",
+                f"{size:,} bytes with attributes; queue {self.queue.name} takes {self._limit.size:,}",
+                hint="raise the queue's MaximumMessageSize (at most 1,048,576), set claim_check, or park it",
             )
         return Refused("an empty body; SQS takes none") if not out.body else None
 
@@ -371,36 +354,20 @@ class SqsDestination:
             "send_message_batch",
             about=self.queue.name,
             missing=self._missing,
+            key=self.queue.kms_key,
             QueueUrl=self.queue.url,
             Entries=entries,
         )
 
 
-def sqs_message(message: Any, queue: Queue) -> SqsMessage:
-    """One message as ReceiveMessage has it."""
-    found = message.get("MessageAttributes")
-    return SqsMessage(
-        message["MessageId"],
-        message.get("Body", ""),
-        queue.name,
-        queue.arn,
-        {key: _attribute(each) for key, each in found.items()} if found else {},
-        message.get("Attributes") or {},
-    )
+def lease_of(queue: Queue) -> float:
+    """Seconds to ask for with each receive."""
+    return float(LEASE) if queue.visibility_timeout < SHORT_LEASE else min(queue.visibility_timeout, LONGEST_LEASE)
 
 
-def attribute_entries(attributes: Mapping[str, Attribute]) -> dict[str, dict[str, str | bytes]]:
-    """Attributes as SQS and SNS take them."""
-    return {
-        name: {"DataType": kind, ("BinaryValue" if isinstance(value, bytes) else "StringValue"): value}
-        for name, (kind, value) in attributes.items()
-    }
-
-
-def _attribute(found: Any) -> Attribute:
-    if "BinaryValue" in found:
-        return Attribute(found["DataType"], found["BinaryValue"])
-    return Attribute(found["DataType"], found.get("StringValue", ""))
+def _out(out: Out) -> SqsOut:
+    assert isinstance(out, SqsOut)
+    return out
 
 
 def _loan(delivery: Delivery) -> _Loan:

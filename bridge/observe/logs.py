@@ -53,6 +53,10 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     )
 
 
+CREDENTIALS = ("botocore.credentials", "botocore.utils", "aiobotocore.credentials", "aiobotocore.utils")
+"""Loggers of what gets credentials, and never sees a message: the text of their errors says what an operator needs."""
+
+
 def _without_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """An exception by its type and frames. Its text, and the local variables that the console format would print, may
     hold what a message holds."""
@@ -61,6 +65,8 @@ def _without_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     if found and error is not None:
         frames = traceback.extract_tb(error.__traceback__)
         event["error"] = type(error).__name__
+        if str(event.get("logger", "")).startswith(CREDENTIALS):
+            event["error"] += f": {(str(error).splitlines() or [''])[0]}"
         event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return event
 

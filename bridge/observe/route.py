@@ -239,7 +239,8 @@ class RouteObservation(RouteLife):
             attempt=delivery.attempt,
             reason=str(reason),
             again_in=round(after, 1),
-            advice="left to the source's own redrive policy; set `parking` on the route to keep it with its reason",
+            advice="left to the source's own redrive policy; "
+            + (reason.hint or "set `parking` on the route to keep it with its reason"),
         )
 
     def blocked(self, delivery: Delivery, reason: BridgeError, after: float) -> None:

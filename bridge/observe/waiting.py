@@ -42,6 +42,8 @@ class Waiting:
     def looked(self, backlog: Backlog) -> None:
         """At the route's own source."""
         assert self.own is not None
+        if backlog.retention is not None:
+            self.own.track.retention = backlog.retention
         self.own.looked(backlog)
 
     def not_looked(self, why: str) -> None:

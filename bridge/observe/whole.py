@@ -69,6 +69,11 @@ class Observation:
             level = self.log.info if event in ("connected", "reconnected") else self.log.warning
             level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}), **more)
 
+    def aws_reported(self, name: str, event: str, detail: str) -> None:
+        """Of an AWS connection: credentials that were renewed, messages that cannot be read."""
+        if self._repeats.first(f"{name}:{event}:{detail}"):
+            self.log.warning("aws_notice", connection=name, about=event, detail=detail)
+
     def aws_call_repeated(self, operation: str) -> None:
         """A call to AWS that failed is made again."""
         self.metrics.aws_call_retries.labels(operation).inc()

@@ -378,7 +378,7 @@ def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Fi
         name,
         f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
         f"{left} left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
-        "Set `parking` on the route to keep such messages with their reason.",
+        "Set `parking` on the route to keep such messages with their reason, or `claim_check` if too large for it.",
     )
 
 

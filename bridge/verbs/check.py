@@ -33,13 +33,14 @@ from bridge.config import (
     load,
 )
 from bridge.core.errors import BridgeError
-from bridge.core.facts import RouteFacts, World
+from bridge.core.facts import QueueFacts, RouteFacts, World
 from bridge.core.findings import Finding, findings
 from bridge.core.mapping.heartbeat import subject_into, subject_of
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.core.plain import plain
 from bridge.legs import inventory
-from bridge.legs.aws import AwsConnection, unreached
+from bridge.legs.aws import AwsConnection
+from bridge.legs.aws_errors import unreached
 from bridge.legs.consumer import open_consumer
 from bridge.legs.ledger import open_ledger
 from bridge.legs.nats import NatsConnection
@@ -177,7 +178,7 @@ class _Look:
             claims_from=tuple(each.bucket for each in allowed_of(self.route).places if each.store == "object_store"),
         )
         facts = await self._destination(await self._source(facts))
-        await self._parking()
+        facts = replace(facts, parking_queue=await self._parking(), claim_check=self.route.claim_check is not None)
         await self._stores()
         await self._watched()
         return replace(facts, errors=tuple(self.errors), unwatched=tuple(self.unwatched))
@@ -199,7 +200,17 @@ class _Look:
                     await self._denied(what, inventory.may_consume(self.aws, source.queue))
                     if self.route.heartbeat is not None:
                         await self._denied(f"heartbeat {what}", inventory.may_send(self.aws, source.queue))
-                return replace(facts, queue=queue, sns_ids=source.envelope == "auto")
+                if queue is not None and source.envelope == "auto":
+                    queue = replace(queue, topics=await inventory.topics_of(self.aws, queue.arn))
+                to = self.route.destination
+                shared = not isinstance(to, JetStreamDestinationConfig) or to.id_scope == "topic"
+                return replace(
+                    facts,
+                    queue=queue,
+                    sns_ids=source.envelope == "auto" and shared,
+                    envelopes=source.envelope == "auto",
+                    verified=None if source.verify is None else tuple(source.verify),
+                )
             case JetStreamSourceConfig() as source:
                 what = f"consumer {source.consumer}"
                 found = await self._try(
@@ -216,7 +227,13 @@ class _Look:
                 consumer = (
                     next((each for each in stream.consumers if each.name == source.consumer), None) if stream else None
                 )
-                facts = replace(facts, stream=stream, consumer=consumer, batch=source.batch)
+                facts = replace(
+                    facts,
+                    stream=stream,
+                    consumer=consumer,
+                    batch=source.batch,
+                    max_payload=await inventory.max_payload(self.nats),
+                )
                 if self.route.heartbeat is None or stream is None:
                     return facts
                 subject = subject_into(found.filters, stream.subjects)
@@ -254,6 +271,7 @@ class _Look:
                 return replace(
                     facts,
                     pattern=pattern,
+                    subject=to.subject,
                     heartbeat_to=None if facts.heartbeat is None else subject_of(template),
                     destinations=tuple(stream for stream in streams if stream is not None),
                     max_payload=await inventory.max_payload(self.nats),
@@ -271,14 +289,14 @@ class _Look:
                     return facts
                 topic, denied = found
                 self.errors += [(what, error) for error in denied]
-                return replace(facts, to_topic=topic)
+                return replace(facts, to_topic=topic, feeds=await inventory.feeds_of(self.aws, topic))
             case _:
                 assert_never(self.route.destination)
 
-    async def _parking(self) -> None:
+    async def _parking(self) -> QueueFacts | None:
         match self.route.parking:
             case None:
-                return
+                return None
             case JetStreamParkingConfig(subject=subject):
                 what = f"parking {subject}"
                 if (
@@ -286,10 +304,13 @@ class _Look:
                     is not None
                 ):
                     await self._permitted(publish=[subject])
+                return None
             case SqsParkingConfig(queue=queue):
                 what = f"parking {queue}"
-                if await self._try(self.of_aws, what, inventory.queue_facts(self.aws, queue)) is not None:
+                found = await self._try(self.of_aws, what, inventory.queue_facts(self.aws, queue))
+                if found is not None:
                     await self._denied(what, inventory.may_send(self.aws, queue))
+                return found
             case _:
                 assert_never(self.route.parking)
 

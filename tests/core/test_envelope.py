@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -403,3 +403,20 @@ def test_a_confirmation_in_any_spelling_is_parked() -> None:
     with pytest.raises(Unmappable) as raised:
         notification_of(message({**body, "TopicArn": "arn:aws:sns:eu-west-1:1:t\x1b[2J"}))
     assert "\x1b" not in str(raised.value)
+
+
+def test_copies_in_two_queues_have_one_id_or_one_each() -> None:
+    ids: dict[str, list[str]] = {}
+    scopes: tuple[Literal["topic", "queue"], ...] = ("topic", "queue")
+    for scope in scopes:
+        mapping = sqs_to_nats(SubjectTemplate.parse("orders"), id_scope=scope)
+        for queue in ("a", "b", "a"):
+            out = carried(mapping(message(ENVELOPE)._replace(queue=queue))).out
+            assert isinstance(out, JetStreamOut)
+            ids.setdefault(scope, []).append(out.msg_id)
+        plain = carried(mapping(message("no envelope"))).out
+        assert isinstance(plain, JetStreamOut)
+        assert plain.msg_id == "sqs:sqs-id"  # a queue's own ids are its own already
+    assert len(set(ids["topic"])) == 1
+    first, second, again = ids["queue"]
+    assert first == again != second

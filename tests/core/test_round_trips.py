@@ -347,3 +347,11 @@ def test_a_life_counts_from_the_moment_it_was_sent() -> None:
     out = out_of(sqs_to_nats(SubjectTemplate.parse("orders"), life=60.0), message)
     assert isinstance(out, JetStreamOut)
     assert out.expires_at == 65.0
+
+
+def test_a_life_that_changes_counts_for_the_next_message() -> None:
+    lives = [60.0, 90.0]
+    mapping = sqs_to_nats(SubjectTemplate.parse("orders"), life=lambda: lives[0])
+    message = SqsMessage("id", "b", "q", QUEUE, {}, {"SentTimestamp": "5000"})
+    assert [out_of(mapping, message).expires_at, lives.pop(0)] == [65.0, 60.0]  # type: ignore[union-attr]
+    assert out_of(mapping, message).expires_at == 95.0  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import web
 
 Reply = Callable[[dict[str, Any]], Any]
-"""The answer to a body, or an awaitable of it."""
+"""The answer to a body, or an awaitable of it; a web.Response is sent as it is."""
 
 
 class Fault(Exception):
@@ -68,6 +68,8 @@ async def stub_sqs(tls: ssl.SSLContext | None = None) -> AsyncIterator[Stub]:
             reply = stub.replies[operation](body)
             if isawaitable(reply):
                 reply = await reply
+            if isinstance(reply, web.Response):
+                return reply
         except Fault as fault:
             headers = {"x-amzn-query-error": f"{fault.legacy or fault.name};Sender", **date}
             error = json.dumps({"__type": f"com.amazonaws.sqs#{fault.name}", "message": "as the test says"})

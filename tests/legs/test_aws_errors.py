@@ -15,7 +15,8 @@ from aiohttp import web
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable
 from bridge.embedded import MotoServer
-from bridge.legs.aws import CODES, AwsConnection, AwsOptions, aws_error, coded_error
+from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.aws_errors import CODES, aws_error, coded_error
 from bridge.legs.backlogs import WatchedQueue
 from bridge.legs.sqs import Queue, SqsSource, open_queue
 from tests.legs.aws_world import REGION

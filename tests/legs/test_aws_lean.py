@@ -152,4 +152,4 @@ async def test_many_calls_side_by_side_make_one_session() -> None:
         async with AwsConnection(AwsOptions(region=REGION, endpoint_url=stub.url)) as aws:
             calls = [aws.call("sqs", "receive_message", about="q", QueueUrl="q") for _ in range(30)]
             assert len(await asyncio.gather(*calls)) == 30
-            assert aws._lean is not None
+            assert aws._clients.lean is not None

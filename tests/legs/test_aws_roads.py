@@ -182,8 +182,8 @@ async def test_without_a_proxy_the_lean_road_leads_where_botocores_does(monkeypa
     monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
     host = "sqs-fips.us-east-1.amazonaws.com"
     async with AwsConnection(AwsOptions(region="us-east-1")) as aws:
-        lean = await aws._make_lean()
-        assert urlsplit(aws._clients["sqs"].meta.endpoint_url).hostname == host
+        lean = await aws._clients.make_lean()
+        assert urlsplit((await aws._clients.client("sqs")).meta.endpoint_url).hostname == host
         assert lean._signer._host == host
         assert isinstance(lean._road, Direct)
         assert f"Host: {host}\r\n" in lean._road._start
@@ -192,7 +192,7 @@ async def test_without_a_proxy_the_lean_road_leads_where_botocores_does(monkeypa
 async def test_with_a_proxy_aiohttp_takes_the_lean_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     async with AwsConnection(AwsOptions(region="us-east-1")) as aws:
-        assert isinstance((await aws._make_lean())._road, Proxied)
+        assert isinstance((await aws._clients.make_lean())._road, Proxied)
 
 
 # -- HTTP/1.1 as servers speak it

@@ -235,7 +235,7 @@ async def test_calls_that_carry_no_messages_are_made_once(world: World) -> None:
 async def test_an_answer_too_late_is_not_waited_for_again_once_patience_is_over(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.legs.aws.READ_SECONDS", 0.3)
+    monkeypatch.setattr("bridge.legs.aws_clients.READ_SECONDS", 0.3)
     let_go = asyncio.Event()
 
     async def frozen(body: dict[str, Any]) -> Any:

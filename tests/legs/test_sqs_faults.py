@@ -62,7 +62,7 @@ def raising(status: int, name: str, legacy: str = "") -> Any:
         ("InternalError", False, Unavailable),
         ("RequestThrottled", False, Throttled),
         ("InvalidMessageContents", True, Refused),
-        ("SomethingNew", True, Refused),
+        ("SomethingNew", True, Failed),
         ("SomethingNew", False, Failed),
     ],
 )

@@ -49,18 +49,26 @@ def sqs_to_nats(
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
     park_filtered: bool = False,
-    life: float | None = None,
+    life: float | abc.Callable[[], float] | None = None,
+    id_scope: Literal["topic", "queue"] = "topic",
     due: DueTemplate | None = None,
     fetch: bool = True,
     verify: bool = False,
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the source is a FIFO queue, so its message groups are lanes. `life`: seconds
-    after which the stream may forget a message, from its sending. `due`: when it is to be delivered. `fetch`: the
+    after which the stream may forget a message, from its sending. `id_scope`: whether the copies of one SNS message in
+    several queues share an id (topic), or each has its own (queue). `due`: when it is to be delivered. `fetch`: the
     payload a pointer points to may be fetched; else the pointer is the payload. `verify`: an envelope's signature is
     passed on, to be checked. `policy`: what it does not accept is skipped, or with `park_filtered` Unmappable."""
 
     heartbeats = subject_of(template)
     first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
+
+    def queued(message: SqsMessage) -> str:
+        return f"{message.queue}:" if id_scope == "queue" else ""
+
+    def expiry(message: SqsMessage) -> float | None:
+        return None if life is None else _sent_at(message) + (life() if callable(life) else life)
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -81,7 +89,7 @@ def sqs_to_nats(
             if not own(canary, passage):
                 return Skip("heartbeat")
             headers = {HEADER: canary.route, "Bridge-Route": passage.route}
-            expires_at = None if life is None else _sent_at(message) + life
+            expires_at = expiry(message)
             msg_id = f"sqs:{message.message_id}"
             return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
@@ -101,7 +109,7 @@ def sqs_to_nats(
         fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
         msg_id = f"sqs:{message.message_id}"
         if notification is not None:
-            msg_id = f"sns:{notification.message_id}"
+            msg_id = f"sns:{queued(message)}{notification.message_id}"
             fixed |= headers_of(notification, message.body)
         system = message.system
         for name, header in _told(tuple(system)):
@@ -117,7 +125,7 @@ def sqs_to_nats(
         headers, carried = fitted(attributes, fixed, repeated, payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
-        expires_at = None if life is None else _sent_at(message) + life
+        expires_at = expiry(message)
         claim = claim_of(payload, attributes) if fetch and carried is payload else None
         again = system.get("ApproximateReceiveCount", "1") != "1"
         due_at = None if due is None else due.render(attributes, payload)
