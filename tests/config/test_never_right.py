@@ -17,7 +17,9 @@ CASES: dict[str, tuple[str, list[str]]] = {
         [f"routes[0].source.verify: {TOPIC}:u.fifo is a FIFO topic, and {UNSIGNED}"],
     ),
     "verify on a FIFO queue": (
-        route(f'{{kind: sqs, queue: "https://sqs.eu-west-1.amazonaws.com/123456789012/orders.fifo", verify: ["{TOPIC}:t"]}}'),
+        route(
+            f'{{kind: sqs, queue: "https://sqs.eu-west-1.amazonaws.com/123456789012/orders.fifo", verify: ["{TOPIC}:t"]}}'
+        ),
         [f"routes[0].source.verify: only FIFO topics deliver to a FIFO queue, and {UNSIGNED}"],
     ),
     "a topic without envelopes": (

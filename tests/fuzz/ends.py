@@ -173,10 +173,8 @@ def aws_of(answering: Callable[[str, bytes], Answer], **clients: Any) -> AwsConn
     aws = AwsConnection(AwsOptions(region="eu-west-1", endpoint_url=URL), jitter=lambda: 0.0)
     lean = LeanCalls(Credentials(), endpoint=URL, region="eu-west-1", pool=1, read=1, connect=1, ca_file=None)
     lean._road = Road(answering)
-    clients_of: Any = aws._clients
-    held: Any = clients_of if hasattr(clients_of, "lean") else aws
-    held._lean = held.lean = lean
-    held._clients = {"sqs": SimpleNamespace(meta=META), **clients}
+    aws._clients.lean = lean
+    aws._clients._clients = {"sqs": SimpleNamespace(meta=META), **clients}
     return aws
 
 
