@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test quick check format endurance bench policies drill matrix extended-client lock clean
+.PHONY: help demo test quick check format endurance bench fuzz torture policies drill matrix extended-client lock clean
 
 help:                ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -15,7 +15,7 @@ test: $(READY)       ## every test, on real servers
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 quick: $(READY)      ## the tests that need no server
-	$(BIN)/python -m pytest -m "not server"
+	$(BIN)/python -m pytest -m "not server and not fuzz"
 
 check: $(READY)      ## format, lint, types, architecture
 	$(BIN)/ruff format --check .
@@ -34,6 +34,11 @@ endurance: $(READY)  ## 20,000 messages through ten SIGKILLs; 10,000 in order th
 bench: $(READY)      ## the real daemon beside the floor: pace, CPU, latency, memory (some minutes)
 	$(BIN)/python -m benchmarks.run
 
+fuzz: $(READY)       ## hostile messages, peers and bytes for a minute (SECONDS=600 for longer)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+
+torture: $(READY)    ## 500 hostile messages among 5,000 good ones, each way, beside another route (some minutes)
+	$(BIN)/python -m tests.endurance.torture
 policies: $(READY)   ## filter policies beside AWS's event-ruler, on 20,000 generated pairs (a minute; needs Java and Maven)
 	$(BIN)/python -m tests.interop.policies
 
