@@ -101,10 +101,19 @@ class Ledgered:
             for place, ref in zip(asked, await self._ledger.known([_id(messages[p]) for p in asked]), strict=True):
                 answers[place] = None if ref is None else Receipt(ref, duplicate=True)
         noted = {place for place in asked if answers[place] is not None}
-        fresh = [place for place, answer in enumerate(answers) if answer is None]
+        # Two of a batch may have one id, which whoever sent them chose: the first is published, for both.
+        fresh: dict[str, int] = {}
+        for place, answer in enumerate(answers):
+            if answer is None:
+                fresh.setdefault(_id(messages[place]), place)
         if fresh:
-            for place, answer in zip(fresh, await self._inner.publish([messages[p] for p in fresh]), strict=True):
+            found = await self._inner.publish([messages[place] for place in fresh.values()])
+            for place, answer in zip(fresh.values(), found, strict=True):
                 answers[place] = answer
+            for place, answer in enumerate(answers):
+                if answer is None:
+                    first = answers[fresh[_id(messages[place])]]
+                    answers[place] = first._replace(duplicate=True) if isinstance(first, Receipt) else first
         return await self._noted(messages, [answer for answer in answers if answer is not None], noted)
 
     async def close(self) -> None:

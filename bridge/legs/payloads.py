@@ -176,9 +176,13 @@ class S3Payloads:
             answer: dict[str, Any] = await self._aws.call(
                 "s3", "get_object", about=about, Bucket=bucket, Key=key, **more
             )
-        except BridgeError:
-            raise
-        except RecursionError as error:  # botocore follows a redirect without end, where S3 names no region
+        except BridgeError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, RecursionError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            # botocore follows a redirect without end, where S3 names no region
             raise Refused(f"s3 get_object {about}: S3 redirects it, and does not say where to") from error
         except Exception as error:
             raise Failed(f"s3 get_object {about}: {type(error).__name__}") from error

@@ -192,6 +192,8 @@ class JetStreamDestination:
                 f"stream {names[0]} captures {subject}, and destination.stream is {self._stream}",
                 hint=f"leave destination.stream out, or give the subject to {self._stream}",
             )
+        if names:  # it captures more than it did
+            self._known[self._stream] = Captures.of(await self._nats.api(f"STREAM.INFO.{self._stream}"), self._pattern)
 
     def _scheduled(self, out: JetStreamOut) -> tuple[JetStreamOut, list[tuple[str, str]]]:
         """A message due later goes to a subject of its own, from which the server delivers it, and has headers that say

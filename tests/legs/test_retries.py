@@ -308,7 +308,7 @@ async def test_a_receive_made_again_polls_for_what_is_left_of_its_time(lean: boo
         (delivery,) = await source.receive(1)
         assert delivery.id == "m"
         first, second = [body["WaitTimeSeconds"] for body in world.stub.named("ReceiveMessage")]
-        assert (first, second) == (20, 19)
+        assert 1 <= second < first == 20  # less by what the first one took, which a busy machine makes longer
 
 
 @server
