@@ -18,7 +18,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "verify on a FIFO queue": (
         route(
-            f'{{kind: sqs, queue: "https://sqs.eu-west-1.amazonaws.com/123456789012/orders.fifo", verify: ["{TOPIC}:t"]}}'
+            f'{{kind: sqs, queue: "https://sqs.eu-west-1.amazonaws.com/123456789012/o.fifo", verify: ["{TOPIC}:t"]}}'
         ),
         [f"routes[0].source.verify: only FIFO topics deliver to a FIFO queue, and {UNSIGNED}"],
     ),
