@@ -159,7 +159,7 @@ async def open_route(
             enveloped = to.envelope is not None
             traced = _traced(SqsDestination(aws, target), route, tracing, "aws_sqs", target.name, enveloped=enveloped)
             destination = _claim_checked(traced, route, nats, aws, allowed_of(route))
-            to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope)
+            to_aws = partial(nats_to_sqs, fifo=fifo, group=_group(to.group), envelope=to.envelope, keep=to.keep)
         case SnsDestinationConfig() as to:
             topic = await open_topic(aws, to.topic)
             fifo, name = topic.fifo, f"sns {topic.name}"
@@ -170,7 +170,7 @@ async def open_route(
             queues = beside(topic.arn, queues)
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
             destination = _claim_checked(traced, route, nats, aws, allowed_of(route))
-            to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group))
+            to_aws = partial(nats_to_sns, fifo=fifo, group=_group(to.group), keep=to.keep)
         case _:
             assert_never(route.destination)
     parking = await _open_parking(route, nats, aws)

@@ -15,7 +15,9 @@ from pydantic import AfterValidator
 
 from bridge.core.errors import ConfigError
 from bridge.core.mapping.claims import key_problem
+from bridge.core.mapping.headers import sendable
 from bridge.core.mapping.subject import GroupTemplate, legal_subject
+from bridge.core.models import Attribute
 from bridge.core.regions import is_aws_url
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
@@ -155,6 +157,12 @@ def subject_filter(value: str) -> str | None:
     tokens = value.split(".")
     if not value or any(not token or " " in token for token in tokens) or ">" in tokens[:-1]:
         return "it is no subject filter; write one like orders.> or orders.*.created"
+    return None
+
+
+def attribute_name(value: str) -> str | None:
+    if not sendable(value, Attribute("String", "x")):
+        return "it is no attribute name; write one like eventType"
     return None
 
 

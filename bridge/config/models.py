@@ -220,6 +220,10 @@ class JetStreamDestinationConfig(Section):
     )
 
 
+AttributeNames = Annotated[list[Annotated[str, grammar.said(grammar.attribute_name)]], BeforeValidator(grammar.listed)]
+KEEP = "Names of attributes that stay attributes where there are more than the ten SQS and SNS take; at most eight."
+
+
 class SqsDestinationConfig(Section):
     """Sends to an SQS queue."""
 
@@ -227,9 +231,11 @@ class SqsDestinationConfig(Section):
     queue: grammar.QueueName = Field(description="Name, URL or ARN.")
     group: grammar.GroupText | None = Field(
         None,
-        description="MessageGroupId for a FIFO queue: {subject} {subject.N} {headers.NAME} {body.PATH}; "
-        "left out: the group the message had in SQS, else its subject.",
+        description="MessageGroupId: {subject} {subject.N} {headers.NAME} {body.PATH}; left out: the group the message "
+        "had in SQS, else its subject for a FIFO queue and none for a standard one, where a group is a tenant (fair "
+        "queues).",
     )
+    keep: AttributeNames = Field([], max_length=8, description=KEEP)
     envelope: Annotated[str, grammar.said(grammar.topic_arn)] | None = Field(
         None, description="A topic ARN: bodies are wrapped as that topic would wrap them; the bridge signs nothing."
     )
@@ -240,7 +246,8 @@ class SnsDestinationConfig(Section):
 
     kind: Literal["sns"] = Field(description="sns")
     topic: grammar.TopicName = Field(description="Name or ARN.")
-    group: grammar.GroupText | None = Field(None, description="MessageGroupId for a FIFO topic, as for a queue.")
+    group: grammar.GroupText | None = Field(None, description="MessageGroupId, as for a queue.")
+    keep: AttributeNames = Field([], max_length=8, description=KEEP)
 
 
 class JetStreamParkingConfig(Section):

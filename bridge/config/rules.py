@@ -173,9 +173,6 @@ def _route(
     for one, other in (("deliver_at", "schedules"), ("schedules", "deliver_at")):
         if destination.get(one) and not destination.get(other):
             yield (*place, "destination", one), f"it needs {other}; add it"
-    target = _last(destination.get("queue") or destination.get("topic") or "")
-    if destination.get("group") and target and not target.endswith(".fifo"):
-        yield (*place, "destination", "group"), f"{target} is no FIFO queue or topic (.fifo); leave group out"
 
 
 def _never_signed(place: Place, source: Mapping[str, Any]) -> Iterator[Complaint]:

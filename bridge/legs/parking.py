@@ -40,7 +40,9 @@ class Shelved:
 
 
 class Shelf(Protocol):
-    """A parking place."""
+    """A parking place. What it holds is untrusted. `unreadable` counts what a look met that is no parked message."""
+
+    unreadable: int
 
     def look(self) -> AsyncIterator[Shelved]:
         """Everything of ours in it, oldest first where it has an order. Raises NotUsable, Unavailable."""
@@ -62,8 +64,10 @@ class StreamShelf:
         self._nats = nats
         self._stream = stream
         self._subject = subject
+        self.unreadable = 0
 
     async def look(self) -> AsyncIterator[Shelved]:
+        self.unreadable = 0
         sequence = 1
         while (found := await self._next(sequence)) is not None:
             if (number := found.number("seq")) < sequence:
@@ -74,6 +78,8 @@ class StreamShelf:
             kept = JetStreamMessage(found.text("subject"), payload, self._stream, sequence - 1, at, 1, headers)
             if (parked := parked_in_jetstream(kept)) is not None:
                 yield Shelved(parked, at, len(payload), sequence - 1)
+            else:
+                self.unreadable += 1
 
     async def count(self) -> int:
         answer = await self._nats.api(f"STREAM.INFO.{self._stream}", {"subjects_filter": self._subject})
@@ -104,8 +110,10 @@ class QueueShelf:
         self._aws = aws
         self._queue = queue
         self._seen: dict[str, str] = {}
+        self.unreadable = 0
 
     async def look(self) -> AsyncIterator[Shelved]:
+        self.unreadable = 0
         empty = 0
         while empty < 2:  # a short look asks some of the servers; two in a row that bring nothing are an end
             answer = await self._call(
@@ -125,6 +133,8 @@ class QueueShelf:
                 if (parked := parked_in_sqs(kept)) is not None:
                     size = len(kept.body.encode("utf-8", "surrogatepass"))
                     yield Shelved(parked, sent_at or time.time(), size, kept.message_id)
+                else:
+                    self.unreadable += 1
 
     async def count(self) -> int:
         name = "ApproximateNumberOfMessages"

@@ -165,6 +165,8 @@ class SnsDestination:
             entry["Subject"] = out.subject
         if self.topic.fifo:
             entry |= {"MessageGroupId": out.group, "MessageDeduplicationId": out.dedup_id}
+        elif out.group:
+            entry["MessageGroupId"] = out.group  # passed on to the fair queues that are subscribed
         return entry
 
     async def _call(self, entries: list[dict[str, Any]]) -> Any:

@@ -346,6 +346,8 @@ class SqsDestination:
             }
         if self.queue.fifo:
             entry |= {"MessageGroupId": out.group, "MessageDeduplicationId": out.dedup_id}
+        elif out.group:
+            entry["MessageGroupId"] = out.group  # fair queues
         return entry
 
     async def _call(self, entries: list[dict[str, Any]]) -> Any:

@@ -16,6 +16,7 @@ from bridge.core.mapping.sizes import publish_block
 from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
+from bridge.core.subjects import covers
 from bridge.legs.answers import Answer, Captures, pub_ack
 from bridge.legs.nats import NatsConnection, place_of, stream_info
 from bridge.legs.wire import NOBODY, Reply, status_of
@@ -47,7 +48,7 @@ async def open_destination(
     if schedules is not None:
         await _see_schedules(nats, names if stream is None else [stream], schedules)
     places = []
-    known = {each: Captures((), whole=True) for each in names}  # of others than `stream`, only refusals count
+    known = {}
     for each in [stream] if stream else names:
         info = await nats.api(f"STREAM.INFO.{each}")
         _see_stream(each, info, ttl=ttl)
@@ -129,10 +130,11 @@ class JetStreamDestination:
         self._nats = nats
         self._pattern = pattern
         self._known = dict(known)
+        # Whether the one stream that is meant captures only some of the subjects the route may publish to.
+        self._partial = stream is not None and stream in known and not known[stream].whole
         self._stream = stream
         self._ttl = ttl
         self._strange: set[str] = set()  # streams that answered and are not known, or not for that subject
-        self._expected = [("Nats-Expected-Stream", stream)] if stream else []
 
     def fits(self, out: Out) -> bool:
         """Whether the server takes a message of this size, as far as it is known."""
@@ -140,7 +142,10 @@ class JetStreamDestination:
         limit = self._nats.max_payload
         if not limit or len(out.payload) + HEADER_LIMIT <= limit:
             return True
-        block = publish_block(out, self._more(out))
+        try:
+            block = publish_block(out, _life(out))
+        except Refused:
+            return True  # its size is not what is wrong with it
         return _too_large(out, block, limit) is None
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -151,13 +156,19 @@ class JetStreamDestination:
         places: list[int] = []
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
-            out = self._scheduled(out)
             if not _writable(out.subject):
                 answers[place] = Refused("its subject has a blank, a line break or half a character in it")
                 continue
-            block = publish_block(out, self._more(out))
-            if (error := _too_large(out, block, max_payload)) is not None:
+            try:
+                if self._partial:
+                    await self._see_captured(out.subject)
+                out, schedule = self._scheduled(out)
+                block = publish_block(out, [*schedule, *_life(out)])
+            except BridgeError as error:
                 answers[place] = error
+                continue
+            if (refused := _too_large(out, block, max_payload)) is not None:
+                answers[place] = refused
             else:
                 requests.append((out.subject, out.payload, block))
                 places.append(place)
@@ -170,21 +181,30 @@ class JetStreamDestination:
             answers = await self._whose_fault(messages, answers)
         return answers
 
-    def _more(self, out: JetStreamOut) -> list[tuple[str, str]]:
-        """The headers that are not the message's own."""
-        return self._expected if out.expires_at is None else [*self._expected, *_life(out)]
+    async def _see_captured(self, subject: str) -> None:
+        """Refuses a subject that is another stream's, before it is published: a header that says which stream is meant
+        would be stored, and make NATS refuse what a service publishes with the headers it was given."""
+        if self._stream is None or any(covers(each, subject) for each in self._known[self._stream].subjects):
+            return
+        names = (await self._nats.api("STREAM.NAMES", {"subject": subject})).texts("streams")
+        if names and self._stream not in names:
+            raise Refused(
+                f"stream {names[0]} captures {subject}, and destination.stream is {self._stream}",
+                hint=f"leave destination.stream out, or give the subject to {self._stream}",
+            )
 
-    def _scheduled(self, out: JetStreamOut) -> JetStreamOut:
-        """A message due later goes to a subject of its own, from which the server delivers it. Source: ADR-51."""
+    def _scheduled(self, out: JetStreamOut) -> tuple[JetStreamOut, list[tuple[str, str]]]:
+        """A message due later goes to a subject of its own, from which the server delivers it, and has headers that say
+        so. Source: ADR-51."""
         if self._schedules is None or out.due_at is None or out.due_at - time.time() < SOONEST:
-            return out
+            return out, []
         at = datetime.fromtimestamp(out.due_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        headers = {**out.headers, "Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": out.subject}
+        schedule = [("Nats-Schedule", f"@at {at}"), ("Nats-Schedule-Target", out.subject)]
         subject = f"{self._schedules}.{encode_token(out.msg_id)}"
         if out.expires_at is not None:
             left = max(1, int(out.expires_at - out.due_at))
-            headers["Nats-Schedule-TTL"] = str(left)
-        return out._replace(subject=subject, headers=headers, expires_at=None)
+            schedule.append(("Nats-Schedule-TTL", str(left)))
+        return out._replace(subject=subject, expires_at=None), schedule
 
     async def _asked(self, requests: Sequence[tuple[str, bytes, bytes]]) -> list[Receipt | BridgeError | None]:
         known = self._known
@@ -198,9 +218,8 @@ class JetStreamDestination:
                 stream, sequence, duplicate, error = ack
                 if error is not None:
                     return publish_error(error)
-                if self._stream is None or stream == self._stream:
-                    return Receipt(f"{stream}:{sequence}", duplicate)
-            elif ack is not None and len(self._strange) < STRANGE:
+                return Receipt(f"{stream}:{sequence}", duplicate)
+            if ack is not None and len(self._strange) < STRANGE:
                 self._strange.add(str(ack))
             return None
 
@@ -218,7 +237,10 @@ class JetStreamDestination:
     def _unanswered(self, subject: str) -> BridgeError:
         if denied := self._nats.denied(subject):
             return NotUsable(denied, hint=f"allow this user to publish {subject}")
-        hint = "streams the route does not know answered: is it the right nats.domain?" if self._strange else ""
+        hint = ""
+        if self._strange:
+            who = ", ".join(sorted(self._strange))
+            hint = f"{who} answered, which the route does not know: does it capture this now, or is nats.domain wrong?"
         return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s", hint=hint)
 
     async def _learn(self) -> None:

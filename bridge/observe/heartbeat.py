@@ -13,12 +13,15 @@ from bridge.observe import clock
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
 
+REMEMBERED = 32  # canaries under way: those of an earlier life of the route may still come
 LOST_AFTER = 10  # periods without a sign of the last one, until another is sent all the same
 
 
 class Heartbeats:
     """The Pulse of one route, and the arrivals its pump tells of. Times in seconds since the epoch; `running` says
-    whether the route receives."""
+    whether the route receives. Only a canary that was sent from here counts, once, and by the time it was sent here:
+    its form can be copied, and what it says of itself is not believed. `unknown` counts the others, those of another
+    replica among them."""
 
     def __init__(self, name: str, log: Any, metrics: Metrics, running: Callable[[], bool]) -> None:
         self.every: float | None = None
@@ -26,12 +29,14 @@ class Heartbeats:
         self.last_arrived: float | None = None
         self.transit: float | None = None
         self.failed = 0
+        self.unknown = 0
+        self._sent: dict[str, float] = {}  # by id, on a clock that never goes back
         self._name = name
         self.log = log
         self._metrics = metrics
         self._running = running
         self._under_way = False
-        self._sent_at = 0.0  # the last one, on a clock that never goes back
+        self._sent_at = 0.0  # the last one
         self._repeats = Repeats()
 
     # -- told by the timer
@@ -58,7 +63,9 @@ class Heartbeats:
 
     def sent(self, canary: Canary) -> None:
         self.last_sent = canary.sent
-        self._sent_at = clock.now()
+        self._sent_at = self._sent[canary.id] = clock.now()
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
         self._under_way = True
 
     def not_sent(self, error: BridgeError) -> None:
@@ -82,9 +89,13 @@ class Heartbeats:
         self._failed("heartbeat_failed", reason, id=delivery.id)
 
     def _arrived(self, canary: Canary) -> None:
-        self._under_way = False
+        self._under_way = False  # whose it was: the route carries, and the next may go
+        if (sent_at := self._sent.pop(canary.id, None)) is None:
+            self.unknown += 1
+            self.log.debug("heartbeat_unknown")
+            return
         self.last_arrived = time.time()
-        self.transit = max(0.0, self.last_arrived - canary.sent)
+        self.transit = clock.now() - sent_at
         self._metrics.heartbeat.labels(self._name).set(self.transit)
         self._metrics.heartbeat_at.labels(self._name).set(self.last_arrived)
         self.log.debug("heartbeat", transit=round(self.transit, 3))
@@ -104,4 +115,5 @@ class Heartbeats:
             "last_arrived": self.last_arrived,
             "transit": self.transit,
             "failed": self.failed,
+            "unknown": self.unknown,
         }

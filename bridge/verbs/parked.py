@@ -132,7 +132,10 @@ def drop(
 
 async def _carried(opened: OpenRoute, shelved: Shelved, *, dry_run: bool) -> str | None:
     """Carries one message as its route would; why it stays, or None. It keeps its id, so what was carried before is
-    recognised by the destination."""
+    recognised by the destination. What was parked is untrusted, and goes through the mapping like any message."""
+    kind = "sqs" if isinstance(shelved.parked.message, SqsMessage) else "jetstream"
+    if kind != opened.system:
+        return f"it says it came from {kind}, which the route does not read"
     try:
         mapped = opened.mapping(shelved.parked.message)
     except Unmappable as error:
@@ -183,6 +186,9 @@ def _tell_of_others(world: _World) -> None:
     for name, count in sorted((+world.others).items()):
         text = f"{count:,} more were parked by route {plain(name)}, which this configuration does not have."
         console(stderr=True, soft_wrap=True).print(text, style="yellow")
+    if world.unreadable:
+        text = f"{world.unreadable:,} more are in the parking place and cannot be read: no bridge wrote them."
+        console(stderr=True, soft_wrap=True).print(text, style="yellow")
 
 
 def _run(path: Path | None, environ: Mapping[str, str], work: Callable[[_World], Awaitable[int]]) -> int:
@@ -208,6 +214,11 @@ class _World:
         self._opened: dict[tuple[str | None, str, str], tuple[Shelf, dict[str, RouteConfig]]] = {}
         self.others: Counter[str] = Counter()
         """Messages met that routes parked which are not in the configuration, by their names."""
+
+    @property
+    def unreadable(self) -> int:
+        """Messages met in the parking places that are not parked messages."""
+        return sum(shelf.unreadable for shelf, _ in self._opened.values())
 
     def _routes(self, choice: Choice) -> list[RouteConfig]:
         if unknown := [name for name in choice.routes if name not in self._known]:

@@ -270,9 +270,9 @@ CASES: dict[str, tuple[str, list[str]]] = {
             )
         ],
     ),
-    "a group for a queue that is not FIFO": (
-        route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: q, group: '{subject}'}"),
-        ["bridge.yaml:5: routes[0].destination.group: q is no FIFO queue or topic (.fifo); leave group out"],
+    "an attribute to keep that SQS has no name for": (
+        route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: q, keep: ['AWS.x']}"),
+        ["bridge.yaml:5: routes[0].destination.keep[0]: it is no attribute name; write one like eventType ('AWS.x')"],
     ),
     "a parking subject with a placeholder": (
         route(more="parking: {kind: jetstream, subject: 'parked.{group}'}"),

@@ -44,7 +44,9 @@ NAMES = st.one_of(
     st.sampled_from(AWKWARD),
 ).filter(lambda name: ".." not in name and not name.lower().startswith(("aws.", "amazon.")))
 LABEL = st.just("") | st.from_regex(r"\.[A-Za-z0-9_-]{1,10}", fullmatch=True)
-NUMBERS = st.integers().map(str) | st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str)
+NUMBERS = st.integers(-(10**37), 10**37).map(str) | st.decimals(allow_nan=False, allow_infinity=False, places=3).map(
+    str
+)
 ATTRIBUTES = st.one_of(
     st.builds(lambda label, value: Attribute(f"String{label}", value), LABEL, TEXT),
     st.builds(lambda label, value: Attribute(f"Number{label}", value), LABEL, NUMBERS),

@@ -117,11 +117,15 @@ def word(*without: int) -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(every), min_size=1, max_size=12).map(bytes)
 
 
-def message(subjects: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+BLOCK = st.binary(min_size=1, max_size=30)
+WELL_BEGUN = BLOCK.map(lambda block: b"NATS/1.0" + block)
+
+
+def message(subjects: st.SearchStrategy[bytes], blocks: st.SearchStrategy[bytes] = BLOCK) -> st.SearchStrategy[bytes]:
     @st.composite
     def made(draw: st.DrawFn) -> bytes:
         subject, reply = draw(subjects), draw(st.one_of(st.just(b""), subjects))
-        block, payload = draw(st.one_of(st.just(b""), st.binary(min_size=1, max_size=30))), draw(st.binary(max_size=40))
+        block, payload = draw(st.one_of(st.just(b""), blocks)), draw(st.binary(max_size=40))
         sizes = b"%d %d" % (len(block), len(block) + len(payload)) if block else b"%d" % len(payload)
         words = [b"HMSG" if block else b"MSG", subject, b"%d" % draw(st.sampled_from([1, 2, 13, 70])), reply, sizes]
         return b" ".join(each for each in words if each) + b"\r\n" + block + payload + b"\r\n"
@@ -142,13 +146,15 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=12)
 PLAIN = word(*b"\r\x0b\x0c")
 
 
-@given(st.lists(st.one_of(message(PLAIN), OTHERS, INFO), max_size=8).map(b"".join), CUTS)
+# nats-py looks for the sizes of an HMSG beyond the end of the line, in a block that begins with blanks and digits.
+@given(st.lists(st.one_of(message(PLAIN, WELL_BEGUN), OTHERS, INFO), max_size=8).map(b"".join), CUTS)
 def test_what_nats_py_reads_right_we_read_alike_whatever_the_chunks(data: bytes, at: list[int]) -> None:
     assert heard_by(_Parser, cut(data, at)) == heard_by(Parser, [data])
 
 
 @given(st.lists(st.one_of(message(word()), OTHERS), max_size=8).map(b"".join), CUTS)
 @example(b"MSG a\x0b1 2 $JS.ACK.x 2\r\nhi\r\n", [])
+@example(b"HMSG a 1 1 2\r\n 0\r\n", [])
 @example(b"PING\r\nMSG a\x0c13\x0cb 1 0\r\n\r\n", [3])
 def test_a_publisher_cannot_choose_the_subscription(data: bytes, at: list[int]) -> None:
     expected = by_the_grammar(data)

@@ -25,7 +25,7 @@ import orjson
 
 from bridge.core.errors import Unmappable
 from bridge.core.mapping import note
-from bridge.core.mapping.headers import base64_of, header_safe, text_of, xml_text
+from bridge.core.mapping.headers import base64_of, tell, told, xml_text
 from bridge.core.mapping.paths import as_written, document_of
 from bridge.core.mapping.provenance import digest_of
 from bridge.core.mapping.signature import certificate_url_of, host_of
@@ -102,11 +102,7 @@ def headers_of(notification: SnsNotification, body: str) -> dict[str, str]:
     if notification.sequence_number is not None:
         headers["Sns-Sequence-Number"] = notification.sequence_number
     if notification.subject is not None:
-        if header_safe(notification.subject):
-            headers["Sns-Subject"] = notification.subject
-        else:
-            headers["Sns-Subject"] = base64_of(notification.subject)
-            headers["Sns-Subject-Encoding"] = "base64"
+        tell(headers, "Sns-Subject", notification.subject)
     if (url := document.get("UnsubscribeURL") or document.get("UnsubscribeUrl")) and _leads_to_sns(url, arn):
         headers["Sns-Unsubscribe-Url"] = url
     if not document.keys() <= _KNOWN or (notification.subject is None and document.get("Subject") is not None):
@@ -163,13 +159,7 @@ def enveloped(
 
 def subject_of(message: JetStreamMessage) -> str | None:
     """The SNS subject the message once had."""
-    text = message.header("Sns-Subject")
-    if text and message.header("Sns-Subject-Encoding") == "base64":
-        try:
-            return text_of(text)
-        except ValueError:
-            return None
-    return text or None
+    return told(message, "Sns-Subject") or None
 
 
 # -- reading

@@ -5,6 +5,8 @@
     its type             header Sqs-Type-k           unless it is plain String
     a text that a        header Sqs-Encoding-k       `base64`
       header changes
+    what else is told    header h in base64,         where a header would change it, or it is no text a header takes
+      of a message (h)   header h-Encoding
     a name that is       header Sqs-Attributes       one JSON object {name: [type, value]}, Binary in base64
       no header name
 
@@ -20,18 +22,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bridge.core.models import Attribute
+from bridge.core.models import Attribute, JetStreamMessage
 
 OURS = ("nats-", "sqs-", "sns-", "bridge-")  # prefixes, in any case: what NATS and the bridge give a meaning
 _ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for the server speaking
 PACKED = "Sqs-Attributes"
+TRACE = "X-Amzn-Trace-Id"
+ODD_TRACE = "Sqs-Trace-Header"  # where what is no trace header goes: what reads traces must not meet it
 REMEMBERED = 4_096  # characters of names that are worth remembering
+ENCODED = "-Encoding"  # behind the name of a header of ours: its value is in base64
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
 _ATTRIBUTE_NAME = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
 _AMAZONS = re.compile(r"(?:aws|amazon)\.", re.IGNORECASE)  # SQS refuses these, SNS gives some a meaning
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DATA_TYPE = re.compile(r"(?:String|Number|Binary)(?:\.[A-Za-z0-9_.-]{1,249})?")
+_NUMBER = re.compile(r"[+-]?(?=\.?[0-9])([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]{1,3}))?")
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Pairs = Iterable[tuple[str, str]]
@@ -41,6 +48,11 @@ def reserved(name: str) -> bool:
     """Whether a header of this name means something to NATS, its clients or the bridge."""
     lowered = name.lower()
     return lowered.startswith(OURS) or lowered in _ALONE
+
+
+def header_name(name: str) -> bool:
+    """Whether a header can have this name: as nats-py sends it."""
+    return _HEADER_NAME.fullmatch(name) is not None
 
 
 def _header_name(name: str) -> str | None:
@@ -77,6 +89,52 @@ def base64_of(value: str | bytes) -> str:
 def text_of(encoded: str) -> str:
     """Raises ValueError for what `base64_of` cannot have written."""
     return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogatepass")
+
+
+def tell(headers: dict[str, str], header: str, value: str) -> None:
+    """Adds a header of ours, its value as a header carries it unchanged: where it would not be, in base64 with a header
+    that says so. An empty value is none."""
+    if value.isalnum() or header_safe(value):
+        headers[header] = value
+    elif value:
+        if header == TRACE:
+            header = ODD_TRACE
+        headers |= {header: base64_of(value), f"{header}{ENCODED}": "base64"}
+
+
+def told(message: JetStreamMessage, name: str) -> str | None:
+    """What a header that `tell` may have encoded says; None where there is none, or what it cannot have
+    written."""
+    text = message.header(name)
+    if text is None or message.header(f"{name}{ENCODED}") is None:
+        return text
+    try:
+        return text_of(text) if message.header(f"{name}{ENCODED}") == "base64" else None
+    except ValueError:
+        return None
+
+
+def strict_json(text: str | bytes) -> Any:
+    """A JSON document of which nothing is lost by reading it: names in an object differ, and numbers are JSON's own.
+    Raises ValueError for anything else, one nested too deeply included."""
+    try:
+        return _strict(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+_strict = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_number).decode
 
 
 def to_headers(attributes: Mapping[str, Attribute]) -> dict[str, str]:
@@ -163,7 +221,7 @@ def from_headers(
         if name in attributes:
             continue  # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute
         kind = "String" if typed < 0 else pairs[typed][1]
-        if encoded < 0 and _plain(value) and _is_text(kind):
+        if encoded < 0 and _plain(value) and (kind == "String" or takes(kind, value)):
             attributes[name] = Attribute(kind, value)  # most there is, and the quickest to see
         else:
             attribute = _odd(kind, value, "" if encoded < 0 else pairs[encoded][1])
@@ -183,7 +241,7 @@ def from_headers(
 def _fitting(text: str) -> tuple[dict[str, Attribute], bool] | None:
     """Those of the packed attributes that SNS takes, and whether these are all; None if nothing is packed here."""
     try:
-        found = unpacked(json.loads(text))
+        found = unpacked(strict_json(text))
     except ValueError:
         return None
     fitting = {name: each for name, each in found.items() if _attribute_name(name) and _value_sendable(each)}
@@ -233,20 +291,17 @@ def _typed(kind: object, value: object) -> Attribute:
 
 
 def carriable(name: str, value: str) -> bool:
-    """Whether this foreign pair may be written as a header: no name that means something, no line break in it."""
-    if (
-        reserved(name)
-        or not _HEADER_NAME.fullmatch(name)
-        or "\r" in value
-        or "\n" in value
-        or value != value.strip(" \t")
-    ):
+    """Whether this foreign pair may be written as a header: no name that means something, nothing in the value that a
+    header would change, end the line or is no UTF-8."""
+    if reserved(name) or not _HEADER_NAME.fullmatch(name) or value != value.strip(" \t"):
         return False
+    if value.isprintable():
+        return True
     try:
-        value.encode("utf-8", "surrogateescape")
+        value.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return not ("\r" in value or "\n" in value or "\0" in value)
 
 
 def _attribute_name(name: str) -> bool:
@@ -266,13 +321,34 @@ def sendable(name: str, attribute: Attribute) -> bool:
 
 def _value_sendable(attribute: Attribute) -> bool:
     kind, value = attribute
-    if not value or kind.partition(".")[0] not in ("String", "Number", "Binary"):
+    return value != "" and value != b"" and takes(kind, value) and (isinstance(value, bytes) or xml_text(value))
+
+
+@lru_cache(maxsize=64)
+def _data_type(kind: str) -> str | None:
+    """String, Number or Binary; None for what is no data type. Source: SQS developer guide, message metadata."""
+    return kind.partition(".")[0] if _DATA_TYPE.fullmatch(kind) else None
+
+
+def takes(kind: str, value: str | bytes) -> bool:
+    """Whether SQS takes a value as this data type: one that it cannot read as a number fails the whole batch.
+
+    Source: SQS developer guide, message metadata: 38 digits, between 1e-128 and 1e126.
+    """
+    plain = _data_type(kind) if len(kind) <= 256 else None
+    if isinstance(value, bytes):
+        return plain == "Binary"
+    if plain != "Number":
+        return plain == "String"
+    if len(value) <= 38 and value.isascii() and value.isdecimal():
+        return True
+    found = _NUMBER.fullmatch(value) if len(value) <= 300 else None
+    if found is None:
         return False
-    return isinstance(value, bytes) or xml_text(value)
-
-
-def _is_text(kind: str) -> bool:
-    return kind.partition(".")[0] in ("String", "Number")
+    digits = (found[1] + found[2]).strip("0")
+    # Of the first digit that is not nought: how far it stands before the point.
+    ahead = len(found[1].lstrip("0")) or len(found[2].lstrip("0")) - len(found[2])
+    return len(digits) <= 38 and (not digits or -128 < ahead + int(found[3] or 0) <= 126)
 
 
 def _plain(value: str) -> bool:

@@ -5,7 +5,8 @@
 
 A message is a canary only if its whole body has this form, the mark says the same route, and nothing of anybody else's
 is beside it. Such a message has no room for content, so to drop one can lose nothing; whatever merely carries the mark
-is a message like any other. May not: make an id or read a clock.
+is a message like any other. The form can be copied: whether it is a heartbeat that counts, only who sent it knows, by
+its id (observe/heartbeat.py). May not: make an id, read a clock or believe what a canary says of itself.
 """
 
 from __future__ import annotations

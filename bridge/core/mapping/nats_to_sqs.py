@@ -6,25 +6,30 @@ the note (note.py). May not: drop anything.
 
 from __future__ import annotations
 
+import re
+from collections import abc
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import LEFT_OUT, FilterPolicy
 from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
-from bridge.core.mapping.headers import from_headers, reserved, shape_of, sqs_name, xml_text
+from bridge.core.mapping.headers import TRACE, from_headers, reserved, sendable, shape_of, sqs_name, told
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, VIA, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
-from bridge.core.models import Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
+from bridge.core.models import NONE, Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Lane, Mapped, Mapping, Skip
 
 ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
 LONGEST_DELAY = 900
+GROUP = "Sqs-Message-Group-Id"
 DELAY = "Sqs-Delay-Seconds"
-TRACE = "X-Amzn-Trace-Id"
+_TRACE = re.compile(r"Root=1-[0-9a-fA-F]{8}-[0-9a-fA-F]{24}(?:;[A-Za-z]{1,32}=[!-:<-~]{1,128}){0,8}")
+"""What AWS calls a correctly formatted trace header; any other would fail a batch. Source: X-Ray developer guide."""
 
 
 def nats_to_sqs(
@@ -35,12 +40,15 @@ def nats_to_sqs(
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
     park_filtered: bool = False,
+    keep: Sequence[str] = (),
 ) -> Mapping:
-    """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where its group ids come from;
+    """A Mapping for one route. `fifo`: the queue is a FIFO queue; `group` overrides where group ids come from;
     `envelope`: the ARN of the topic to name in an SNS envelope around the message. `policy`: what it does not accept is
-    skipped, or with `park_filtered` Unmappable."""
+    skipped, or with `park_filtered` Unmappable. `keep`: the names of attributes that stay attributes first, where there
+    are more than ten."""
 
     mark, first = passage.mark, passage.on(())
+    grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
@@ -53,10 +61,11 @@ def nats_to_sqs(
         if passage.echo(parts.via):
             return Skip("echo")
         try:
-            lane = _group(message, group) if fifo else None
+            group_id = _group(message, group, fifo=fifo) if grouped or GROUP in parts.names else None
         except Unmappable as error:
             error.lane = fifo_id(message.subject)
             raise
+        lane = group_id if fifo else None
         dedup_id = _id(message, mark)
         body, marker = body_of(parts.payload)
         try:
@@ -69,13 +78,14 @@ def nats_to_sqs(
             raise
         attributes: dict[str, Attribute]
         if envelope is not None:
-            body, attributes = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark), {}
+            body = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark)
+            attributes = {}
         else:
-            attributes = parts.ten(note, marker, amazons=not parts.amazons)
+            attributes = parts.ten(note, marker, keep, amazons=not parts.amazons)
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
-        return Mapped(SqsOut(body, attributes, lane, dedup_id, trace, due_at, claim, again), lane)
+        return Mapped(SqsOut(body, attributes, group_id, dedup_id, trace, due_at, claim, again), lane)
 
     def to_queue(message: JetStreamMessage, canary: Canary) -> Mapped:
         body, attributes, lane = written(canary), mark_of(canary), TOKEN if fifo else None
@@ -94,11 +104,12 @@ def nats_to_sns(
     passage: Passage = NOWHERE,
     policy: FilterPolicy | None = None,
     park_filtered: bool = False,
+    keep: Sequence[str] = (),
 ) -> Mapping:
-    """A Mapping for one route. `fifo`: the topic is a FIFO topic; `group` overrides where its group ids come from.
-    `policy`: what it does not accept is skipped, or with `park_filtered` Unmappable."""
+    """A Mapping for one route. `fifo`: the topic is a FIFO topic; the others as in `nats_to_sqs`."""
 
     mark, first = passage.mark, passage.on(())
+    grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
@@ -111,10 +122,11 @@ def nats_to_sns(
         if passage.echo(parts.via):
             return Skip("echo")
         try:
-            lane = _group(message, group) if fifo else None
+            group_id = _group(message, group, fifo=fifo) if grouped or GROUP in parts.names else None
         except Unmappable as error:
             error.lane = fifo_id(message.subject)
             raise
+        lane = group_id if fifo else None
         body, marker = body_of(parts.payload)
         try:
             if left_out:
@@ -123,11 +135,11 @@ def nats_to_sns(
         except Unmappable as error:
             error.lane = lane
             raise
-        attributes = parts.ten(note, marker)
+        attributes = parts.ten(note, marker, keep)
         claim = _object_claim(body, attributes)
         trace = _trace_header(message) if TRACE in parts.names else None
         again = message.delivered > 1
-        out = SnsOut(body, attributes, _subject(message), lane, _id(message, mark), trace, claim, again)
+        out = SnsOut(body, attributes, _subject(message), group_id, _id(message, mark), trace, claim, again)
         return Mapped(out, lane)
 
     def to_topic(message: JetStreamMessage, canary: Canary) -> Mapped:
@@ -141,7 +153,8 @@ def nats_to_sns(
 
 class _Parts(NamedTuple):
     """`attributes` are those it had in SQS, or those its own headers make; `rest` are the headers that make none, and
-    `names` those of all its headers. `amazons`: some attributes may have names SQS refuses."""
+    `names` those of all its headers. `amazons`: some attributes may have names SQS refuses. `odd` are attributes that
+    were packed and that neither SQS nor SNS takes."""
 
     names: frozenset[str]
     payload: bytes
@@ -149,27 +162,32 @@ class _Parts(NamedTuple):
     rest: tuple[tuple[str, str], ...]
     via: tuple[str, ...]
     amazons: bool
+    odd: abc.Mapping[str, Attribute]
 
     def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
         """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
         payload."""
+        if self.odd:
+            note = note._replace(attributes=self.odd)
         return {**self.attributes, **marker, MESSAGE: note.attribute()}
 
-    def ten(self, note: Note, marker: dict[str, Attribute], *, amazons: bool = True) -> dict[str, Attribute]:
-        """At most ten attributes; the others are packed into the note. Not `amazons`: those with names that only SNS
-        takes are among the others."""
+    def ten(
+        self, note: Note, marker: dict[str, Attribute], keep: Sequence[str], *, amazons: bool = True
+    ) -> dict[str, Attribute]:
+        """At most ten attributes, those to keep first; the others are packed into the note. Not `amazons`: those with
+        names that only SNS takes are among the others."""
         kept, room = self.attributes, ATTRIBUTES - len(marker)
         if not amazons:
             kept = {name: each for name, each in kept.items() if sqs_name(name)}
-            if len(kept) < room and len(kept) < len(self.attributes):
-                packed = {name: each for name, each in self.attributes.items() if name not in kept}
-                return {**kept, **marker, MESSAGE: note._replace(attributes=packed).attribute()}
         if len(kept) >= room:
-            if len(self.attributes) == room and all(reserved(name) for name, _ in self.rest):
+            if len(self.attributes) == room and not self.odd and all(reserved(name) for name, _ in self.rest):
                 # Ten attributes came out of SQS and ten go back; only what the bridge itself noted stays behind.
                 return {**kept, **marker}
-            kept = dict(list(kept.items())[: room - 1])
-            note = note._replace(attributes={name: each for name, each in self.attributes.items() if name not in kept})
+            names = [name for name in keep if name in kept] if keep else []
+            kept = {name: kept[name] for name in list(dict.fromkeys([*names, *kept]))[: room - 1]}
+        if self.odd or len(kept) < len(self.attributes):
+            others = {name: each for name, each in self.attributes.items() if name not in kept}
+            note = note._replace(attributes={**others, **self.odd})
         return {**kept, **marker, MESSAGE: note.attribute()}
 
 
@@ -183,19 +201,21 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
         headers = tuple(pair for pair in headers if pair[0] != MARK)
         shape = shape_of(headers)
     restored, rest = from_headers(headers, shape)
+    odd: abc.Mapping[str, Attribute] = NONE
     if large:
-        restored |= large
+        odd = {name: each for name, each in large.items() if not sendable(name, each)}
+        restored |= {name: each for name, each in large.items() if name not in odd}
     for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
-    return _Parts(
-        names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), shape.amazons or bool(large)
-    )
+    amazons = shape.amazons or bool(large)
+    return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), amazons, odd)
 
 
 def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:
     via = passage.on(parts.via) if parts.via else first
-    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body))
+    to = "" if passage.skip_echo else passage.back_to(parts.via)
+    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body), to)
 
 
 def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
@@ -204,7 +224,7 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     asked = message.header(DELAY)
     if asked is None:
         return None
-    if not asked.isascii() or not asked.isdecimal() or int(asked) > LONGEST_DELAY:
+    if not asked.isascii() or not asked.isdecimal() or len(asked) > 6 or int(asked) > LONGEST_DELAY:
         raise Unmappable(DELAY, f"it is no number of seconds from 0 to {LONGEST_DELAY}")
     if fifo:
         raise Unmappable(DELAY, "a FIFO queue delays all its messages or none", hint="leave it out")
@@ -213,7 +233,7 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
 
 def _trace_header(message: JetStreamMessage) -> str | None:
     trace = message.header(TRACE)
-    return trace if trace and trace.startswith("Root=") and xml_text(trace) else None
+    return trace if trace and _TRACE.fullmatch(trace) else None
 
 
 def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
@@ -231,21 +251,28 @@ def _id(message: JetStreamMessage, mark: str) -> str:
 def lane_rule(template: GroupTemplate | None) -> Lane:
     """The lane of a message towards a FIFO queue or topic, also where the template finds none in it: by its subject."""
 
-    def rule(message: Message) -> str:
+    def rule(message: Message) -> str | None:
         assert isinstance(message, JetStreamMessage)
         try:
-            return _group(message, template)
+            return _group(message, template, fifo=True)
         except Unmappable:
             return fifo_id(message.subject)
 
     return rule
 
 
-def _group(message: JetStreamMessage, template: GroupTemplate | None) -> str:
-    """Template, else the group it had in SQS, else its subject."""
+def _group(message: JetStreamMessage, template: GroupTemplate | None, *, fifo: bool) -> str | None:
+    """Template, else the group it had in SQS, else its subject. A standard queue or topic is shared fairly between
+    groups and promises none an order: a message that says none goes without."""
     if template is not None:
-        return template.render(message)
-    return fifo_id(message.header("Sqs-Message-Group-Id") or message.subject)
+        try:
+            return template.render(message)
+        except Unmappable:
+            if fifo:
+                raise
+            return None
+    found = told(message, GROUP)
+    return fifo_id(found or message.subject) if found or fifo else None
 
 
 def _subject(message: JetStreamMessage) -> str | None:

@@ -1,7 +1,7 @@
 """The note `nats.message`: what a JetStream message has and an SQS message has no place for, as one JSON attribute; and
 the marker `nats.encoding` beside it, which says how the body stands for the payload.
 
-    {subject, stream, seq, via: [place], of, headers: [[name, value]], attributes: {name: [type, value]}}
+    {subject, stream, seq, via: [place], of, to, headers: [[name, value]], attributes: {name: [type, value]}}
 
 Written on the way out of JetStream and read on the way in. May not: trust what it reads. Anyone may send an attribute
 of this name; what is not ours stays an ordinary attribute.
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from bridge.core.mapping.headers import packed, unpacked, xml_text
+from bridge.core.mapping.headers import packed, strict_json, unpacked, xml_text
+from bridge.core.mapping.provenance import digest_of, place
 from bridge.core.models import Attribute
 
 MESSAGE = "nats.message"
@@ -33,7 +34,7 @@ _ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 class Note(NamedTuple):
     """`headers` in wire order; `via` are the places the message has been to, oldest first, and `of` is the digest of
-    the body they are told of."""
+    the body they are told of. `to` is the queue it was sent back to on purpose, though it had been there."""
 
     subject: str
     stream: str
@@ -42,12 +43,15 @@ class Note(NamedTuple):
     headers: Pairs = ()
     attributes: Mapping[str, Attribute] | None = None
     of: str = ""
+    to: str = ""
 
     def attribute(self) -> Attribute:
         """The note as an attribute SQS takes: ASCII, for JSON escapes the rest."""
         document: dict[str, Any] = {"subject": self.subject, "stream": self.stream, "seq": self.sequence}
         if self.via:
             document |= {"via": self.via, "of": self.of}
+            if self.to:
+                document["to"] = self.to
         if self.headers:
             document["headers"] = self.headers
         if self.attributes:
@@ -70,17 +74,28 @@ def read(attributes: Mapping[str, Attribute]) -> Note | None:
     if found is None or not isinstance(found.value, str):
         return None
     try:
-        document = json.loads(found.value)
+        document = strict_json(found.value)
         headers = tuple((name, value) for name, value in document.get("headers", ()))
-        via = tuple(document.get("via", ()))
+        via = tuple([each for each in document.get("via", ()) if place(each)])
         subject, stream, sequence = document["subject"], document["stream"], document["seq"]
-        of = document.get("of", "")
-        texts = [subject, stream, of, *via, *(text for pair in headers for text in pair)]
-        if type(sequence) is not int or not all(isinstance(text, str) for text in texts):
+        of, to = document.get("of", ""), document.get("to", "")
+        texts = [subject, stream, of, to, *(text for pair in headers for text in pair)]
+        if not all(isinstance(text, str) for text in texts):
             return None
-        return Note(subject, stream, sequence, via, headers, unpacked(document.get("attributes", {})), of)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if type(sequence) is not int or not 0 <= sequence < 2**64:
+            return None
+        return Note(subject, stream, sequence, via, headers, unpacked(document.get("attributes", {})), of, to)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def rebound(attributes: Mapping[str, Attribute], body: str) -> dict[str, Attribute]:
+    """These attributes beside another body, a pointer for a payload or the payload for its pointer: the digest in their
+    note is that of the body it travels with."""
+    note = read(attributes)
+    if note is None or not note.via:
+        return {**attributes}
+    return {**attributes, MESSAGE: note._replace(of=digest_of(body)).attribute()}
 
 
 def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bridge.core.errors import Unmappable
-from bridge.core.mapping.headers import base64_of, packed, to_headers, unpacked
+from bridge.core.mapping.headers import base64_of, packed, strict_json, to_headers, unpacked
 from bridge.core.mapping.sizes import header_bytes, pair_bytes
 from bridge.core.models import Attribute
 
@@ -37,9 +38,12 @@ def fitted(
     if left < header_bytes({}):
         raise Unmappable("headers", "what must be told of it takes more than the 64 KiB JetStream has for headers")
     kept: dict[str, Attribute] = {}
-    for name in sorted(attributes, key=lambda name: (header_bytes(to_headers({name: attributes[name]})), name)):
-        # Twins (two names that differ only in case) cost more together than alone, so the whole is measured each time.
-        if header_bytes(to_headers({**kept, name: attributes[name]})) > left:
+    left -= header_bytes({})
+    times = Counter([name.lower() for name in attributes])
+    for cost, name in sorted([(_cost(name, each), name) for name, each in attributes.items()]):
+        # Of twins (names that differ only in case) each may get a prefix.
+        left -= cost if times[name.lower()] == 1 else cost + len("Sqs-Attr-")
+        if left < 0:
             break
         kept[name] = attributes[name]
     document: dict[str, object] = {}
@@ -52,12 +56,22 @@ def fitted(
     return {**to_headers(kept), MARK: "1"}, json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
+def _cost(name: str, attribute: Attribute) -> int:
+    """At most so many bytes does it add to a header block. Judged one by one, for there may be tens of thousands."""
+    return pair_bytes(to_headers({name: attribute}).items())
+
+
 def unfitted(payload: bytes) -> tuple[bytes, dict[str, Attribute]] | None:
-    """What `fitted` packed, or None for what it cannot have written."""
+    """What `fitted` packed, or None for what it cannot have written: whatever else is in it would be lost."""
     try:
-        document = json.loads(payload)
-        body = document["body"]
-        raw = base64.b64decode(body, validate=True) if document.get("encoding") == "base64" else body.encode()
-        return raw, unpacked(document["attributes"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        document = strict_json(payload)
+        body, attributes = document.pop("body"), document.pop("attributes")
+        match document:
+            case {"encoding": "base64", **rest} if not rest:
+                return base64.b64decode(body, validate=True), unpacked(attributes)
+            case {**rest} if not rest:
+                return body.encode(), unpacked(attributes)
+            case _:
+                return None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

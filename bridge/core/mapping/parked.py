@@ -8,12 +8,13 @@ May not: interpret the body, or depend on why it was parked.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from bridge.core.errors import BridgeError
-from bridge.core.mapping.headers import base64_of, packed, sendable, unpacked
+from bridge.core.mapping.headers import base64_of, packed, sendable, strict_json, unpacked
 from bridge.core.mapping.nats_to_sqs import ATTRIBUTES
 from bridge.core.mapping.note import ENCODING, body_of, payload_of
 from bridge.core.mapping.sizes import header_bytes
@@ -23,6 +24,7 @@ from bridge.core.route import Delivery, Park
 
 HEADER_ROOM = 60_000  # of the 65,535 bytes JetStream takes; the message id and the frame come on top
 REASON_LIMIT = 2_000
+LAST_MOMENT = 253_402_300_800  # the year 10000
 
 
 def park_to_jetstream(*, route: str, source: str, subject: str) -> Park:
@@ -34,8 +36,8 @@ def park_to_jetstream(*, route: str, source: str, subject: str) -> Park:
         meta = json.dumps(_meta(delivery), separators=(",", ":"))
         headers = {
             "Bridge-Parked-Reason": _one_line(str(reason)),
-            "Bridge-Parked-Route": route,
-            "Bridge-Parked-Source": source,
+            "Bridge-Parked-Route": _one_line(route),
+            "Bridge-Parked-Source": _one_line(source),
             "Bridge-Parked-Id": _one_line(delivery.id),
             "Bridge-Parked-Attempt": str(delivery.attempt),
             "Bridge-Parked-Format": "plain",
@@ -47,7 +49,7 @@ def park_to_jetstream(*, route: str, source: str, subject: str) -> Park:
             headers["Bridge-Parked-Format"] = "json"
             document = {"body": base64_of(payload), "body_encoding": "base64", "meta": _meta(delivery)}
             payload = json.dumps(document, separators=(",", ":")).encode("ascii")
-        return JetStreamOut(subject, payload, _one_line(f"parked:{route}:{delivery.id}"), headers)
+        return JetStreamOut(subject, payload, _msg_id(f"parked:{route}:{delivery.id}"), headers)
 
     return park
 
@@ -89,7 +91,8 @@ def park_to_sqs(*, route: str, source: str, fifo: bool) -> Park:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """What a parking place holds. `message` is the original, as the route got it; `attempt` counts its deliveries."""
+    """What a parking place holds. `message` is the original, as the route got it; `attempt` counts its deliveries. All
+    of it is untrusted: who may write to the parking place may have written it."""
 
     message: Message
     id: str
@@ -103,52 +106,74 @@ def parked_in_jetstream(kept: JetStreamMessage) -> Parked | None:
     try:
         headers = {name: kept.header(f"Bridge-Parked-{name}") or "" for name in ("Id", "Route", "Reason", "Attempt")}
         if kept.header("Bridge-Parked-Format") == "json":
-            document = json.loads(kept.payload)
+            document = strict_json(kept.payload)
             payload, meta = base64.b64decode(document["body"], validate=True), document["meta"]
         else:
-            payload, meta = kept.payload, json.loads(kept.header("Bridge-Parked-Meta") or "")
-        attempt = int(headers["Attempt"])
+            payload, meta = kept.payload, strict_json(kept.header("Bridge-Parked-Meta") or "")
+        attempt = _count(headers["Attempt"])
         return Parked(_original(payload, meta, attempt), headers["Id"], headers["Route"], headers["Reason"], attempt)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def parked_in_sqs(kept: SqsMessage) -> Parked | None:
     """None for a message that is none of ours."""
     try:
-        note = json.loads(str(kept.attributes["bridge.parked"].value))
+        note = strict_json(str(kept.attributes["bridge.parked"].value))
         payload = payload_of(kept.body, kept.attributes.get(ENCODING))
         meta = note["meta"]
         if meta["kind"] == "sqs":
             beside = {name: each for name, each in kept.attributes.items() if name not in (ENCODING, "bridge.parked")}
             meta = {**meta, "attributes": {**meta["attributes"], **packed(beside)}}
         payload = kept.body.encode() if payload is None else payload
-        original = _original(payload, meta, note["attempt"])
-        return Parked(original, note["id"], note["route"], note["reason"], note["attempt"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        attempt = _count(str(note["attempt"]))
+        original = _original(payload, meta, attempt)
+        return Parked(original, _text(note["id"]), _text(note["route"]), _text(note["reason"]), attempt)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _original(payload: bytes, meta: Any, attempt: int) -> Message:
     if meta["kind"] == "sqs":
-        arn = str(meta["queue_arn"])
+        arn = _text(meta["queue_arn"])
         return SqsMessage(
-            message_id=meta["message_id"],
+            message_id=_text(meta["message_id"]),
             body=payload.decode("utf-8", "surrogatepass"),
             queue=arn.rpartition(":")[2],
             queue_arn=arn,
             attributes=unpacked(meta["attributes"]),
-            system=dict(meta["system"]),
+            system={_text(name): _text(value) for name, value in meta["system"].items()},
         )
+    if meta["kind"] != "jetstream":
+        raise ValueError("no such kind")
     return JetStreamMessage(
-        subject=meta["subject"],
+        subject=_text(meta["subject"]),
         payload=payload,
-        stream=meta["stream"],
-        sequence=int(meta["seq"]),
-        timestamp=float(meta["timestamp"]),
+        stream=_text(meta["stream"]),
+        sequence=_count(str(meta["seq"])),
+        timestamp=_moment(meta["timestamp"]),
         delivered=attempt,
-        headers=tuple((name, value) for name, value in meta["headers"]),
+        headers=tuple((_text(name), _text(value)) for name, value in meta["headers"]),
     )
+
+
+def _text(found: object) -> str:
+    if not isinstance(found, str):
+        raise TypeError("no text")
+    return found
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 20:
+        raise ValueError("no count")
+    return int(text)
+
+
+def _moment(found: object) -> float:
+    """Seconds since the epoch, as a date has them."""
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < LAST_MOMENT:
+        raise ValueError("no time")
+    return float(found)
 
 
 def _payload(delivery: Delivery) -> bytes:
@@ -187,11 +212,16 @@ def _meta(delivery: Delivery) -> dict[str, Any]:
 
 def _one_line(text: str) -> str:
     """`text` as one printable ASCII line: a header must carry it unchanged."""
-    return (
-        text[:REASON_LIMIT]
-        .encode("ascii", "backslashreplace")
-        .decode("ascii")
-        .replace("\n", " ")
-        .replace("\r", " ")
-        .strip()
-    )
+    line = text[:REASON_LIMIT].replace("\n", " ").replace("\r", " ")
+    if not (line.isascii() and line.isprintable()):
+        line = "".join([each if each.isprintable() else ascii(each)[1:-1] for each in line])
+        line = line.encode("ascii", "backslashreplace").decode("ascii")
+    return line.strip()
+
+
+def _msg_id(text: str) -> str:
+    """`text`, and where one line does not hold it, a digest behind: two messages are never parked under one id."""
+    line = _one_line(text)
+    if line == text:
+        return line
+    return f"{line} {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"

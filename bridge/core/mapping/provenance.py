@@ -11,12 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bridge.core.errors import Unmappable
+from bridge.core.mapping.subject import encode_token
 from bridge.core.models import JetStreamMessage
 
 VIA = "Bridge-Via"
 HOPS = 8
+LONGEST = 512  # characters of a place; an ARN has at most a few hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,18 @@ class Passage:
         """Whether a message that has been to `via` would come back to where it was."""
         return self.skip_echo and not self.destinations.isdisjoint(via)
 
+    def returned(self, via: tuple[str, ...], to: str) -> bool:
+        """Whether a message that has been to `via`, this route's destination among them, was sent back on purpose `to`
+        the very queue this route reads: whoever reads that queue may act on it again, so it is new, and no echo."""
+        return to != "" and to == self.source and to in via and not self.destinations.isdisjoint(via)
+
+    def back_to(self, via: tuple[str, ...]) -> str:
+        """The one destination, where a message is sent back to it though it has been there; else nothing."""
+        if len(self.destinations) != 1 or self.destinations.isdisjoint(via):
+            return ""
+        (to,) = self.destinations
+        return to
+
     def on(self, via: tuple[str, ...], *more: str) -> tuple[str, ...]:
         """The places it has been to, the source of this crossing included. Raises Unmappable after HOPS of them."""
         places = (*via, *(place for place in (*more, self.source) if place and place not in via))
@@ -52,6 +67,16 @@ class Passage:
 NOWHERE = Passage()
 
 
+def place(text: str) -> bool:
+    """Whether this can be the name of a place: one word of a header."""
+    return 0 < len(text) <= LONGEST and _one_word(text)
+
+
+@lru_cache(maxsize=256)
+def _one_word(text: str) -> bool:
+    return text.isprintable() and " " not in text
+
+
 def marked(msg_id: str, via: Iterable[str]) -> str:
     """The header `Bridge-Via` of a message published under this id."""
     return " ".join([msg_id, *via])
@@ -62,10 +87,13 @@ def via_of(message: JetStreamMessage) -> tuple[str, ...]:
     found = message.header(VIA)
     if not found:
         return ()
-    msg_id, *via = found.split() or [""]
-    # The server delivers what was scheduled without its id.
-    own = msg_id == message.header("Nats-Msg-Id") or message.header("Nats-Scheduler") is not None
-    return tuple(via) if own else ()
+    msg_id, *via = found.split(" ")
+    if msg_id != message.header("Nats-Msg-Id"):
+        # The server delivers what was scheduled without its id, and says what scheduled it: a subject that ends in it.
+        scheduler = message.header("Nats-Scheduler")
+        if scheduler is None or scheduler.rpartition(".")[2] != encode_token(msg_id):
+            return ()
+    return tuple(via)
 
 
 def digest_of(body: str) -> str:

@@ -1,7 +1,8 @@
-"""How large a message is as each side counts it, headers and attributes included. Found out before sending: the server
-answers an oversized publish by cutting the connection, and SQS by refusing the whole batch.
+"""The gate for headers, and how large a message is as each side counts it, headers and attributes included.
 
-May not: judge. The legs know the limits.
+A header block is written here and nowhere else: no name or value in it can end a line, and the headers NATS acts on are
+ours alone. Sizes are found out before sending: the server answers an oversized publish by cutting the connection, and
+SQS by refusing the whole batch. May not: know the limits of a server. The legs do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from bridge.core.errors import Refused
+from bridge.core.mapping.headers import header_name
 from bridge.core.models import Attribute, JetStreamOut, SnsOut, SqsOut
 
 _FRAME = len("NATS/1.0\r\n") + len("\r\n")
@@ -30,26 +33,72 @@ def header_pairs(out: JetStreamOut) -> list[tuple[str, str]]:
 
 
 def publish_block(out: JetStreamOut, more: Sequence[tuple[str, str]] = ()) -> bytes:
-    """The header block of `out` on the wire, with `more` at its end."""
+    """The header block of `out` on the wire, with `more` at its end, the headers a leg asks NATS to act on.
+
+    The one way to a header block: raises Refused for a value with a line break, NUL or half a surrogate pair in it, for
+    what is no header name, and for a header of `out` that NATS would act on.
+    """
+    names, values = tuple(out.headers), [*out.headers.values(), out.msg_id]
     if out.repeated:
-        return header_block([*header_pairs(out), *more])
-    # Most messages of a route have the same names: what stands between the values is put together once.
-    frame = _frame((*out.headers, "Nats-Msg-Id", *[name for name, _ in more]))
-    values = (*out.headers.values(), out.msg_id, *[value for _, value in more])
-    return (frame % values).encode("utf-8", "surrogateescape")
-
-
-@lru_cache(maxsize=256)
-def _frame(names: tuple[str, ...]) -> str:
-    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names])
-    return f"NATS/1.0\r\n{lines}\r\n"
+        names += tuple([name for name, _ in out.repeated])
+        values[-1:] = [*[value for _, value in out.repeated], out.msg_id]
+    if more:
+        values += [value for _, value in more]
+    return _written(_frame(names, tuple([name for name, _ in more]) if more else ()), values)
 
 
 def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:
-    """The header block on the wire. Its length and the payload's count against max_payload together. What came in as
-    bytes that are no UTF-8 (lone surrogates, see legs/nats.py) goes out as those bytes. Source: ADR-4."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in pairs])
-    return f"NATS/1.0\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+    """The header block of these pairs on the wire. Its length and the payload's count against max_payload together.
+    Raises Refused as `publish_block` does, but for whom a header belongs to. Source: ADR-4."""
+    pairs = tuple(pairs)
+    return _written(_between(tuple([name for name, _ in pairs])), [value for _, value in pairs])
+
+
+@lru_cache(maxsize=256)
+def _frame(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Most messages of a route have the same names: what stands around the values is put together once, and judged."""
+    for name in names:
+        if name[:5].lower() == "nats-":
+            raise Refused("a header of the message has a name that NATS acts on")
+    return _between((*names, "Nats-Msg-Id", *more))
+
+
+def _between(names: tuple[str, ...]) -> tuple[str, ...]:
+    """What stands before, between and behind the values, with an empty text for each value."""
+    if not all(header_name(name) for name in names):
+        raise Refused("a header of the message has a name NATS does not take")
+    text = "NATS/1.0"
+    parts: list[str] = []
+    for name in names:
+        parts += (f"{text}\r\n{name}: ", "")
+        text = ""
+    return (*parts, f"{text}\r\n\r\n")
+
+
+def _written(frame: tuple[str, ...], values: list[str]) -> bytes:
+    """The block in bytes. Whatever the values are, it has the lines that were meant, or is refused."""
+    parts, text = list(frame), "".join(values)
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise _refused(frame, values)
+    parts[1::2] = values
+    try:
+        return "".join(parts).encode()
+    except UnicodeEncodeError:
+        raise _refused(frame, values) from None
+
+
+def _refused(frame: tuple[str, ...], values: list[str]) -> Refused:
+    """Which header it is, by its name: a value may be private."""
+    names = [part.rpartition("\n")[2].removesuffix(": ") for part in frame[::2]]
+    guilty = next(name for name, value in zip(names, values, strict=False) if not _writable(value))
+    return Refused(f"header {guilty}: its value has a line break, NUL or half a surrogate pair in it")
+
+
+def _writable(value: str) -> bool:
+    try:
+        return not {10, 13, 0} & set(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def jetstream_bytes(out: JetStreamOut) -> tuple[int, int]:

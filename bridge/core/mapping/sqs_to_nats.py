@@ -6,20 +6,22 @@ May not: drop anything.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import abc
 from functools import lru_cache
 from typing import Literal
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import LEFT_OUT, FilterPolicy
-from bridge.core.mapping.claims import MARKS, claim_of
+from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import headers_of, notification_of
-from bridge.core.mapping.headers import carriable
+from bridge.core.mapping.headers import carriable, header_safe, tell
 from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
-from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked
+from bridge.core.mapping.provenance import NOWHERE, Passage, digest_of, marked, place
 from bridge.core.mapping.signature import signed
 from bridge.core.mapping.subject import DueTemplate, SubjectTemplate
 from bridge.core.models import Attribute, JetStreamOut, Message, SqsMessage
@@ -39,6 +41,9 @@ SYSTEM = {
     "AWSTraceHeader": "X-Amzn-Trace-Id",
 }
 """SQS system attributes and their headers. Timestamps stay epoch milliseconds, as SQS spells them."""
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
+LONGEST_TIME = 15  # digits of milliseconds since the epoch
 
 
 def sqs_to_nats(
@@ -62,13 +67,16 @@ def sqs_to_nats(
     passed on, to be checked. `policy`: what it does not accept is skipped, or with `park_filtered` Unmappable."""
 
     heartbeats = subject_of(template)
-    first = passage.on(()) if passage.source else ()  # where a message has been that comes from nowhere else
+    own_arn = passage.source if header_safe(passage.source) else ""  # of nearly every message
+    source, route = passage.source, passage.route
+
+    @lru_cache(maxsize=64)
+    def first(topic: str) -> str:
+        """What follows the id in the mark of a message that has been nowhere before: most there is, by few topics."""
+        return marked("", passage.on((), topic))
 
     def queued(message: SqsMessage) -> str:
         return f"{message.queue}:" if id_scope == "queue" else ""
-
-    def expiry(message: SqsMessage) -> float | None:
-        return None if life is None else _sent_at(message) + (life() if callable(life) else life)
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -89,8 +97,8 @@ def sqs_to_nats(
             if not own(canary, passage):
                 return Skip("heartbeat")
             headers = {HEADER: canary.route, "Bridge-Route": passage.route}
-            expires_at = expiry(message)
-            msg_id = f"sqs:{message.message_id}"
+            expires_at = _expires_at(message, life)
+            msg_id = _msg_id("sqs", "Sqs-Message-Id", message.message_id, {})
             return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
         payload: bytes | None = None
@@ -101,31 +109,50 @@ def sqs_to_nats(
         left_out = policy is not None and not policy.accepts(attributes, payload)
         if left_out and not park_filtered:
             return Skip("filtered")
-        via = note.via if note and (note.of == digest_of(body) or not MARKS.isdisjoint(attributes)) else ()
-        if passage.echo(via):
-            return Skip("echo")
+        via: tuple[str, ...] = ()
+        returned = ""
+        if note is not None and note.via and note.of == digest_of(body):
+            via = note.via
+            if passage.returned(via, note.to):
+                # It has been in the stream under its id. SNS signs no note, and who repeats a genuine envelope with a
+                # note of his own must not have it carried twice.
+                returned = "" if verify else f":{note.sequence}"
+            elif passage.echo(via):
+                return Skip("echo")
         if left_out:
             raise Unmappable(*LEFT_OUT)
-        fixed = {"Sqs-Message-Id": message.message_id, "Sqs-Queue-Arn": message.queue_arn}
-        msg_id = f"sqs:{message.message_id}"
-        if notification is not None:
+        fixed = {"Sqs-Queue-Arn": own_arn}
+        if message.queue_arn != own_arn:
+            del fixed["Sqs-Queue-Arn"]
+            tell(fixed, "Sqs-Queue-Arn", message.queue_arn)
+        topic = ""
+        if notification is None:
+            msg_id = _msg_id("sqs", "Sqs-Message-Id", message.message_id, fixed)
+        else:
+            tell(fixed, "Sqs-Message-Id", message.message_id)
+            topic = notification.topic_arn
             msg_id = f"sns:{queued(message)}{notification.message_id}"
             fixed |= headers_of(notification, message.body)
+        if returned:
+            msg_id += returned
         system = message.system
         for name, header in _told(tuple(system)):
-            if value := system[name]:
+            value = system[name]
+            # Numbers are most there is and the quickest to see, and a queue's senders are a few.
+            if value.isalnum() or (name == "SenderId" and value and place(value)):
                 fixed[header] = value
-        if passage.source:
-            topic = notification.topic_arn if notification is not None else ""
-            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic) if via or topic else first)
-            fixed["Bridge-Route"] = passage.route
+            else:
+                tell(fixed, header, value)
+        if source:
+            fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic)) if via else msg_id + first(topic)
+            fixed["Bridge-Route"] = route
         repeated: tuple[tuple[str, str], ...] = ()
         if note is not None:
             repeated, fixed["Bridge-Origin"] = _origin(note)
         headers, carried = fitted(attributes, fixed, repeated, payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
-        expires_at = expiry(message)
+        expires_at = _expires_at(message, life)
         claim = claim_of(payload, attributes) if fetch and carried is payload else None
         again = system.get("ApproximateReceiveCount", "1") != "1"
         due_at = None if due is None else due.render(attributes, payload)
@@ -172,5 +199,21 @@ def _origin(note: Note) -> tuple[tuple[tuple[str, str], ...], str]:
     return again, json.dumps({**document, "headers": rest} if rest else document, separators=(",", ":"))
 
 
-def _sent_at(message: SqsMessage) -> float:
-    return float(message.system.get("SentTimestamp", 0)) / 1000
+def _msg_id(kind: str, header: str, text: str, headers: dict[str, str]) -> str:
+    """An id for Nats-Msg-Id, which is told in a header as well. What is no identifier as SQS makes them is hashed: a
+    forged one can end no header, and is never the id of another kind or of a message that returned."""
+    if _ID.fullmatch(text):
+        headers[header] = text
+        return f"{kind}:{text}"
+    tell(headers, header, text)
+    return f"{kind}:~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
+def _expires_at(message: SqsMessage, life: float | abc.Callable[[], float] | None) -> float | None:
+    """None where it may live as long as the stream keeps it, or does not say since when it lives."""
+    if life is None:
+        return None
+    sent = message.system.get("SentTimestamp", "0")
+    if not (sent.isascii() and sent.isdecimal() and len(sent) <= LONGEST_TIME):
+        return None
+    return int(sent) / 1000 + (life() if callable(life) else life)

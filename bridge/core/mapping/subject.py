@@ -51,8 +51,10 @@ def legal_subject(subject: str) -> str | None:
     """Why `subject` cannot be published to, or None. Source: ADR-6."""
     if not subject:
         return "it is empty"
-    if any(character in subject for character in " \t\r\n\0"):
-        return "it has a blank or control character"
+    if " " in subject or not subject.isprintable():
+        return "it has a blank, a control character or what is no text in UTF-8"
+    if _bytes(subject) > SUBJECT_LIMIT:
+        return f"it takes more than {SUBJECT_LIMIT:,} bytes"
     tokens = subject.split(".")
     if not all(tokens):
         return "it has an empty token: a dot at an end, or two in a row"
@@ -103,8 +105,8 @@ class SubjectTemplate:
         subject = self._of_attributes(attributes)
         if subject is None:
             subject = self._filled(attributes, payload, message, notification)
-        if len(subject) > SUBJECT_LIMIT:
-            raise Unmappable("destination.subject", f"{len(subject):,} characters; {SUBJECT_LIMIT:,} are allowed")
+        if (size := _bytes(subject)) > SUBJECT_LIMIT:
+            raise Unmappable("destination.subject", f"{size:,} bytes; {SUBJECT_LIMIT:,} are allowed")
         return subject
 
     def _of_attributes(self, attributes: Mapping[str, Attribute]) -> str | None:
@@ -223,6 +225,10 @@ def fifo_id(text: str) -> str:
     if 0 < len(text) <= GROUP_LIMIT and _GROUP.issuperset(text):
         return text
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _bytes(subject: str) -> int:
+    return len(subject) if subject.isascii() else len(subject.encode("utf-8", "surrogatepass"))
 
 
 def _at(tokens: Sequence[str], place: int) -> str | None:
