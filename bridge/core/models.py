@@ -118,7 +118,7 @@ class JetStreamMessage(NamedTuple):
     @property
     def size(self) -> int:
         """About how much it takes: its payload and headers, and a little."""
-        return 512 + len(self.payload) + sum([len(value) for _, value in self.headers])
+        return 512 + len(self.payload) + sum([len(name) + len(value) for name, value in self.headers])
 
     def header(self, name: str) -> str | None:
         """The first value of `name` (header names are case-sensitive, ADR-4), or None."""

@@ -197,9 +197,13 @@ def parse_ack_subject(reply: str) -> Told | None:
     if len(tokens) >= 11:
         tokens = tokens[:2] + tokens[4:]
     try:
-        return tokens[2], tokens[3], int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7]) / 1e9
-    except (IndexError, ValueError, OverflowError):
+        delivered, sequence, number, at = int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7])
+    except (IndexError, ValueError):
         return None
+    # Counted from 1 by the server; 2^63 nanoseconds are the year 2262.
+    if delivered < 1 or sequence < 1 or number < 1 or not 0 <= at < 2**63:
+        return None
+    return tokens[2], tokens[3], delivered, sequence, number, at / 1e9
 
 
 def pin_of(block: bytes) -> tuple[str, bytes]:

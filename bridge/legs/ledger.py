@@ -124,7 +124,7 @@ class Ledgered:
             written = [False] * len(places)
         for at, good in zip(places, written, strict=True):
             if good:
-                del self._unnoted[_id(messages[at])]
+                self._unnoted.pop(_id(messages[at]), None)  # two of a batch may have one id
             else:
                 answers[at] = Unavailable("it is carried, and the ledger cannot be written now")
         return answers

@@ -87,7 +87,7 @@ def read_queue(queue: Queue, answer: Any) -> Queue:
     found = replace(
         queue,
         visibility_timeout=facts.number("VisibilityTimeout", queue.visibility_timeout),
-        max_message_size=int(facts.number("MaximumMessageSize", queue.max_message_size)),
+        max_message_size=int(facts.number("MaximumMessageSize", queue.max_message_size)) or queue.max_message_size,
         retention=facts.number("MessageRetentionPeriod", queue.retention),
         redrives=bool(redrive),
         dead_letter=_dead_letter(redrive),

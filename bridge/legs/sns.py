@@ -58,7 +58,7 @@ async def open_topic(aws: AwsConnection, topic: str) -> Topic:
 async def _read(aws: AwsConnection, topic: Topic, create: str) -> Topic:
     answer = await aws.call("sns", "get_topic_attributes", about=topic.name, missing=create, TopicArn=topic.arn)
     facts = Facts(answer, f"topic {topic.name}", "SNS")
-    size = int(facts.number("MaximumMessageSize", topic.max_message_size))
+    size = int(facts.number("MaximumMessageSize", topic.max_message_size)) or topic.max_message_size
     return replace(topic, max_message_size=size, kms_key=facts.text("KmsMasterKeyId"))
 
 

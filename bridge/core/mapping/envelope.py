@@ -290,7 +290,7 @@ def _or(text: str | None, grammar: re.Pattern[str], otherwise: str) -> str:
 
 def _own_id(message: JetStreamMessage, mark: str) -> str:
     text = f"{message.stream}:{message.sequence}{f':{mark}' if mark else ''}"
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text.encode("utf-8", "backslashreplace").decode()))
 
 
 def _timestamp(message: JetStreamMessage) -> str:
