@@ -175,8 +175,12 @@ async def check_parked(case: Mapping[str, Any]) -> None:
     must(parking(case)(delivery, Failed(case["reason"])) == out, "parking is not deterministic")
     kept = await put(out, case)
     if kept is None:
-        names = original.attributes if isinstance(original, SqsMessage) else [name for name, _ in original.headers]
-        size = original.size + len(case["id"]) + len(case["reason"]) + len("".join(names))
+        more = [case["id"], case["reason"]]
+        if isinstance(original, SqsMessage):
+            more += [original.message_id, *original.attributes, *original.system.values()]
+        else:
+            more += [original.subject, *[name for name, _ in original.headers]]
+        size = original.size + len("".join(more))
         must(size > HELD_BACK, "not parked, and small", size)
         return
     found = parked_in_jetstream(kept) if isinstance(kept, JetStreamMessage) else parked_in_sqs(kept)
