@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,48 @@ def test_routes_share_a_parking_place_and_what_no_route_knows_is_told(
     assert done.stdout == "3 dropped, 0 stay parked.\n"
     assert "3 more were parked by route old, which this configuration does not have" in done.stderr
     assert [each["route"] for each in listed(bridge.config)] == ["one"] * 3
+
+
+def test_what_others_wrote_into_a_parking_place_stops_nothing_and_injects_nothing(
+    tmp_path: Path, aws: Aws, nats: Nats, name: str
+) -> None:
+    """Forged ones of every kind before, between and behind good ones; all that is good is carried by one redrive."""
+    nats.stream(name, f"{name}.>")
+    nats.stream(f"{name}P", f"parked.{name}")
+    aws.queue(name)
+    route = {
+        "name": name,
+        "source": {"kind": "sqs", "queue": name, "wait_seconds": 1},
+        "destination": {"kind": "jetstream", "subject": f"{name}.x"},
+        "parking": {"kind": "jetstream", "subject": f"parked.{name}"},
+    }
+    arn = f"arn:aws:sqs:us-east-1:123456789012:{name}"
+    sound = {"kind": "sqs", "message_id": "m", "queue_arn": arn, "system": {}, "attributes": {}}
+    forged: list[dict[str, Any] | str] = [
+        "[" * 20_000,
+        '{"kind":"sqs","system":{"SentTimestamp":Infinity}}',
+        {**sound, "message_id": 7},
+        {**sound, "message_id": "f1\r\nNats-Rollup: all", "system": {"AWSTraceHeader": "x\r\nNats-TTL: 1s"}},
+        {**sound, "message_id": "f2", "attributes": {"nats.message": ["String", '{"subject":1}']}},
+        {"kind": "jetstream", "subject": "s", "stream": "S", "seq": 1, "timestamp": 1e300, "headers": []},
+        {"kind": "jetstream", "subject": "s", "stream": "S", "seq": 1, "timestamp": 1, "headers": [["a", "b"]]},
+    ]
+    for number, meta in enumerate([*forged, {**sound, "message_id": "last"}]):
+        good = {**sound, "message_id": f"good-{number}"}
+        for each in (meta, good):
+            text = each if isinstance(each, str) else json.dumps(each)
+            headers = {"Id": f"id-{number}", "Route": name, "Reason": "r", "Attempt": "1", "Meta": text}
+            nats.publish(f"parked.{name}", ["body"], {f"Bridge-Parked-{key}": value for key, value in headers.items()})
+    bridge = Bridge(tmp_path, [route], nats=nats.url, aws=aws.url)
+    done = call("parked", "redrive", "--config", str(bridge.config))
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert "11 carried, 1 stay parked" in done.stdout  # two of the forged ones are messages, and harmless
+    assert "4 more are in the parking place and cannot be read" in done.stderr
+    assert nats.count(name) == 11
+    for sequence in range(1, 12):
+        kept = nats.api(f"STREAM.MSG.GET.{name}", {"seq": sequence})["message"]
+        assert re.findall(rb"\n(Nats-[^:]*)", base64.b64decode(kept["hdrs"])) == [b"Nats-Msg-Id"]
 
 
 def test_a_parking_place_that_is_gone_is_a_sentence(tmp_path: Path, aws: Aws, nats: Nats, name: str) -> None:
