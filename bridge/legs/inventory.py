@@ -119,12 +119,15 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
     return TopicFacts(topic.name, topic.arn, topic.fifo, queues_among(found), count), denied
 
 
+PAGES = 400  # of 256 consumers; an answer that promises ever more is none to follow
+
+
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
     """Raises NotUsable or Unavailable."""
     info = await stream_info(nats, name)
     config = info.part("config")
     consumers: list[ConsumerFacts] = []
-    while True:
+    for _ in range(PAGES):
         page = await nats.api(f"CONSUMER.LIST.{name}", {"offset": len(consumers)})
         found = [_consumer(each) for each in page.parts("consumers")]
         consumers += found

@@ -179,7 +179,7 @@ class S3Payloads:
         except BridgeError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, RecursionError):
-                cause = cause.__cause__
+                cause = cause.__cause__ or cause.__context__
             if cause is None:
                 raise
             # botocore follows a redirect without end, where S3 names no region

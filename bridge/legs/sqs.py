@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.core.errors import BridgeError, Failed, LeaseLost, Refused, Unavailable
+from bridge.core.mapping.nats_to_sqs import LONGEST_DELAY
 from bridge.core.mapping.sizes import sqs_bytes
 from bridge.core.models import Out, SqsOut
 from bridge.core.route import Backlog, Delivery, Receipt, Retry, Settlement
@@ -339,7 +340,7 @@ class SqsDestination:
         if out.attributes:
             entry["MessageAttributes"] = attribute_entries(out.attributes)
         if out.due_at is not None and (delay := round(out.due_at - time.time())) > 0:
-            entry["DelaySeconds"] = delay
+            entry["DelaySeconds"] = min(delay, LONGEST_DELAY)  # the stream's clock may be ahead of ours
         if out.trace_header:
             entry["MessageSystemAttributes"] = {
                 "AWSTraceHeader": {"DataType": "String", "StringValue": out.trace_header}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import abc
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
@@ -47,7 +48,7 @@ def nats_to_sqs(
     skipped, or with `park_filtered` Unmappable. `keep`: the names of attributes that stay attributes first, where there
     are more than ten."""
 
-    mark, first = passage.mark, passage.on(())
+    mark, on = passage.mark, lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
     grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
@@ -71,7 +72,7 @@ def nats_to_sqs(
         try:
             if left_out:
                 raise Unmappable(*LEFT_OUT)
-            note = _note(message, parts, body, passage, first)
+            note = _note(message, parts, body, passage, on(parts.via))
             due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
         except Unmappable as error:
             error.lane = lane
@@ -108,7 +109,7 @@ def nats_to_sns(
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; the others as in `nats_to_sqs`."""
 
-    mark, first = passage.mark, passage.on(())
+    mark, on = passage.mark, lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
     grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
@@ -131,7 +132,7 @@ def nats_to_sns(
         try:
             if left_out:
                 raise Unmappable(*LEFT_OUT)
-            note = _note(message, parts, body, passage, first)
+            note = _note(message, parts, body, passage, on(parts.via))
         except Unmappable as error:
             error.lane = lane
             raise
@@ -212,8 +213,7 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), amazons, odd)
 
 
-def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, first: tuple[str, ...]) -> Note:
-    via = passage.on(parts.via) if parts.via else first
+def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, via: tuple[str, ...]) -> Note:
     to = "" if passage.skip_echo else passage.back_to(parts.via)
     return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body), to)
 

@@ -18,6 +18,7 @@ from bridge.core.mapping.sizes import header_bytes, pair_bytes
 from bridge.core.models import Attribute
 
 ROOM = 64_000  # of the 65,535 bytes JetStream takes; the rest is for what the leg adds
+LONGEST = 64  # characters of a line of the bridge's own without its value, and more than any has
 MARK = "Sqs-Packed"
 
 
@@ -27,7 +28,7 @@ def fitted(
     """The headers of all that fits beside the others, and the payload. Raises Unmappable if those alone do not."""
     headers = to_headers(attributes)
     # A character takes at most four bytes: nearly every message is known to fit without counting them.
-    characters = 4 * (len(headers) + len(fixed)) + len("".join([*headers, *headers.values(), *fixed, *fixed.values()]))
+    characters = len("".join([*headers, *headers.values(), *fixed.values()])) + 4 * len(headers) + LONGEST * len(fixed)
     if 4 * characters < ROOM and not repeated:
         return headers, payload
     others = (*fixed.items(), *repeated)

@@ -97,7 +97,7 @@ def sqs_to_nats(
             if not own(canary, passage):
                 return Skip("heartbeat")
             headers = {HEADER: canary.route, "Bridge-Route": passage.route}
-            expires_at = _expires_at(message, life)
+            expires_at = None if life is None else _expires_at(message, life)
             msg_id = _msg_id("sqs", "Sqs-Message-Id", message.message_id, {})
             return Mapped(JetStreamOut(heartbeats, body.encode(), msg_id, headers, expires_at=expires_at), lane, canary)
         note = None
@@ -139,7 +139,7 @@ def sqs_to_nats(
         for name, header in _told(tuple(system)):
             value = system[name]
             # Numbers are most there is and the quickest to see, and a queue's senders are a few.
-            if value.isalnum() or (name == "SenderId" and value and place(value)):
+            if value.isalnum() or (name == "SenderId" and place(value)):
                 fixed[header] = value
             else:
                 tell(fixed, header, value)
@@ -152,7 +152,7 @@ def sqs_to_nats(
         headers, carried = fitted(attributes, fixed, repeated, payload)
         headers |= fixed
         subject = template.render(attributes, payload, message, notification)
-        expires_at = _expires_at(message, life)
+        expires_at = None if life is None else _expires_at(message, life)
         claim = claim_of(payload, attributes) if fetch and carried is payload else None
         again = system.get("ApproximateReceiveCount", "1") != "1"
         due_at = None if due is None else due.render(attributes, payload)
@@ -209,10 +209,8 @@ def _msg_id(kind: str, header: str, text: str, headers: dict[str, str]) -> str:
     return f"{kind}:~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-def _expires_at(message: SqsMessage, life: float | abc.Callable[[], float] | None) -> float | None:
-    """None where it may live as long as the stream keeps it, or does not say since when it lives."""
-    if life is None:
-        return None
+def _expires_at(message: SqsMessage, life: float | abc.Callable[[], float]) -> float | None:
+    """None where it does not say since when it lives: then it lives as long as the stream keeps it."""
     sent = message.system.get("SentTimestamp", "0")
     if not (sent.isascii() and sent.isdecimal() and len(sent) <= LONGEST_TIME):
         return None
