@@ -129,7 +129,8 @@ async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
     consumers: list[ConsumerFacts] = []
     for _ in range(PAGES):
         page = await nats.api(f"CONSUMER.LIST.{name}", {"offset": len(consumers)})
-        found = [_consumer(each) for each in page.parts("consumers")]
+        known = {each.name for each in consumers}
+        found = [each for each in map(_consumer, page.parts("consumers")) if each.name not in known]
         consumers += found
         if len(consumers) >= page.number("total", 0) or not found:
             break
