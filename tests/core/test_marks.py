@@ -34,7 +34,8 @@ def back(message: JetStreamMessage, **more: object) -> SqsMessage:
 
 
 def test_the_digest_decides_beside_a_pointer_as_well() -> None:
-    sent = back(JetStreamMessage("orders", b"large", "ORDERS", 1, 0.0))
+    ordinary = Passage("back", STREAM, frozenset([QUEUE]))
+    sent = back(JetStreamMessage("orders", b"large", "ORDERS", 1, 0.0), passage=ordinary)
     assert sqs_to_nats(SubjectTemplate.parse("orders"), passage=IN)(sent) == Skip("echo")
     pointer = '["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "b", "s3Key": "k"}]'
     marked = {**sent.attributes, "ExtendedPayloadSize": Attribute("Number", "5")}
@@ -48,7 +49,7 @@ def test_the_digest_decides_beside_a_pointer_as_well() -> None:
 
 @pytest.mark.parametrize("skips", [True, False])
 @pytest.mark.parametrize("wrapped", [None, TOPIC])
-@pytest.mark.parametrize("born", ["queue", "topic"])
+@pytest.mark.parametrize("born", ["queue", "topic", "stream"])
 def test_a_message_that_was_sent_back_is_new_and_one_lent_again_is_not(
     skips: bool, wrapped: str | None, born: str
 ) -> None:
@@ -63,6 +64,11 @@ def test_a_message_that_was_sent_back_is_new_and_one_lent_again_is_not(
         message = envelope(MessageId=f"id-{number}")
         if born == "queue":
             message = SqsMessage(f"q-{number}", "m", "orders", QUEUE)
+        if born == "stream":
+            first = mapped(back, JetStreamMessage("orders", b"m", "ORDERS", 10_000 + number, 0.0))
+            assert first is not None
+            assert isinstance(first.out, SqsOut)
+            message = SqsMessage(f"n-{number}", first.out.body, "orders", QUEUE, first.out.attributes, {})
         for turn in range(3):
             out, again = mapped(over, message), mapped(over, message._replace(system={"ApproximateReceiveCount": "2"}))
             assert out is not None

@@ -48,7 +48,8 @@ def nats_to_sqs(
     skipped, or with `park_filtered` Unmappable. `keep`: the names of attributes that stay attributes first, where there
     are more than ten."""
 
-    mark, on = passage.mark, lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
+    mark, to = passage.mark, passage.back_to
+    on = lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
     grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
@@ -72,7 +73,7 @@ def nats_to_sqs(
         try:
             if left_out:
                 raise Unmappable(*LEFT_OUT)
-            note = _note(message, parts, body, passage, on(parts.via))
+            note = _note(message, parts, body, on(parts.via), to)
             due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
         except Unmappable as error:
             error.lane = lane
@@ -109,7 +110,8 @@ def nats_to_sns(
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; the others as in `nats_to_sqs`."""
 
-    mark, on = passage.mark, lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
+    mark, to = passage.mark, passage.back_to
+    on = lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
     grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
@@ -132,7 +134,7 @@ def nats_to_sns(
         try:
             if left_out:
                 raise Unmappable(*LEFT_OUT)
-            note = _note(message, parts, body, passage, on(parts.via))
+            note = _note(message, parts, body, on(parts.via), to)
         except Unmappable as error:
             error.lane = lane
             raise
@@ -213,8 +215,7 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), amazons, odd)
 
 
-def _note(message: JetStreamMessage, parts: _Parts, body: str, passage: Passage, via: tuple[str, ...]) -> Note:
-    to = "" if passage.skip_echo else passage.back_to(parts.via)
+def _note(message: JetStreamMessage, parts: _Parts, body: str, via: tuple[str, ...], to: str) -> Note:
     return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body), to)
 
 

@@ -43,11 +43,13 @@ class Passage:
     def returned(self, via: tuple[str, ...], to: str) -> bool:
         """Whether a message that has been to `via`, this route's destination among them, was sent back on purpose `to`
         the very queue this route reads: whoever reads that queue may act on it again, so it is new, and no echo."""
-        return to != "" and to == self.source and to in via and not self.destinations.isdisjoint(via)
+        return to != "" and to == self.source and not self.destinations.isdisjoint(via)
 
-    def back_to(self, via: tuple[str, ...]) -> str:
-        """The one destination, where a message is sent back to it though it has been there; else nothing."""
-        if len(self.destinations) != 1 or self.destinations.isdisjoint(via):
+    @property
+    def back_to(self) -> str:
+        """The one destination of a route that sends back even what has been there, for others to act on it; else
+        nothing."""
+        if self.skip_echo or len(self.destinations) != 1:
             return ""
         (to,) = self.destinations
         return to
