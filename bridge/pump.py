@@ -193,7 +193,9 @@ class Pump:
         item = self._mapped(delivery)
         if delivery.hopeless is None or (item.skip is not None and item.skip.why == "heartbeat"):
             return item
-        return Item(delivery, reason=delivery.hopeless)
+        # What ran out of deliveries has lost its place already; what cannot be read still has one.
+        lane = None if delivery.last else walls.lane_of(delivery.message, self._lane)
+        return Item(delivery, lane=lane, reason=delivery.hopeless)
 
     def _mapped(self, delivery: Delivery) -> Item:
         try:
