@@ -14,7 +14,7 @@ import pytest_asyncio
 from bridge.core.errors import BridgeError, Refused, Unavailable
 from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, pointer_to
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
-from bridge.core.mapping.note import read
+from bridge.core.mapping.note import ATTRIBUTES, read
 from bridge.core.mapping.provenance import Passage, digest_of
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
@@ -22,7 +22,7 @@ from bridge.core.models import Attribute, Claim, JetStreamMessage, JetStreamOut,
 from bridge.core.route import Receipt, Skip
 from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.aws import AwsConnection, AwsOptions
-from bridge.legs.claims import ATTRIBUTES, ClaimChecked, Kept, Room, Sized
+from bridge.legs.claims import ClaimChecked, Kept, Room, Sized
 from bridge.legs.memory import MemoryDestination
 from bridge.legs.nats import NatsConnection, NatsOptions
 from bridge.legs.payloads import ObjectPayloads, Payload, Payloads, S3Payloads, Store
