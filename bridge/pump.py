@@ -194,7 +194,8 @@ class Pump:
         item = self._mapped(delivery)
         if delivery.hopeless is None or (item.skip is not None and item.skip.why == "heartbeat"):
             return item
-        return Item(delivery, reason=delivery.hopeless)
+        # What will not be lent again was overtaken long ago: it has no place in its lane any more.
+        return Item(delivery, lane=None if delivery.last else item.lane, reason=delivery.hopeless)
 
     def _mapped(self, delivery: Delivery) -> Item:
         try:
