@@ -118,9 +118,11 @@ class _Connection(asyncio.Protocol):
             return
         self._received += len(data)
         if not self._begun:
-            # The clock runs from its first byte: one byte a second does not make it longer.
+            # The clock runs from its first byte: one byte a second does not make it longer. What comes during an answer
+            # is the body of its request, for which the application has a deadline, or waits for the end of the answer.
             self._begun = True
-            self._within(self._among.limits.request)
+            if not self.answering:
+                self._within(self._among.limits.request)
         if self._received > self._among.limits.longest and not self.answering:
             self._end()
             return

@@ -63,6 +63,7 @@ class Pump:
         self._credits = Credits(messages=credits, size=credit_bytes, batch=source.batch, share=share)
         self._on_loan = 0
         self._failure: Unexpected | None = None
+        self._parks = parking is not None
         self._rounds = Rounds(
             destination, observer, parking=parking, block=block, policy=self._policy, jitter=jitter, fail=self._fail
         )
@@ -217,29 +218,28 @@ class Pump:
         if items:
             self._tasks.create_task(self._carry(items), name="carry")
 
-    async def _carry(self, items: list[Item]) -> None:
+    async def _carry(self, items: list[Item], after: float | None = None) -> None:
+        """Until none of them is left; with `after`, from so many seconds on."""
         try:
-            await self._carried(items)
+            if after is None or await self._wait(items, after):
+                await self._carried(items)
         except Exception as error:  # noqa: BLE001 - the wall: what comes back from here is a defect of this very loop
             self._observer.contained(found := walls.unexpected(error))
             self._fail(found)
             await self._abandon([item for item in items if not item.done])
 
     async def _carried(self, items: list[Item]) -> None:
+        """`items` has those that are still to be carried here, at every moment."""
         while True:
             outcome = await self._rounds.round(items)
             await self._settle(outcome.settled)
             own = await self._keep(outcome.own, outcome.own_after)
             if own and outcome.held:  # they wait for different things, and not as long
-                self._tasks.create_task(self._waited(own, outcome.own_after), name="carry")
+                self._tasks.create_task(self._carry(own, outcome.own_after), name="carry")
                 own = []
-            items, after = (own, outcome.own_after) if own else (outcome.held, outcome.after)
+            items[:], after = (own, outcome.own_after) if own else (outcome.held, outcome.after)
             if not items or not await self._wait(items, after):
                 return
-
-    async def _waited(self, items: list[Item], after: float) -> None:
-        if await self._wait(items, after):
-            await self._carry(items)
 
     async def _wait(self, items: list[Item], after: float) -> bool:
         """Whether to go on with them; else they have been given back."""
@@ -253,7 +253,8 @@ class Pump:
 
     async def _keep(self, items: list[Item], after: float) -> list[Item]:
         """Those that may be held for reasons of their own, the messages behind them in their lanes included. The others
-        go back to the source for a while: they must not take the credits of all the rest."""
+        go back to the source for a while: they must not take the credits of all the rest. Not those the source would
+        never lend again, where there is no parking place for them either."""
         kept, over = [], []
         for item in items:
             if item.kept is None:
@@ -261,7 +262,7 @@ class Pump:
                 size = len(chain), _bytes(chain)
                 if self._credits.keep(*size):
                     item.kept = size
-                elif item.lane is None or self._source.locks_groups:
+                elif (item.lane is None or self._source.locks_groups) and (self._parks or not item.delivery.last):
                     over.append(item)
                     continue
             kept.append(item)
@@ -278,7 +279,8 @@ class Pump:
             if answer is not None:
                 self._observer.unsettled(each.delivery, answer)
         for each in chain:
-            self._observer.handed_back(each.delivery, each.error or Failed("one before it in its group waits"), after)
+            error = each.error or Failed("an earlier message of its group is waiting")
+            self._observer.handed_back(each.delivery, error, after)
         self._done(chain)
 
     # -- settling

@@ -91,6 +91,16 @@ async def test_a_small_number_of_credits_leaves_something_to_ask_for() -> None:
         running.pump.release()
 
 
+async def test_what_the_source_would_never_lend_again_stays_here_where_it_cannot_be_parked() -> None:
+    source, destination = MemorySource(most=1), faulty(Full("the subject is full"))
+    source.put(*(message(f"x{n}") for n in range(20)))
+    async with Running(source, destination, credits=20, policy=PATIENT) as running:
+        await until(lambda: len(running.journal.named("held")) > 20)
+        assert running.journal.named("handed_back") == []
+        destination.fault = None
+        await until(lambda: not len(source))
+
+
 async def test_bytes_have_their_share_too() -> None:
     source, destination = MemorySource(), faulty(Failed("odd"))
     large = 200 * 1024

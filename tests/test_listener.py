@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from bridge.core.control import Answer
 from bridge.listener import Limits
 from bridge.observe import Observation
 from bridge.web import names_us, serve
@@ -109,6 +110,28 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too() -> None:
             assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
             writer.write(HALF)
             await closed(reader)
+        writer.close()
+
+
+async def test_an_answer_that_takes_long_is_not_cut_off_by_the_body_it_answers() -> None:
+    """A reload waits until routes have stopped, and many clients send headers and body apart."""
+
+    class Slow(NoControl):
+        def admits(self, authorization: str, by: str) -> Answer | None:
+            return None
+
+        async def reload(self, by: str) -> Answer:
+            await asyncio.sleep(0.5)
+            return Answer("done", f"reloaded by {by}")
+
+    observation = Observation()
+    async with serve(observation, Slow(), "127.0.0.1", 0, limits=Limits(request=0.15)) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b'{"by": "alice"}')
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
         writer.close()
 
 

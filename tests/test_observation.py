@@ -149,6 +149,15 @@ def test_what_the_destination_did_not_take_and_comes_again_is_no_end(clocks: Clo
     assert shown(observation, route) == ("OK", None)
 
 
+def test_a_message_that_blocked_its_group_and_went_back_blocks_it_no_more() -> None:
+    """It may go to a dead-letter queue or to another replica, and nothing else would end it here."""
+    _, route = opened()
+    route.blocked(delivery(1), Refused("too large"), 30.0)
+    route.handed_back(delivery(1), Refused("too large"), 30.0)
+    assert route.snapshot()["blocked"] == {}
+    assert route.blocking == {}
+
+
 def test_a_look_that_works_does_not_hide_a_destination_that_does_not(clocks: Clocks) -> None:
     observation, route = in_trouble(clocks)
     for _ in range(60):

@@ -377,6 +377,17 @@ async def test_a_blocked_group_waits_and_the_others_go_on(poison: str) -> None:
         assert len(source) == 2  # given back, in order, for a bridge that can
 
 
+async def test_a_message_that_cannot_be_read_blocks_its_group_like_any_that_cannot_be_carried() -> None:
+    source, destination, parking = MemorySource(), MemoryDestination(), MemoryDestination()
+    source.hopeless["a-2"] = Unmappable("message", "it is none of SQS")
+    source.put(*map(message, ["a-1", "a-2", "a-3", "b-1"]))
+    async with Running(source, destination, parking=Parking(parking, park), block=True) as running:
+        await until(lambda: len(running.journal.named("blocked")) > 2)
+        assert (sorted(payloads(destination)), payloads(parking)) == (["a-1", "b-1"], [])
+        running.pump.release()
+    assert len(source) == 2
+
+
 async def test_without_block_an_unmappable_message_is_parked_in_its_turn() -> None:
     source, destination, parking = MemorySource(), MemoryDestination(), MemoryDestination()
     source.put(*map(message, ["a-1", "a-unmappable", "a-2"]))

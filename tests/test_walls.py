@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core import walls
-from bridge.core.errors import BridgeError, Unexpected, Unmappable
+from bridge.core.errors import BridgeError, Failed, Unavailable, Unexpected, Unmappable
 from bridge.core.models import JetStreamOut, Message, Out, SqsMessage
 from bridge.core.route import Delivery, Mapped, Receipt, Settlement, Skip
 from bridge.core.settle import Policy
@@ -133,6 +133,28 @@ async def test_a_source_that_raises_a_few_times_loses_nothing(point: str) -> Non
         await until(lambda: not len(source))
         assert not running.task.done()
     assert sorted(payloads(destination), key=int) == [str(n) for n in range(30)]
+
+
+async def test_a_defect_of_the_loop_gives_each_message_back_once() -> None:
+    """Also those it was carrying apart, for they wait for reasons of their own."""
+
+    class Defect(Journal):
+        def held(self, deliveries: Sequence[Delivery], error: BridgeError, after: float) -> None:
+            super().held(deliveries, error, after)
+            if len(self.named("held")) > 3:
+                raise Faulty
+
+    def fault(out: Out, tries: int) -> BridgeError:
+        return Failed("odd") if body(out).startswith("own") else Unavailable("down")
+
+    source, destination = MemorySource(), MemoryDestination(fault)
+    source.put(*map(message, ["own-1", "own-2", "all-1"]))
+    slow = Policy(first=60.0, longest=60.0, outage=0.001)
+    pump = Pump(source, destination, mapping, Defect(), policy=slow)
+    with pytest.raises(Unexpected, match="Faulty"):
+        async with asyncio.timeout(20):
+            await pump.run()
+    assert (set(source.released), pump.on_loan) == ({"all-1", "own-1", "own-2"}, 0)
 
 
 @pytest.mark.parametrize("point", ["receive", "tend"])

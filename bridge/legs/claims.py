@@ -18,17 +18,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from bridge.core.errors import BridgeError, Failed, Refused, Unavailable
+from bridge.core.errors import BridgeError, Failed, Full, Refused, Unavailable
 from bridge.core.mapping.claims import MARKS, Allowed, PointerFormat, key_for, mark_of, pointer_to, shown
 from bridge.core.mapping.headers import to_headers
-from bridge.core.mapping.note import ENCODING, MESSAGE, body_of, read
-from bridge.core.mapping.provenance import digest_of
-from bridge.core.models import Attribute, Claim, JetStreamOut, Out, SnsOut, SqsOut
+from bridge.core.mapping.note import ENCODING, body_of, rebound
+from bridge.core.models import Claim, JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
 from bridge.legs.payloads import LARGEST, Payloads, Store
 
 AT_ONCE = 8  # fetches and stores side by side on one route
-ATTRIBUTES = 10  # SQS and SNS take no more, the pointer's mark included
 
 
 class Sized(Destination, Protocol):
@@ -138,7 +136,7 @@ class ClaimChecked:
                 answers[place] = await self._one(outs[place], down)
 
         work = [one(place) for place in alone]
-        # All of them end before an error nobody expected goes on: none may publish behind the caller's back.
+        # All of them end before an unexpected error goes on: none may publish behind the caller's back.
         for ended in await asyncio.gather(*([rest()] if together else []), *work, return_exceptions=True):
             if isinstance(ended, BaseException):
                 raise ended
@@ -156,10 +154,10 @@ class ClaimChecked:
             (answer,) = await self._inner.publish([ready])
         except BridgeError as error:
             answer = error
-            answer.own = doing != "destination"  # without a payload in the store a message does not wait for it
+            answer.own |= doing != "destination"  # without a payload in the store a message does not wait for it
         finally:
             await held.aclose()
-        if isinstance(answer, Unavailable):
+        if isinstance(answer, Unavailable) and not isinstance(answer, Full):
             down[doing] = answer
         return answer
 
@@ -192,7 +190,7 @@ class ClaimChecked:
             try:
                 content = content.encode()
             except UnicodeEncodeError:
-                raise Refused("its body has half a surrogate pair and is no text in UTF-8") from None
+                raise Refused("its body has half a surrogate pair and is not valid UTF-8") from None
         if len(content) > LARGEST:
             raise Refused(f"{len(content):,} bytes; a claim check takes {LARGEST:,}")
         name = out.msg_id if isinstance(out, JetStreamOut) else out.dedup_id
@@ -205,9 +203,9 @@ class ClaimChecked:
 
 
 def _unlisted(claim: Claim) -> Refused:
-    where = "S3 bucket" if claim.store == "s3" else "object store"
+    where = "S3 bucket" if claim.store == "s3" else "Object Store"
     return Refused(
-        f"its payload is {shown((claim.bucket, claim.key))} of an {where}, which this route may not fetch",
+        f"its payload is in an {where} this route may not fetch from: {shown((claim.bucket, claim.key))}",
         hint="name the bucket under source.buckets, if its payloads are for this route's consumers",
     )
 
@@ -231,7 +229,7 @@ def _with_payload(out: Out, payload: bytes) -> Out:
         case SqsOut() | SnsOut():
             body, marker = body_of(payload)
             kept = {name: each for name, each in out.attributes.items() if name not in (*MARKS, ENCODING)}
-            attributes = _noted(body, {**kept, **marker})
+            attributes = rebound({**kept, **marker}, body)
             if isinstance(out, SqsOut):
                 return out._replace(body=body, attributes=attributes, claim=None)
             return out._replace(message=body, attributes=attributes, claim=None)
@@ -245,24 +243,8 @@ def _with_pointer(out: Out, claim: Claim, size: int, form: PointerFormat) -> Out
         case JetStreamOut():
             return out._replace(payload=body.encode(), headers={**out.headers, **to_headers(mark)}, claim=None)
         case SqsOut():
-            return out._replace(body=body, attributes=_noted(body, {**out.attributes, **mark}), claim=None)
+            return out._replace(body=body, attributes=rebound({**out.attributes, **mark}, body), claim=None)
         case SnsOut():
-            return out._replace(message=body, attributes=_noted(body, {**out.attributes, **mark}), claim=None)
+            return out._replace(message=body, attributes=rebound({**out.attributes, **mark}, body), claim=None)
         case _:
             assert_never(out)
-
-
-def _noted(body: str, attributes: dict[str, Attribute]) -> dict[str, Attribute]:
-    """The attributes of a message that has got another body: the note vouches for that one, and has what is more than
-    SQS takes."""
-    note = read(attributes)
-    if note is None:
-        return attributes
-    if note.via:
-        note = note._replace(of=digest_of(body))
-    if len(attributes) > ATTRIBUTES:
-        movable = [name for name in attributes if name not in (MESSAGE, ENCODING, *MARKS)]
-        moved = {name: attributes[name] for name in movable[ATTRIBUTES - len(attributes) :]}
-        attributes = {name: each for name, each in attributes.items() if name not in moved}
-        note = note._replace(attributes={**(note.attributes or {}), **moved})
-    return {**attributes, MESSAGE: note.attribute()}

@@ -164,9 +164,16 @@ class JetStreamSource:
 
     async def _receive(self, limit: int) -> list[Delivery]:
         client = await self._nats.live()
-        # The subscriptions of a client that closed for good died with it.
-        self._idle = [pull for pull in self._idle if pull.client is client]
-        pull = self._idle.pop() if self._idle else await self._new_pull(client)
+        pull = next((each for each in self._idle if each.client is client), None)
+        if pull is not None:
+            self._idle.remove(pull)
+        else:
+            pull = await self._new_pull(client)
+        # The subscriptions of a client that closed for good died with it. What they brought late is in flight all the
+        # same, and its lease is renewed: left behind, it would never be carried.
+        for gone in [each for each in self._idle if each.client is not client]:
+            self._idle.remove(gone)
+            pull.arrived += gone.arrived
         self._pulls += 1
         deaf = self._deaf
         try:
@@ -292,17 +299,8 @@ class JetStreamSource:
     def _lend_hopeless(self, message: JetStreamMessage, why: BridgeError) -> Delivery:
         loan = _Loan("", float("inf"), message.sequence, tended=False)
         name = f"{message.stream}:{message.sequence}"
-        return Delivery(
-            message,
-            name,
-            message.delivered,
-            message.timestamp,
-            time.monotonic(),
-            loan,
-            last=True,
-            hopeless=why,
-            size=message.size,
-        )
+        delivered, stored, now = message.delivered, message.timestamp, time.monotonic()
+        return Delivery(message, name, delivered, stored, now, loan, last=True, hopeless=why, size=message.size)
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
         if self._exhausted is None:

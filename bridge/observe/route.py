@@ -215,6 +215,7 @@ class RouteObservation(RouteLife):
 
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None:
         self._count("retried", 1)
+        self._unblocked([delivery.id])  # it does not wait here any more
         self._keep("handed_back", delivery, error)
         self._trouble.handed_back(clock.now(), after)
         self._note(

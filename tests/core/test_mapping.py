@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import Failed, Unmappable
 from bridge.core.mapping.headers import from_headers, header_safe, reserved, sendable, to_headers, unpacked, xml_text
-from bridge.core.mapping.nats_to_sqs import ATTRIBUTES, nats_to_sns, nats_to_sqs
+from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
+from bridge.core.mapping.note import ATTRIBUTES
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.mapping.sizes import header_bytes, jetstream_bytes, sns_bytes, sqs_bytes
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats

@@ -11,10 +11,10 @@ from typing import Literal
 import pytest
 import pytest_asyncio
 
-from bridge.core.errors import BridgeError, Refused, Unavailable
+from bridge.core.errors import BridgeError, Full, Refused, Unavailable
 from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, pointer_to
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
-from bridge.core.mapping.note import read
+from bridge.core.mapping.note import ATTRIBUTES, read
 from bridge.core.mapping.provenance import Passage, digest_of
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
@@ -22,7 +22,7 @@ from bridge.core.models import Attribute, Claim, JetStreamMessage, JetStreamOut,
 from bridge.core.route import Receipt, Skip
 from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.aws import AwsConnection, AwsOptions
-from bridge.legs.claims import ATTRIBUTES, ClaimChecked, Kept, Room, Sized
+from bridge.legs.claims import ClaimChecked, Kept, Room, Sized
 from bridge.legs.memory import MemoryDestination
 from bridge.legs.nats import NatsConnection, NatsOptions
 from bridge.legs.payloads import ObjectPayloads, Payload, Payloads, S3Payloads, Store
@@ -308,6 +308,15 @@ async def test_a_destination_that_is_down_stops_the_fetching() -> None:
     answers = await checked(inner, {"s3": shelf}, None, Place("s3", "b")).publish([pointed(str(n)) for n in range(100)])
     assert [type(each) for each in answers] == [Unavailable] * 100
     assert len(shelf.asked) <= 8
+
+
+async def test_one_full_subject_stops_no_message_for_another() -> None:
+    full = Full("the subject is full")
+    inner = Narrow(lambda out, tries: full if isinstance(out, JetStreamOut) and out.subject == "full" else None)
+    outs = [JetStreamOut("full" if n < 20 else "free", bytes(LIMIT + 1), f"sqs:{n}") for n in range(30)]
+    answers = await checked(inner, {"s3": Shelf({})}, Kept("s3", "own", "")).publish(outs)
+    assert answers[:20] == [full] * 20
+    assert all(isinstance(each, Receipt) for each in answers[20:])
 
 
 async def test_an_error_nobody_expected_leaves_nothing_running_and_no_room_taken() -> None:

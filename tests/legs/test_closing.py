@@ -128,6 +128,22 @@ async def test_what_had_come_and_was_not_lent_is_given_back_at_once(nats: NatsCo
     await heir.close()
 
 
+async def test_what_a_client_brought_late_before_it_closed_for_good_is_lent(nats: NatsConnection, name: str) -> None:
+    """Its lease is renewed for as long as it is on loan, so it would never come again."""
+    await add_stream(nats, name)
+    await add_consumer(nats, name, "c", ack_wait=3600 * 10**9)
+    source = JetStreamSource(nats, await open_consumer(nats, name, "c"))
+    client = await nats.live()
+    await client.send([(f"{name}.x", "", b"", b"%d" % number) for number in range(3)])
+    lent = await take(source, 3)
+    await until(lambda: source._idle)
+    source._idle[0].arrived += lent[2:]  # as if its pull had ended before it came
+    await client.close()
+    assert await source.receive(10) == lent[2:]
+    assert await source.settle(settlements(lent, Ack())) == [None] * 3
+    await source.close()
+
+
 async def test_a_jetstream_destination_with_its_ledger(nats: NatsConnection, name: str) -> None:
     await add_stream(nats, name)
     await (await nats.live()).jetstream().create_key_value(bucket=name, ttl=60, direct=True)

@@ -18,14 +18,13 @@ from bridge.core.mapping.claims import claim_of
 from bridge.core.mapping.envelope import enveloped, subject_of
 from bridge.core.mapping.headers import TRACE, from_headers, reserved, sendable, shape_of, sqs_name, told
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
-from bridge.core.mapping.note import ENCODING, MESSAGE, Note, body_of
+from bridge.core.mapping.note import ATTRIBUTES, ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, VIA, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
 from bridge.core.models import NONE, Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
 from bridge.core.route import Lane, Mapped, Mapping, Skip
 
-ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
 LONGEST_DELAY = 900
 GROUP = "Sqs-Message-Group-Id"
 DELAY = "Sqs-Delay-Seconds"

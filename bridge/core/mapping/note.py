@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from bridge.core.mapping.claims import MARKS
 from bridge.core.mapping.headers import packed, strict_json, unpacked, xml_text
 from bridge.core.mapping.provenance import digest_of, place
 from bridge.core.models import Attribute
@@ -24,6 +25,7 @@ from bridge.core.models import Attribute
 MESSAGE = "nats.message"
 ENCODING = "nats.encoding"
 EMPTY = "{}"  # SQS takes no empty body
+ATTRIBUTES = 10  # SQS takes no more; SNS with raw delivery silently discards a message with more
 
 NOT_XML = bytes(set(range(32)) - {9, 10, 13})  # of ASCII, what SQS does not take
 
@@ -91,11 +93,18 @@ def read(attributes: Mapping[str, Attribute]) -> Note | None:
 
 def rebound(attributes: Mapping[str, Attribute], body: str) -> dict[str, Attribute]:
     """These attributes beside another body, a pointer for a payload or the payload for its pointer: the digest in their
-    note is that of the body it travels with."""
+    note is that of the body it travels with, and what is more than SQS takes is packed into it."""
     note = read(attributes)
-    if note is None or not note.via:
+    if note is None:
         return {**attributes}
-    return {**attributes, MESSAGE: note._replace(of=digest_of(body)).attribute()}
+    if note.via:
+        note = note._replace(of=digest_of(body))
+    kept = {**attributes}
+    if len(kept) > ATTRIBUTES:
+        movable = [name for name in kept if name not in (MESSAGE, ENCODING, *MARKS)]
+        moved = {name: kept.pop(name) for name in movable[ATTRIBUTES - len(kept) :]}
+        note = note._replace(attributes={**(note.attributes or {}), **moved})
+    return {**kept, MESSAGE: note.attribute()}
 
 
 def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:

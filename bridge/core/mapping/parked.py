@@ -15,8 +15,7 @@ from typing import Any, assert_never
 
 from bridge.core.errors import BridgeError
 from bridge.core.mapping.headers import base64_of, packed, sendable, strict_json, unpacked
-from bridge.core.mapping.nats_to_sqs import ATTRIBUTES
-from bridge.core.mapping.note import ENCODING, body_of, payload_of
+from bridge.core.mapping.note import ATTRIBUTES, ENCODING, body_of, payload_of
 from bridge.core.mapping.sizes import header_bytes
 from bridge.core.mapping.subject import fifo_id
 from bridge.core.models import Attribute, JetStreamMessage, JetStreamOut, Message, Out, SqsMessage, SqsOut

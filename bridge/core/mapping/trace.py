@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
+from bridge.core.mapping.note import ATTRIBUTES
 from bridge.core.mapping.packing import MARK
 from bridge.core.models import Attribute, JetStreamOut, Out, SnsOut, SqsOut
 
 TRACEPARENT = "traceparent"
 AWS = "X-Amzn-Trace-Id"
-ATTRIBUTES = 10  # of SQS and SNS; an eleventh is refused by one and loses the message at the other
 _W3C = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _ROOT = re.compile(r"1-([0-9a-fA-F]{8})-([0-9a-fA-F]{24})")
 _PARENT = re.compile(r"[0-9a-fA-F]{16}")
