@@ -195,7 +195,7 @@ class Pump:
         if delivery.hopeless is None or (item.skip is not None and item.skip.why == "heartbeat"):
             return item
         # What ran out of deliveries has lost its place already; what cannot be read still has one.
-        lane = None if delivery.last else walls.lane_of(delivery.message, self._lane)
+        lane = None if delivery.last else item.lane or walls.lane_of(delivery.message, self._lane)
         return Item(delivery, lane=lane, reason=delivery.hopeless)
 
     def _mapped(self, delivery: Delivery) -> Item:
@@ -262,6 +262,7 @@ class Pump:
                 size = len(chain), _bytes(chain)
                 if self._credits.keep(*size):
                     item.kept = size
+                    self._room.set()  # what is left is asked for in smaller batches from here on
                 elif (item.lane is None or self._source.locks_groups) and (self._parks or not item.delivery.last):
                     over.append(item)
                     continue

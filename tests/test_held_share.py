@@ -101,6 +101,23 @@ async def test_what_the_source_would_never_lend_again_stays_here_where_it_cannot
         await until(lambda: not len(source))
 
 
+@pytest.mark.parametrize(("credits", "batch", "share"), [(10, 10, 0.5), (10, 10, 0.3), (300, 200, 0.5)])
+async def test_messages_that_trickle_in_and_wait_do_not_stop_what_comes_behind_them(
+    credits: int,  # noqa: A002 - the pump's word
+    batch: int,
+    share: float,
+) -> None:
+    """With less than a batch of credits left, the receiver rests; what is kept waiting must wake it."""
+    source, destination = MemorySource(batch=batch), faulty(Full("the subject is full"))
+    async with Running(source, destination, credits=credits, share=share, policy=PATIENT) as running:
+        for n in range(3):
+            source.put(message(f"x{n}"))
+            await until(lambda: len(running.journal.named("held")) > n)  # noqa: B023 - awaited within the round
+        source.put(*(message(f"g{n}") for n in range(6)))
+        await until(lambda: len(destination.kept) == 6)
+        running.pump.release()
+
+
 async def test_bytes_have_their_share_too() -> None:
     source, destination = MemorySource(), faulty(Failed("odd"))
     large = 200 * 1024

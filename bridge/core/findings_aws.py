@@ -59,12 +59,15 @@ def unverified(route: RouteFacts) -> Iterator[Finding]:
     if queue is None or not route.envelopes or route.verified is not None or not queue.topics:
         return
     if queue.policy is None or not queue.policy.anyone:
+        unsigned = any(topic.endswith(".fifo") for topic in queue.topics)
         yield Finding(
             "ok",
             route.name,
             f"queue {queue.name}",
             "envelopes are not verified: who may send to the queue itself can forge one, message ids included",
-            "set `verify` to the topic's ARN, or give sqs:SendMessage to the topic only",
+            "SNS signs nothing of a FIFO topic: let no role or user send to the queue (sqs:SendMessage), only the topic"
+            if unsigned
+            else "set `verify` to the topic's ARN, or let no role or user send to the queue, only the topic",
         )
 
 

@@ -205,8 +205,9 @@ class ClaimChecked:
 def _unlisted(claim: Claim) -> Refused:
     where = "S3 bucket" if claim.store == "s3" else "Object Store"
     return Refused(
-        f"its payload is in an {where} this route may not fetch from: {shown((claim.bucket, claim.key))}",
-        hint="name the bucket under source.buckets, if its payloads are for this route's consumers",
+        f"its payload is in {where} {shown((claim.bucket,))} under {shown((claim.key,))}, "
+        "from where this route may not fetch",
+        hint="name the bucket, or that part of it, under source.buckets, if its payloads are for this route",
     )
 
 

@@ -14,12 +14,10 @@ import pytest_asyncio
 from bridge.core.errors import BridgeError, Full, Refused, Unavailable
 from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, pointer_to
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
-from bridge.core.mapping.note import ATTRIBUTES, read
-from bridge.core.mapping.provenance import Passage, digest_of
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
 from bridge.core.models import Attribute, Claim, JetStreamMessage, JetStreamOut, Out, SnsOut, SqsMessage, SqsOut
-from bridge.core.route import Receipt, Skip
+from bridge.core.route import Receipt
 from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.aws import AwsConnection, AwsOptions
 from bridge.legs.claims import ClaimChecked, Kept, Room, Sized
@@ -422,37 +420,3 @@ async def test_room_is_given_in_the_order_it_was_asked_for_and_comes_back_whatev
     await asyncio.gather(*waiting, return_exceptions=True)
     assert order == [1, 2]
     assert room.free == 10
-
-
-async def test_ten_attributes_leave_no_room_for_the_mark_and_one_goes_into_the_note() -> None:
-    headers = tuple((f"a{n}", str(n)) for n in range(20))
-    message = JetStreamMessage("orders.x", b"x" * (LIMIT + 1), "ORDERS", 7, 0.0, 1, headers)
-    out = carried(nats_to_sqs(fifo=False)(message)).out
-    assert isinstance(out, SqsOut)
-    assert len(out.attributes) == ATTRIBUTES
-    inner, shelf = Narrow(), Shelf({})
-    await checked(inner, {"s3": shelf}, Kept("s3", "own", "")).publish([out])
-    (sent,) = inner.kept
-    assert isinstance(sent, SqsOut)
-    assert len(sent.attributes) == ATTRIBUTES
-    assert SIZE in sent.attributes
-    back = carried(sqs_to_nats(SubjectTemplate.parse("s"))(SqsMessage("id", sent.body, "q", "arn:q", sent.attributes)))
-    assert isinstance(back.out, JetStreamOut)
-    assert {name: value for name, value in back.out.headers.items() if name in dict(headers)} == dict(headers)
-
-
-async def test_a_pointer_is_known_as_echo_by_the_digest_of_its_own_body() -> None:
-    there, here = (
-        Passage("r", "jetstream:S@1", frozenset(["arn:q"])),
-        Passage("r", "arn:q", frozenset(["jetstream:S@1"])),
-    )
-    message = JetStreamMessage("orders.x", b"x" * (LIMIT + 1), "S", 7, 0.0)
-    inner = Narrow()
-    destination = checked(inner, {"s3": Shelf({})}, Kept("s3", "own", ""))
-    await destination.publish([carried(nats_to_sqs(fifo=False, passage=there)(message)).out])
-    (sent,) = inner.kept
-    assert isinstance(sent, SqsOut)
-    assert read(sent.attributes)._replace(of="") != read(sent.attributes)  # type: ignore[union-attr]
-    assert read(sent.attributes).of == digest_of(sent.body)  # type: ignore[union-attr]
-    mapping = sqs_to_nats(SubjectTemplate.parse("s"), passage=here)
-    assert mapping(SqsMessage("id", sent.body, "q", "arn:q", sent.attributes)) == Skip("echo")
