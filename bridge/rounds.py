@@ -192,8 +192,8 @@ class Rounds:
 
     def _own(self, item: Item, error: BridgeError) -> bool:
         """Whether it waits for reasons of its own, and not because the destination is down or slow for all."""
-        if error.own:
-            return True
+        if error.own or error.outage:
+            return error.own and not error.outage
         return item.tries >= OWN_TRIES and self._taken > item.since and not isinstance(error, Throttled)
 
     def _decide(self, item: Item, error: BridgeError, tries: int, jitter: float) -> Hold | HandBack | Reject:

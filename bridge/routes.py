@@ -5,6 +5,7 @@ May not: create anything outside, retry, or run. It opens or raises; the daemon 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ from bridge.rounds import Parking
 if TYPE_CHECKING:
     from bridge.tracing import Tracing  # an extra
 
+SECRET = secrets.token_hex(8)  # of this process; parked again after a restart, a message is there twice
 MOST_WATCHED = 20  # places of one route: each is a handful of time series
 
 
@@ -320,7 +322,7 @@ async def _open_parking(route: RouteConfig, nats: NatsConnection, aws: AwsConnec
             return None
         case JetStreamParkingConfig(subject=subject):
             stream = await open_destination(nats, pattern=subject, stream=None)
-            return Parking(stream, park_to_jetstream(route=route.name, source=source, subject=subject))
+            return Parking(stream, park_to_jetstream(route=route.name, source=source, subject=subject, secret=SECRET))
         case SqsParkingConfig(queue=name):
             queue = await open_queue(aws, name)
             return Parking(SqsDestination(aws, queue), park_to_sqs(route=route.name, source=source, fifo=queue.fifo))

@@ -20,9 +20,11 @@ from __future__ import annotations
 
 class BridgeError(Exception):
     """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty). `own`: it is about
-    what one message needs for itself, so that others may pass meanwhile."""
+    what one message needs for itself, so that others may pass meanwhile. `outage`: never that, though others pass: it
+    is what many messages wait for, and none of them is to blame."""
 
     own = False
+    outage = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

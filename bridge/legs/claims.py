@@ -154,7 +154,11 @@ class ClaimChecked:
             (answer,) = await self._inner.publish([ready])
         except BridgeError as error:
             answer = error
-            answer.own |= doing != "destination"  # without a payload in the store a message does not wait for it
+            if doing != "destination":
+                # A store that is down is an outage, and uses up no receive counts. What else is wrong with a payload
+                # or its bucket concerns only the messages that need it.
+                answer.outage = isinstance(answer, Unavailable)
+                answer.own = not answer.outage
         finally:
             await held.aclose()
         if isinstance(answer, Unavailable) and not isinstance(answer, Full):

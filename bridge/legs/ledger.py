@@ -101,19 +101,16 @@ class Ledgered:
             for place, ref in zip(asked, await self._ledger.known([_id(messages[p]) for p in asked]), strict=True):
                 answers[place] = None if ref is None else Receipt(ref, duplicate=True)
         noted = {place for place in asked if answers[place] is not None}
-        # Two of a batch may have one id, which whoever sent them chose: the first is published, for both.
-        fresh: dict[str, int] = {}
-        for place, answer in enumerate(answers):
-            if answer is None:
-                fresh.setdefault(_id(messages[place]), place)
-        if fresh:
+        # Two of a batch may have one id, which whoever sent them chose. What is durable under it stands for both; what
+        # went wrong with one says nothing of the other.
+        while fresh := _first_of_each(messages, answers):
             found = await self._inner.publish([messages[place] for place in fresh.values()])
             for place, answer in zip(fresh.values(), found, strict=True):
                 answers[place] = answer
-            for place, answer in enumerate(answers):
-                if answer is None:
-                    first = answers[fresh[_id(messages[place])]]
-                    answers[place] = first._replace(duplicate=True) if isinstance(first, Receipt) else first
+            for place, known in enumerate(answers):
+                first = answers[fresh.get(_id(messages[place]), place)]
+                if known is None and isinstance(first, Receipt):
+                    answers[place] = first._replace(duplicate=True)
         return await self._noted(messages, [answer for answer in answers if answer is not None], noted)
 
     async def close(self) -> None:
@@ -137,6 +134,15 @@ class Ledgered:
             else:
                 answers[at] = Unavailable("it is carried, and the ledger cannot be written now")
         return answers
+
+
+def _first_of_each(messages: Sequence[Out], answers: Sequence[Receipt | BridgeError | None]) -> dict[str, int]:
+    """By id, the first place that has no answer yet."""
+    places: dict[str, int] = {}
+    for place, answer in enumerate(answers):
+        if answer is None:
+            places.setdefault(_id(messages[place]), place)
+    return places
 
 
 def _id(out: Out) -> str:

@@ -204,8 +204,9 @@ class JetStreamDestination:
         schedule = [("Nats-Schedule", f"@at {at}"), ("Nats-Schedule-Target", out.subject)]
         subject = f"{self._schedules}.{encode_token(out.msg_id)}"
         if out.expires_at is not None:
-            left = max(1, int(out.expires_at - out.due_at))
-            schedule.append(("Nats-Schedule-TTL", str(left)))
+            left = int(out.expires_at - out.due_at)
+            if left > 0:  # what is due behind the end of its life is delivered, and kept as long as the stream keeps it
+                schedule.append(("Nats-Schedule-TTL", str(left)))
         return out._replace(subject=subject, expires_at=None), schedule
 
     async def _asked(self, requests: Sequence[tuple[str, bytes, bytes]]) -> list[Receipt | BridgeError | None]:
@@ -298,8 +299,10 @@ def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | N
 
 
 def _life(out: JetStreamOut) -> list[tuple[str, str]]:
-    """What is left of its life, in whole seconds: less than one is refused, and none is no reason to lose it."""
-    return [] if out.expires_at is None else [("Nats-TTL", str(max(1, int(out.expires_at - time.time()))))]
+    """What is left of its life, in whole seconds. Where none is left (it was parked for long, say), it lives as long as
+    the stream keeps it: less than a second is refused, and a second is too short to be read."""
+    left = 0 if out.expires_at is None else int(out.expires_at - time.time())
+    return [("Nats-TTL", str(left))] if left > 0 else []
 
 
 def _writable(subject: str) -> bool:
@@ -331,6 +334,8 @@ def publish_error(error: Answer) -> BridgeError:
             return Refused(text, hint="another stream captures this subject than destination.stream says")
         case 10165 | 10166:  # the stream no longer takes a time to live
             return NotUsable(text, hint="nats stream edit STREAM --allow-msg-ttl, or leave destination.ttl out")
+        case 10190:  # the target of a schedule is no subject of the stream
+            return Refused(text, hint="the stream must capture the subject the message is due at")
         case 10054 | 10097:  # message or headers larger than the stream takes
             return Refused(text, hint="raise max_msg_size of the stream, or park it")
         case 10077 if "per subject" in text:  # max_msgs_per_subject with discard_new_per_subject: others still pass

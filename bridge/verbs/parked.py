@@ -24,7 +24,8 @@ from rich.text import Text
 from bridge.config import Config, JetStreamParkingConfig, RouteConfig, SqsParkingConfig, load
 from bridge.core.errors import BridgeError, ConfigError, Unmappable
 from bridge.core.mapping.headers import base64_of, packed
-from bridge.core.models import JetStreamMessage, SqsMessage
+from bridge.core.mapping.subject import fifo_id
+from bridge.core.models import JetStreamMessage, JetStreamOut, Out, SnsOut, SqsMessage, SqsOut
 from bridge.core.plain import plain, plain_lines
 from bridge.core.route import Receipt, Skip
 from bridge.legs.aws import AwsConnection
@@ -131,8 +132,8 @@ def drop(
 
 
 async def _carried(opened: OpenRoute, shelved: Shelved, *, dry_run: bool) -> str | None:
-    """Carries one message as its route would; why it stays, or None. It keeps its id, so what was carried before is
-    recognised by the destination. What was parked is untrusted, and goes through the mapping like any message."""
+    """Carries one message as its route would; why it stays, or None. Into JetStream it keeps its id, so what was
+    carried before is recognised. What was parked is untrusted, and goes through the mapping like any message."""
     kind = "sqs" if isinstance(shelved.parked.message, SqsMessage) else "jetstream"
     if kind != opened.system:
         return f"it says it came from {kind}, which the route does not read"
@@ -144,8 +145,20 @@ async def _carried(opened: OpenRoute, shelved: Shelved, *, dry_run: bool) -> str
         return f"the route leaves it out: {mapped.why}"
     if dry_run:
         return None
-    (answer,) = await opened.destination.publish([mapped.out])
+    (answer,) = await opened.destination.publish([_redriven(mapped.out, shelved)])
     return None if isinstance(answer, Receipt) else str(answer)
+
+
+def _redriven(out: Out, shelved: Shelved) -> Out:
+    """Towards AWS, ids are made of stream and sequence, and a forged parked message could name those of one to come:
+    what is redriven has an id of its own, the same each time. And it lives as long as the stream keeps it."""
+    match out:
+        case JetStreamOut():
+            return out._replace(expires_at=None)
+        case SqsOut() | SnsOut():
+            return out._replace(dedup_id=out.dedup_id and fifo_id(f"redriven:{shelved.token}:{out.dedup_id}"))
+        case _:
+            assert_never(out)
 
 
 Act = Callable[[RouteConfig, Shelf, Shelved], Awaitable[str | None]]

@@ -160,7 +160,9 @@ def test_a_long_id_is_hashed_and_none_is_the_digest_of_the_payload() -> None:
     assert keys[0] != keys[1]
     assert all(key_problem(key) is None for key in keys)
     assert key_for("", None, b"one") != key_for("", None, b"two") != key_for("", "", b"three")
-    assert key_for("kept/", "sqs:1f-2_3", b"") == "kept/sqs:1f-2_3"
+    assert key_for("kept/", "sqs:1f-2_3", b"") == "kept/sqs:1f-2_3=.e3b0c44298fc1c14"
+    # Whoever repeats an id does not change what a pointer leads to that was delivered before.
+    assert key_for("kept/", "sqs:1f-2_3", b"x") != key_for("kept/", "sqs:1f-2_3", b"y")
 
 
 def test_names_out_of_a_message_are_shown_without_what_a_terminal_obeys() -> None:

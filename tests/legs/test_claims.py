@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.core.errors import BridgeError, Full, Refused, Unavailable
-from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, pointer_to
+from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, key_for, pointer_to
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
 from bridge.core.mapping.subject import SubjectTemplate
@@ -100,8 +100,8 @@ async def test_a_payload_too_large_for_jetstream_is_stored_and_comes_back_whole(
     assert large.headers["k"] == "v"
     attributes = {name: Attribute("Number", value) for name, value in large.headers.items() if name in (SIZE, CLAIM)}
     claim = claim_of(large.payload, attributes)
-    assert claim == Claim(store, name, "kept/sqs:2")
-    assert await get(stores[store], name, "kept/sqs:2") == payload
+    assert claim == Claim(store, name, key_for("kept/", "sqs:2", payload))
+    assert await get(stores[store], name, claim.key) == payload
 
 
 @pytest.mark.parametrize(("body", "mark"), [(AMAZON, SIZE), (LEGACY, SIZE_BEFORE)])
@@ -148,8 +148,9 @@ async def test_a_topic_gets_the_same_pointer(stores: dict[Store, Payloads], name
     await checked(inner, stores, Kept("s3", name, "")).publish([out])
     (sent,) = inner.kept
     assert isinstance(sent, SnsOut)
-    assert json.loads(sent.message)[1] == {"s3BucketName": name, "s3Key": "ORDERS-8"}
-    assert await get(stores["s3"], name, "ORDERS-8") == b"x" * (LIMIT + 1)
+    key = key_for("", "ORDERS-8", b"x" * (LIMIT + 1))
+    assert json.loads(sent.message)[1] == {"s3BucketName": name, "s3Key": key}
+    assert await get(stores["s3"], name, key) == b"x" * (LIMIT + 1)
 
 
 @pytest.mark.parametrize("payload", [b"x" * (LIMIT + 1), b"\xff" * LIMIT])
@@ -165,9 +166,10 @@ async def test_what_is_too_large_for_sqs_goes_to_s3_as_the_extended_client_has_i
     assert isinstance(sent, SqsOut)
     kind, where = json.loads(sent.body)
     assert kind == "software.amazon.payloadoffloading.PayloadS3Pointer"
-    assert where == {"s3BucketName": name, "s3Key": "ORDERS-7"}
+    key = key_for("", "ORDERS-7", out.body.encode())
+    assert where == {"s3BucketName": name, "s3Key": key}
     assert sent.attributes[SIZE] == Attribute("Number", str(len(out.body)))
-    assert await get(stores["s3"], name, "ORDERS-7") == out.body.encode()
+    assert await get(stores["s3"], name, key) == out.body.encode()
 
 
 async def test_an_object_is_fetched_on_its_way_to_sqs(stores: dict[Store, Payloads], name: str) -> None:
@@ -284,7 +286,7 @@ async def test_pointers_are_written_in_the_format_asked_for(form: Literal["v1", 
     assert isinstance(sent, SqsOut)
     assert sent.attributes == {mark: Attribute("Number", str(LIMIT + 1))}
     assert json.loads(sent.body)[0] == json.loads(AMAZON if form == "v2" else LEGACY)[0]
-    assert claim_of(sent.body, sent.attributes) == Claim("s3", "own", "p/=ED=A0=80=2F=2E=2E=2Fx")
+    assert claim_of(sent.body, sent.attributes) == Claim("s3", "own", key_for("p/", "\ud800/../x", b"x" * (LIMIT + 1)))
 
 
 async def test_a_body_that_is_no_text_parks() -> None:

@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from bridge.core.filtering import FilterPolicy
 from bridge.core.models import Attribute, Claim
 
 PointerFormat = Literal["v1", "v2"]
@@ -128,16 +129,23 @@ def key_problem(key: str) -> str | None:
     return None
 
 
+def points(policy: FilterPolicy | None, payload: bytes, attributes: Mapping[str, Attribute]) -> bool:
+    """Whether a policy has looked at a pointer where it means the payload: what it says then is no reason to delete a
+    message."""
+    return policy is not None and policy.scope == "MessageBody" and claim_of(payload, attributes) is not None
+
+
 def key_for(prefix: str, message_id: str | None, payload: bytes) -> str:
-    """The key a payload is stored under: sound, the same for the same id, and another for any other id. Without an id
-    the payload's digest stands in."""
+    """The key a payload is stored under: sound, the same for the same id and payload, and another for any other. With
+    the id alone, whoever repeats an id could change what a pointer delivered earlier leads to."""
+    digest = hashlib.sha256(payload).hexdigest()
     if not message_id:
-        return f"{prefix}=sha256.{hashlib.sha256(payload).hexdigest()}"
+        return f"{prefix}=sha256.{digest}"
     encoded = _ENCODED.sub(_escaped, message_id)
     if len(encoded) > LONGEST_ID:
         whole = message_id.encode("utf-8", "surrogatepass")
         encoded = f"=id.{hashlib.sha256(whole).hexdigest()}"
-    return prefix + encoded
+    return f"{prefix}{encoded}=.{digest[:16]}"
 
 
 def shown(texts: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import LEFT_OUT, FilterPolicy
-from bridge.core.mapping.claims import claim_of
+from bridge.core.mapping.claims import claim_of, points
 from bridge.core.mapping.envelope import enveloped, subject_of
 from bridge.core.mapping.headers import TRACE, from_headers, reserved, sendable, shape_of, sqs_name, told
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
@@ -57,7 +57,7 @@ def nats_to_sqs(
             return to_queue(message, canary) if own(canary, passage) else Skip("heartbeat")
         parts = _taken_apart(message)
         left_out = policy is not None and not policy.accepts(parts.attributes, parts.payload)
-        if left_out and not park_filtered:
+        if left_out and not park_filtered and not points(policy, parts.payload, parts.attributes):
             return Skip("filtered")
         if passage.echo(parts.via):
             return Skip("echo")
@@ -119,7 +119,7 @@ def nats_to_sns(
             return to_topic(message, canary) if own(canary, passage) else Skip("heartbeat")
         parts = _taken_apart(message)
         left_out = policy is not None and not policy.accepts(parts.attributes, parts.payload)
-        if left_out and not park_filtered:
+        if left_out and not park_filtered and not points(policy, parts.payload, parts.attributes):
             return Skip("filtered")
         if passage.echo(parts.via):
             return Skip("echo")

@@ -26,10 +26,11 @@ REASON_LIMIT = 2_000
 LAST_MOMENT = 253_402_300_800  # the year 10000
 
 
-def park_to_jetstream(*, route: str, source: str, subject: str) -> Park:
+def park_to_jetstream(*, route: str, source: str, subject: str, secret: str = "") -> Park:
     """Payload: the original bytes. Headers: `Bridge-Parked-Reason`, `-Route`, `-Source`, `-Id`, `-Attempt` and `-Meta`,
     all that was known of the message as JSON. Where the meta does not fit a header, `Bridge-Parked-Format: json` says
-    that the payload is one JSON document of body and meta."""
+    that the payload is one JSON document of body and meta. `secret` is in the id: who can guess an id, and may publish
+    to the subject, could have a message of ours taken for a duplicate of his own."""
 
     def park(delivery: Delivery, reason: BridgeError) -> Out:
         meta = json.dumps(_meta(delivery), separators=(",", ":"))
@@ -48,7 +49,9 @@ def park_to_jetstream(*, route: str, source: str, subject: str) -> Park:
             headers["Bridge-Parked-Format"] = "json"
             document = {"body": base64_of(payload), "body_encoding": "base64", "meta": _meta(delivery)}
             payload = json.dumps(document, separators=(",", ":")).encode("ascii")
-        return JetStreamOut(subject, payload, _msg_id(f"parked:{route}:{delivery.id}"), headers)
+        return JetStreamOut(
+            subject, payload, _msg_id(f"parked:{route}:{delivery.id}{secret and f':{secret}'}"), headers
+        )
 
     return park
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from bridge.core.errors import Unmappable
 from bridge.core.filtering import LEFT_OUT, FilterPolicy
-from bridge.core.mapping.claims import claim_of
+from bridge.core.mapping.claims import claim_of, points
 from bridge.core.mapping.envelope import headers_of, notification_of
 from bridge.core.mapping.headers import carriable, header_safe, tell
 from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
@@ -76,7 +76,9 @@ def sqs_to_nats(
         return marked("", passage.on((), topic))
 
     def queued(message: SqsMessage) -> str:
-        return f"{message.queue}:" if id_scope == "queue" else ""
+        if id_scope != "queue":
+            return ""
+        return f"{message.queue}@{hashlib.sha256(message.queue_arn.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}:"
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, SqsMessage)
@@ -107,7 +109,7 @@ def sqs_to_nats(
         if payload is None:
             payload = _encoded(body)
         left_out = policy is not None and not policy.accepts(attributes, payload)
-        if left_out and not park_filtered:
+        if left_out and not park_filtered and not (fetch and points(policy, payload, attributes)):
             return Skip("filtered")
         via: tuple[str, ...] = ()
         returned = ""
