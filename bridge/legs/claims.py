@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from bridge.core.errors import BridgeError, Failed, Refused, Unavailable
+from bridge.core.errors import BridgeError, Failed, Full, Refused, Unavailable
 from bridge.core.mapping.claims import MARKS, Allowed, PointerFormat, key_for, mark_of, pointer_to, shown
 from bridge.core.mapping.headers import to_headers
 from bridge.core.mapping.note import ENCODING, body_of, rebound
@@ -136,7 +136,7 @@ class ClaimChecked:
                 answers[place] = await self._one(outs[place], down)
 
         work = [one(place) for place in alone]
-        # All of them end before an error nobody expected goes on: none may publish behind the caller's back.
+        # All of them end before an unexpected error goes on: none may publish behind the caller's back.
         for ended in await asyncio.gather(*([rest()] if together else []), *work, return_exceptions=True):
             if isinstance(ended, BaseException):
                 raise ended
@@ -154,10 +154,10 @@ class ClaimChecked:
             (answer,) = await self._inner.publish([ready])
         except BridgeError as error:
             answer = error
-            answer.own = doing != "destination"  # without a payload in the store a message does not wait for it
+            answer.own |= doing != "destination"  # without a payload in the store a message does not wait for it
         finally:
             await held.aclose()
-        if isinstance(answer, Unavailable):
+        if isinstance(answer, Unavailable) and not isinstance(answer, Full):
             down[doing] = answer
         return answer
 
@@ -190,7 +190,7 @@ class ClaimChecked:
             try:
                 content = content.encode()
             except UnicodeEncodeError:
-                raise Refused("its body has half a surrogate pair and is no text in UTF-8") from None
+                raise Refused("its body has half a surrogate pair and is not valid UTF-8") from None
         if len(content) > LARGEST:
             raise Refused(f"{len(content):,} bytes; a claim check takes {LARGEST:,}")
         name = out.msg_id if isinstance(out, JetStreamOut) else out.dedup_id
@@ -203,9 +203,9 @@ class ClaimChecked:
 
 
 def _unlisted(claim: Claim) -> Refused:
-    where = "S3 bucket" if claim.store == "s3" else "object store"
+    where = "S3 bucket" if claim.store == "s3" else "Object Store"
     return Refused(
-        f"its payload is {shown((claim.bucket, claim.key))} of an {where}, which this route may not fetch",
+        f"its payload is in an {where} this route may not fetch from: {shown((claim.bucket, claim.key))}",
         hint="name the bucket under source.buckets, if its payloads are for this route's consumers",
     )
 

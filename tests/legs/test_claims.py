@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 import pytest_asyncio
 
-from bridge.core.errors import BridgeError, Refused, Unavailable
+from bridge.core.errors import BridgeError, Full, Refused, Unavailable
 from bridge.core.mapping.claims import CLAIM, SIZE, SIZE_BEFORE, Allowed, Place, claim_of, pointer_to
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.note import ATTRIBUTES, read
@@ -310,6 +310,15 @@ async def test_a_destination_that_is_down_stops_the_fetching() -> None:
     assert len(shelf.asked) <= 8
 
 
+async def test_one_full_subject_stops_no_message_for_another() -> None:
+    full = Full("the subject is full")
+    inner = Narrow(lambda out, tries: full if isinstance(out, JetStreamOut) and out.subject == "full" else None)
+    outs = [JetStreamOut("full" if n < 20 else "free", bytes(LIMIT + 1), f"sqs:{n}") for n in range(30)]
+    answers = await checked(inner, {"s3": Shelf({})}, Kept("s3", "own", "")).publish(outs)
+    assert answers[:20] == [full] * 20
+    assert all(isinstance(each, Receipt) for each in answers[20:])
+
+
 async def test_an_error_nobody_expected_leaves_nothing_running_and_no_room_taken() -> None:
     class Broken(Narrow):
         async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -395,24 +404,6 @@ async def test_what_is_stored_stays_within_it_too() -> None:
     outs = [JetStreamOut("s", bytes(LIMIT + 1), f"sqs:{n}") for n in range(30)]
     await checked(Narrow(), {"s3": shelf}, Kept("s3", "own", ""), room=Room(3 * LIMIT)).publish(outs)
     assert shelf.most == 2 * (LIMIT + 1)
-
-
-async def test_room_is_given_in_the_order_it_was_asked_for_and_comes_back_whatever_happens() -> None:
-    room, order = Room(10), list[int]()
-
-    async def use(size: int) -> None:
-        async with room.take(size):
-            order.append(size)
-            await asyncio.sleep(0)
-
-    async with room.take(9):
-        waiting = [asyncio.create_task(use(size)) for size in (10, 1, 50, 2)]
-        await asyncio.sleep(0)
-        waiting[2].cancel()
-    waiting[0].cancel()  # it has its turn, and does not know yet
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert order == [1, 2]
-    assert room.free == 10
 
 
 async def test_ten_attributes_leave_no_room_for_the_mark_and_one_goes_into_the_note() -> None:
