@@ -63,7 +63,7 @@ def unverified(route: RouteFacts) -> Iterator[Finding]:
             "ok",
             route.name,
             f"queue {queue.name}",
-            "envelopes are not verified: who may send to the queue itself can forge one, message ids included",
+            "envelopes are not verified: anyone who may send to the queue can forge one, message ids included",
             "set `verify` to the topic's ARN, or give sqs:SendMessage to the topic only",
         )
 
