@@ -3,8 +3,8 @@
     serve  = open HTTP -> run every route until it is told to stop -> close connections
     reload = read the new file -> stop the routes that are gone or changed -> start the new and the changed ones
 
-May not: move a message itself, or create anything outside. A task that dies of an error nobody expected ends the
-daemon loudly; a missing queue or a broker that is down never does.
+May not: move a message itself, or create anything outside. An unexpected error restarts its route; in a task
+of the daemon's own it ends the daemon loudly. A missing queue or a broker that is down never does.
 """
 
 from __future__ import annotations

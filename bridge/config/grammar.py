@@ -60,13 +60,13 @@ def queue_name(value: str) -> str | None:
         try:
             parts = urlsplit(value)
         except ValueError:
-            return "it is no URL; write the queue's name instead"
+            return "not a URL; write the queue's name instead"
         if parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:
-            return "it is no queue URL: it ends with the queue's name; write that name instead"
+            return "not a queue URL, which ends with the queue's name; write that name instead"
         folders = parts.path.strip("/").split("/")
         if is_aws_url(value) and (len(folders) != 2 or not re.fullmatch(r"[0-9]{12}", folders[0])):
             example = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
-            return f"it is no queue URL: after the host come account and name, like {example}; write the name instead"
+            return f"not a queue URL: account and name follow the host, like {example}; write the name instead"
         name = folders[-1]
     elif value.startswith("arn:"):
         fields = value.split(":")
@@ -162,7 +162,7 @@ def subject_filter(value: str) -> str | None:
 
 def attribute_name(value: str) -> str | None:
     if not sendable(value, Attribute("String", "x")):
-        return "it is no attribute name; write one like eventType"
+        return "not an attribute name; write one like eventType"
     return None
 
 
@@ -188,7 +188,7 @@ def http_url(value: str) -> str | None:
 
 def host_name(value: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", value):
-        return "it is not a host name; write one without a scheme and a port, like bridge.example.com"
+        return "not a host name; write one without a scheme and a port, like bridge.example.com"
     return None
 
 

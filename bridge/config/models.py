@@ -160,8 +160,8 @@ class SqsSourceConfig(Section):
     )
     pointers: Literal["fetch", "keep"] = Field(
         "fetch",
-        description="What S3 pointers of Amazon's extended client become: the payload, where buckets or claim_check "
-        "names its bucket and it fits; or as is.",
+        description="fetch: S3 pointers of Amazon's extended client become their payload, where buckets or "
+        "claim_check names the bucket and it fits; keep: they are carried as they are.",
     )
     buckets: S3Places = Field(
         [],
@@ -212,8 +212,8 @@ class JetStreamDestinationConfig(Section):
     )
     id_scope: Literal["topic", "queue"] = Field(
         "topic",
-        description="topic: an SNS message is stored once, whatever queues bring it; queue: once for each queue, "
-        "which two routes need that give its copies different subjects.",
+        description="topic: an SNS message is stored once, whatever queues bring it; queue: once for each "
+        "queue, needed where two routes give its copies different subjects.",
     )
     ttl: Literal["retention"] | None = Field(
         None, description="retention: what is left of the queue's retention becomes Nats-TTL; the stream must allow it."

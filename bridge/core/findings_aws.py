@@ -64,7 +64,7 @@ def unverified(route: RouteFacts) -> Iterator[Finding]:
             "ok",
             route.name,
             f"queue {queue.name}",
-            "envelopes are not verified: who may send to the queue itself can forge one, message ids included",
+            "envelopes are not verified: anyone who may send to the queue can forge one, message ids included",
             "SNS signs nothing of a FIFO topic: let no role or user send to the queue (sqs:SendMessage), only the topic"
             if unsigned
             else "set `verify` to the topic's ARN, or let no role or user send to the queue, only the topic",

@@ -130,7 +130,7 @@ class AwsConnection:
             if keys is None or (not missing(error) and keys == await _keys(refused)):
                 return False
             self._replace(fresh)
-        self.report("credentials", "the credentials were refused or missing; those read now are used from here on")
+        self.report("credentials", "the credentials were refused or missing; new ones were read and are in use")
         return True
 
 

@@ -29,7 +29,6 @@ Side = Literal["bridge", "legacy", "new", "dead_letter"]
 """Whose place it is: our own source, that of old consumers, that of new ones, or a dead-letter queue."""
 
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
-NOT_FOUND = 10037  # err_code: no message from this sequence on
 CLOUDWATCH_SECONDS = 60.0  # its metrics have one value a minute
 CLOUDWATCH_STALE = timedelta(minutes=15)
 CLOCKS_APART = timedelta(
@@ -297,10 +296,10 @@ async def same_queue(aws: AwsConnection, asked: str, arn: str) -> None:
         raise unreadable(f"queue {name}", "no QueueArn")
     if asked.startswith("arn:") and asked != arn:
         raise NotUsable(
-            f"{asked} was asked for, and {arn} answered", hint="is this connection of its account and region?"
+            f"{asked} was asked for, and {arn} answered", hint="check the account and region of this connection"
         )
     if parts[5] != name:
-        raise NotUsable(f"queue {name} was asked for, and {arn} answered", hint="is aws.endpoint_url right?")
+        raise NotUsable(f"queue {name} was asked for, and {arn} answered", hint="check aws.endpoint_url")
     wanted = queue_place(asked)
     if wanted is not None and wanted[0] != parts[3]:
         raise _elsewhere(f"queue {name} is in {wanted[0]}", parts[3], wanted[0])

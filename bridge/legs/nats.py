@@ -180,7 +180,7 @@ class NatsConnection:
         if answer is None:
             if denied := self.denied(subject):
                 raise NotUsable(denied, hint=f"allow this user to publish {subject} and subscribe to its inbox")
-            raise Unavailable(f"no answer of JetStream to {subject} within {API_SECONDS:g} s")
+            raise Unavailable(f"no answer from JetStream to {subject} within {API_SECONDS:g} s")
         if isinstance(answer, Reply):
             hint = "is JetStream on for this account? on a leaf node set nats.domain"
             hint = "wrong nats.domain?" if self.options.domain else hint
@@ -211,7 +211,7 @@ class NatsConnection:
         self._notice("error", text)
 
     def denied(self, subject: str) -> str | None:
-        """What the server said when it refused us `subject`, or None. It tells nobody in the reply."""
+        """What the server said when it refused us `subject`, or None. No reply comes then."""
         quoted = f'"{subject}"'.lower()
         return next((text for text in reversed(self._denied) if quoted in text.lower()), None)
 
@@ -240,7 +240,7 @@ Read = Callable[[int, bytes, bytes], T]
 asked, and the answer is still awaited. May not raise."""
 
 Confirm = Callable[[list[int]], Awaitable[Sequence[int]]]
-"""Given the requests of which it is said that nobody is there; those of them that may be answered all the same."""
+"""Given the requests that were answered with 503; those of them that may be answered all the same."""
 
 
 @dataclass(slots=True)
@@ -389,7 +389,7 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
     if "tls" in lowered or "ssl" in lowered or "certificate" in lowered:
         return NotUsable(f"{where}: {text}", hint="check nats.tls and the scheme of nats.servers")
     key = "nats.servers" if connection.name == "default" else f"connections.{connection.name}.servers"
-    hint = f"start nats-server, or mend {key}"
+    hint = f"start nats-server, or fix {key}"
     return Unavailable(f"{where}: {text or 'no server answered in time'}", hint=hint)
 
 

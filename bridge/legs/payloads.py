@@ -276,7 +276,7 @@ def _of_the_route(error: BridgeError) -> BridgeError:
 def _unusable(bucket: str, error: BridgeError) -> NotUsable:
     code, hint = _code(error), error.hint
     if code == "NoSuchBucket":
-        hint = f"aws s3 mb s3://{bucket}, or take it off the list"
+        hint = f"aws s3 mb s3://{bucket}, or remove it from the configuration"
     elif code == "AccessDenied":
         hint = (
             f"allow this role s3:GetObject on {bucket}/*, kms:Decrypt on its key, and s3:ListBucket on {bucket}: "
@@ -339,7 +339,7 @@ class ObjectPayloads:
             raise Failed(f"{about}: {type(error).__name__}") from error
 
     async def see(self, bucket: str, prefix: str) -> None:  # noqa: ARG002 - permissions are for a whole stream
-        missing = f"nats object add {bucket}, or take it off the list"
+        missing = f"nats object add {bucket}, or remove it from the configuration"
         await self._nats.api(f"STREAM.INFO.OBJ_{bucket}", missing=missing)
 
     async def _info(self, bucket: str, key: str, about: str) -> _Info:

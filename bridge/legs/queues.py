@@ -133,5 +133,5 @@ class Limit:
         await self.read()
         for place in refused:
             if self.size < sizes[place] <= before:
-                judged[place] = Failed("the largest message it takes was lowered")
+                judged[place] = Failed("its maximum message size was lowered")
         return judged

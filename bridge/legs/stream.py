@@ -157,7 +157,7 @@ class JetStreamDestination:
         for place, out in enumerate(messages):
             assert isinstance(out, JetStreamOut)
             if not _writable(out.subject):
-                answers[place] = Refused("its subject has a blank, a line break or half a character in it")
+                answers[place] = Refused("its subject has a space, a line break or an incomplete character in it")
                 continue
             try:
                 if self._partial:
@@ -243,7 +243,7 @@ class JetStreamDestination:
         hint = ""
         if self._strange:
             who = ", ".join(sorted(self._strange))
-            hint = f"{who} answered, which the route does not know: does it capture this now, or is nats.domain wrong?"
+            hint = f"the route does not know {who}, which answered: does it capture this now, or is nats.domain wrong?"
         return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s", hint=hint)
 
     async def _learn(self) -> None:

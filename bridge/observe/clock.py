@@ -3,6 +3,7 @@
 Everything this process sees is measured on a clock that never goes back: a wall clock that is set an hour back would
 make what has waited for half an hour look as if it came just now. `wall` turns such a moment into seconds since the
 epoch for people and JSON, as the wall clock is now; `moment` does the opposite to a timestamp of a server or a message.
+May not: know what is measured.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class RouteLife:
                 self._rederive()
         elif "restarts" not in self._trouble:
             text = f"failed {len(recent)} times in {RESTARTS_SECONDS / 60:.0f} minutes, and starts again each time"
-            self._trouble["restarts"] = Trouble(text, recent[0], "the log says where, as route_failed")
+            self._trouble["restarts"] = Trouble(text, recent[0], "look for route_failed in the log")
             self._derive()
 
     def _review(self, *, held: bool, idle_since: float | None) -> None:

@@ -142,7 +142,7 @@ class RouteObservation(RouteLife):
 
     def deaf(self, patience: float) -> bool:
         """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
-        Each time nobody could mend it, patience doubles."""
+        Each time it did not help, patience doubles."""
         own = self.waiting.own
         backlog = own.track.backlog if own is not None else None
         if own is None or backlog is None or not backlog.pending:
@@ -161,7 +161,7 @@ class RouteObservation(RouteLife):
         self.log.warning(
             "listening_anew",
             quiet_seconds=round(clock.now() - self.last_received, 1),
-            meaning="messages wait at the source and none arrived; subscriptions and connections are made anew",
+            meaning="messages wait at the source and none arrived; subscriptions and connections are opened again",
         )
 
     def connected(self) -> None:

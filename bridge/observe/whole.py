@@ -1,4 +1,5 @@
-"""What the whole process knows of itself: its routes, its connections, its beginning and end."""
+"""What the whole process knows of itself: its routes, its connections, its beginning and end. May not: decide, wait, or
+know a message."""
 
 from __future__ import annotations
 
@@ -139,7 +140,7 @@ class Observation:
             self.log.info("stopped")
 
     def crashed(self, error: BaseException) -> None:
-        """Where it happened and what kind it was. Not its text: a stranger's error may quote a message."""
+        """Where it happened and what kind it was. Not its text, which may quote a message."""
         for each in _leaves(error):
             frames = traceback.extract_tb(each.__traceback__)
             stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]

@@ -134,7 +134,7 @@ def _of_reload(failed: Mapping[str, Any] | None) -> Iterator[Finding]:
             f"The last reload was refused, and the routes go on as they were: {complaints[0]}{more}"
             if complaints
             else "The last reload was refused, and the routes go on as they were.",
-            "Mend the file, then reload.",
+            "Fix the file, then reload.",
             "nats-sqs-bridge check",
             failed["failed_at"],
         )
@@ -197,7 +197,7 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
             name,
             f"{name}: its lag is unknown",
             cause(route),
-            "Does the source answer, and may the bridge look at it? `check` tells.",
+            "Does the source answer, and may the bridge look at it? `check` shows it.",
             "nats-sqs-bridge check",
             since,
         )
@@ -285,7 +285,7 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 route,
                 f"{words.counted(messages, 'message')} in the dead-letter queue {name}",
                 "The source gave up on them before the bridge could carry them.",
-                "Look at them, mend the cause and move them back with the queue's own redrive.",
+                "Look at them, fix the cause and move them back with the queue's own redrive.",
                 since=since,
             )
         return
@@ -323,7 +323,7 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 route,
                 f"The lag of {name} is unknown",
                 place["reason"],
-                "May the bridge look at it? `check` tells.",
+                "May the bridge look at it? `check` shows it.",
                 "nats-sqs-bridge check",
                 since,
             )
@@ -345,7 +345,7 @@ def _blocked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             name,
             f"{name}: {words.counted(len(blocked), 'group')} blocked by a message",
             reason,
-            "Mend the cause, or set `cannot_carry: park` on the route to go on without it.",
+            "Fix the cause, or set `cannot_carry: park` on the route to go on without it.",
         )
 
 
@@ -357,7 +357,7 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             "OK",
             name,
             f"{words.counted(parked, 'message')} of {name} parked since the start",
-            f"`nats-sqs-bridge parked list` tells what is parked now. {_last(route, 'parked')}".rstrip(),
+            f"`nats-sqs-bridge parked list` shows what is parked now. {_last(route, 'parked')}".rstrip(),
             "Look at them, then redrive or drop them.",
             f"nats-sqs-bridge parked list --route {name}",
         )

@@ -1,4 +1,5 @@
-"""`check`: gathers the facts of every route, side by side, and prints what core/findings.py makes of them."""
+"""`check`: gathers the facts of every route, side by side, and prints what core/findings.py makes of them. May not:
+change anything, or judge."""
 
 from __future__ import annotations
 

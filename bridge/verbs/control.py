@@ -114,12 +114,12 @@ class Running:
             ) from None
         if len(found) > LONGEST_ANSWER:
             raise Unavailable(
-                f"{self.url} answers with more than {LONGEST_ANSWER:,} bytes, so it is no nats-sqs-bridge"
+                f"{self.url} answers with more than {LONGEST_ANSWER:,} bytes, so it is not nats-sqs-bridge"
             )
         return answer.status, *_document(found)
 
 
-STRANGE = "{url} answers, but it is no nats-sqs-bridge, or one of another version"
+STRANGE = "{url} answers, but it is not nats-sqs-bridge, or is another version of it"
 
 
 def _shut(connected: socket.socket, late: Event) -> None:

@@ -1,4 +1,5 @@
-"""`demo`: starts the servers and the real daemon, runs the world on them, shows it, and stops everything again."""
+"""`demo`: starts the servers and the real daemon, runs the world on them, shows it, and stops everything again. May
+not: touch a server it did not start."""
 
 from __future__ import annotations
 

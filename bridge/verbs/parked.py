@@ -180,8 +180,8 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
                 problem = await act(route, shelf, shelved)
             except BridgeError as error:
                 problem = str(error)
-            except Exception as error:  # noqa: BLE001 - one message nobody foresaw must not keep all behind it parked
-                problem = f"it failed in a way nobody expected: {type(error).__name__}"
+            except Exception as error:  # noqa: BLE001 - one unexpected error must not keep all behind it parked
+                problem = f"unexpected error: {type(error).__name__}"
             if problem is None:
                 good += 1
             else:

@@ -152,7 +152,7 @@ def _json(document: Mapping[str, Any], indent: int | None = None) -> str:
     try:
         return json.dumps(document, indent=indent, allow_nan=False)
     except (ValueError, RecursionError) as error:
-        raise Unavailable("what answers is no valid JSON") from error
+        raise Unavailable("the answer is not valid JSON") from error
 
 
 @dataclass(frozen=True, slots=True)

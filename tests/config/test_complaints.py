@@ -272,7 +272,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "an attribute to keep that SQS has no name for": (
         route("{kind: jetstream, stream: S, consumer: c}", "{kind: sqs, queue: q, keep: ['AWS.x']}"),
-        ["bridge.yaml:5: routes[0].destination.keep[0]: it is no attribute name; write one like eventType ('AWS.x')"],
+        ["bridge.yaml:5: routes[0].destination.keep[0]: not an attribute name; write one like eventType ('AWS.x')"],
     ),
     "a parking subject with a placeholder": (
         route(more="parking: {kind: jetstream, subject: 'parked.{group}'}"),

@@ -104,7 +104,7 @@ def test_a_region_of_another_partition(tmp_path: Path) -> None:
 )
 def test_a_url_that_is_not_a_queues(tmp_path: Path, url: str) -> None:
     (said,) = complaints(tmp_path, with_(IN, "source", kind="sqs", queue=url))
-    assert "routes[0].source.queue: it is no" in said
+    assert "routes[0].source.queue: not a" in said
     assert "name instead" in said
     assert "secret" not in said
 

@@ -404,21 +404,3 @@ async def test_what_is_stored_stays_within_it_too() -> None:
     outs = [JetStreamOut("s", bytes(LIMIT + 1), f"sqs:{n}") for n in range(30)]
     await checked(Narrow(), {"s3": shelf}, Kept("s3", "own", ""), room=Room(3 * LIMIT)).publish(outs)
     assert shelf.most == 2 * (LIMIT + 1)
-
-
-async def test_room_is_given_in_the_order_it_was_asked_for_and_comes_back_whatever_happens() -> None:
-    room, order = Room(10), list[int]()
-
-    async def use(size: int) -> None:
-        async with room.take(size):
-            order.append(size)
-            await asyncio.sleep(0)
-
-    async with room.take(9):
-        waiting = [asyncio.create_task(use(size)) for size in (10, 1, 50, 2)]
-        await asyncio.sleep(0)
-        waiting[2].cancel()
-    waiting[0].cancel()  # it has its turn, and does not know yet
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert order == [1, 2]
-    assert room.free == 10

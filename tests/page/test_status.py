@@ -167,7 +167,7 @@ def test_nobody_there_is_one_with_a_sentence() -> None:
 def test_somebody_else_there_is_told_apart(moto_server: MotoServer) -> None:
     done = call("status", "--url", moto_server.url)
     assert done.returncode == 1
-    assert "answered" in done.stderr or "no nats-sqs-bridge" in done.stderr
+    assert "answered" in done.stderr or "not nats-sqs-bridge" in done.stderr
 
 
 def test_the_daemon_is_found_through_configuration_and_environment(calm: Served, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_dead_letters_and_parked_messages_are_notes_and_raise_no_alarm() -> None
     parked = next(each for each in notes if "parked" in each.title)
     assert "the attribute eventType is missing" in parked.reason
     assert parked.title == "1 message of in parked since the start"
-    assert parked.reason.startswith("`nats-sqs-bridge parked list` tells what is parked now.")
+    assert parked.reason.startswith("`nats-sqs-bridge parked list` shows what is parked now.")
     assert parked.command == "nats-sqs-bridge parked list --route in"
 
 

@@ -116,7 +116,7 @@ def test_whatever_shape_a_document_has_it_is_shown_or_said_to_be_strange(
             assert look("http://127.0.0.1:1") in (0, 1), what
             assert look("http://127.0.0.1:1", as_json=True) in (0, 1), what
         except Unavailable as error:
-            refused += "no nats-sqs-bridge" in str(error)
+            refused += "not nats-sqs-bridge" in str(error)
     assert refused > 50
     assert capsys.readouterr().out
 
@@ -128,7 +128,7 @@ def test_whatever_shape_a_document_has_it_is_shown_or_said_to_be_strange(
 def test_a_history_of_another_shape_is_strange_too(history: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(Running, "get", lambda _, path: document() if path == "/status" else history)
-    with pytest.raises(Unavailable, match="no nats-sqs-bridge"):
+    with pytest.raises(Unavailable, match="not nats-sqs-bridge"):
         look("http://127.0.0.1:1")
 
 
@@ -210,7 +210,7 @@ def test_a_drain_that_is_followed_believes_no_shape(monkeypatch: pytest.MonkeyPa
     shapes: list[Any] = [None, [], {"r": 3}, {"r": []}]
     for routes in shapes:
         monkeypatch.setattr(Running, "_ask", lambda *_, routes=routes: (200, {"routes": routes}, ""))
-        with pytest.raises(Unavailable, match="no nats-sqs-bridge"):
+        with pytest.raises(Unavailable, match="not nats-sqs-bridge"):
             control._follow(Running("http://127.0.0.1:1"), "r")
     odd = {"r": {"state": "drained", "drain": "x", "trouble": 3}}
     monkeypatch.setattr(Running, "_ask", lambda *_: (200, {"routes": odd}, ""))

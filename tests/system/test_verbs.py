@@ -199,7 +199,7 @@ def test_check_without_a_server_says_so(tmp_path: Path) -> None:
         for route in ("one", "two")
         for about in (
             ("AWS default", "is aws.endpoint_url right, is the network open?"),
-            ("NATS default", "start nats-server, or mend nats.servers"),
+            ("NATS default", "start nats-server, or fix nats.servers"),
         )
     ]
 

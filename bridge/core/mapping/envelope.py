@@ -202,7 +202,7 @@ def _checked(name: str, value: str, grammar: re.Pattern[str]) -> str:
 
 
 def _foreign(name: str) -> Unmappable:
-    return Unmappable(name, "SNS writes nothing like that there, in what otherwise is an SNS envelope")
+    return Unmappable(name, "not a value SNS writes, in what is otherwise an SNS envelope")
 
 
 def _sequence(found: object, body: str) -> str | None:
