@@ -54,7 +54,7 @@ async def publish(nats: NatsConnection, *subjects: str) -> list[float]:
 class TestConsumer:
     async def test_the_age_is_that_of_the_first_not_acknowledged(self, nats: NatsConnection, name: str) -> None:
         await add_stream(nats, name)
-        await add_consumer(nats, name, "c", ack_wait=10**9)
+        await add_consumer(nats, name, "c", ack_wait=30 * 10**9)
         stored = await publish(nats, *[f"{name}.{n}" for n in range(3)])
         look = ConsumerLook(nats, name, "c")
         backlog = await look.backlog()
