@@ -263,6 +263,8 @@ class Pump:
                 if self._credits.keep(*size):
                     item.kept = size
                     self._room.set()  # what is left is asked for in smaller batches from here on
+                elif self._rounds.blocked(item):
+                    pass  # given back again and again it would end in a dead-letter queue, and be overtaken
                 elif (item.lane is None or self._source.locks_groups) and (self._parks or not item.delivery.last):
                     over.append(item)
                     continue

@@ -162,6 +162,18 @@ async def test_groups_that_wait_go_back_whole_and_none_of_them_is_overtaken() ->
         assert [each for each in payloads(destination) if _group(each) == group] == [f"{group}-{n}" for n in range(5)]
 
 
+async def test_a_blocked_group_is_never_given_back_for_its_share() -> None:
+    """Each return counts towards a dead-letter queue, and there its head would be overtaken."""
+    source = LockingSource(batch=10)
+    destination = MemoryDestination(lambda out, tries: Refused("too large") if body(out)[0] == "x" else None)
+    source.put(*(message(f"x{n}-0") for n in range(8)), *(message(f"g{n}-0") for n in range(8)))
+    async with Running(source, destination, credits=20, share=0.2, policy=PATIENT, block=True) as running:
+        await until(lambda: len(destination.kept) == 8 and len(running.journal.named("blocked")) > 20)
+        assert running.journal.named("handed_back") == []
+        running.pump.release()
+    assert len(source) == 8
+
+
 @given(st.integers(1, 50), st.integers(10, 1000), st.floats(0, 0.9), st.lists(st.integers(1, 60), max_size=30))
 def test_what_is_kept_never_takes_more_than_its_share_and_something_is_always_left(
     batch: int, messages: int, share: float, wanted: list[int]
