@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target you call makes. Nothing else is needed but python3 and make.
+# Everything runs in .venv, which the first target you call creates. Only python3 and make are needed.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -23,7 +23,7 @@ check: $(READY)      ## format, lint, types, architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-format: $(READY)     ## put the code into shape
+format: $(READY)     ## format the code and apply lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -31,7 +31,7 @@ endurance: $(READY)  ## 20,000 messages through ten SIGKILLs; 10,000 in order th
 	$(BIN)/python -m tests.endurance.kills
 	$(BIN)/python -m tests.endurance.order
 
-bench: $(READY)      ## the real daemon beside the floor: pace, CPU, latency, memory (some minutes)
+bench: $(READY)      ## the real daemon and the floor: pace, CPU, latency, memory (some minutes)
 	$(BIN)/python -m benchmarks.run
 
 fuzz: $(READY)       ## hostile messages, peers and bytes for a minute (SECONDS=600 for longer)
@@ -39,28 +39,29 @@ fuzz: $(READY)       ## hostile messages, peers and bytes for a minute (SECONDS=
 
 torture: $(READY)    ## 500 hostile messages among 5,000 good ones, each way, beside another route (some minutes)
 	$(BIN)/python -m tests.endurance.torture
-policies: $(READY)   ## filter policies beside AWS's event-ruler, on 20,000 generated pairs (a minute; needs Java and Maven)
+
+policies: $(READY)   ## filter policies against AWS's event-ruler, on 20,000 generated pairs (a minute; needs Java and Maven)
 	$(BIN)/python -m tests.interop.policies
 
-drill: $(READY)      ## stop either side in turn: how soon page, status, metrics and alerts tell (needs prometheus)
+drill: $(READY)      ## stop either side in turn: how quickly page, status, metrics and alerts show it (needs prometheus)
 	$(BIN)/python -m tests.endurance.drill
 
-matrix: $(READY)     ## the JetStream exam on nats-server 2.10 to 2.15 (a few minutes)
+matrix: $(READY)     ## the JetStream conformance tests on nats-server 2.10 to 2.15 (a few minutes)
 	$(BIN)/python -m tests.endurance.matrix
 
 extended-client: $(READY) ## Amazon's extended client for Java, 1.0 and 2, and the bridge (needs Java 17 and Maven)
 	$(BIN)/python -m tests.interop.extended_client
 
-lock: $(READY)       ## renew the pinned packages in requirements/
+lock: $(READY)       ## update the pinned packages in requirements/
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 		--python-version 3.11 pyproject.toml --extra verify --extra otel -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
 		--python-version 3.11 pyproject.toml --extra demo --extra verify --extra otel --group dev -o requirements/dev.txt
 
-clean:               ## forget the environment
+clean:               ## delete the environment and the caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# requirements/dev.txt pins every package by hash; `make lock` renews it.
+# requirements/dev.txt pins every package by hash; `make lock` updates it.
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nats-sqs-bridge needs Python 3.11 or newer; set PYTHON=")'
 	rm -rf .venv

@@ -61,8 +61,8 @@ def root(
 def run(config: ConfigPath = None) -> None:
     """Run the daemon: carry every route until SIGTERM, then drain.
 
-    The first SIGTERM or Ctrl-C stops receiving, finishes what is held within shutdown_timeout and exits 0.
-    The second abandons at once: nothing is lost, but duplicates are possible, and the exit code is 1.
+    The first SIGTERM or Ctrl-C stops receiving, finishes messages in flight within shutdown_timeout and exits 0.
+    The second stops at once: nothing is lost, but duplicates are possible, and the exit code is 1.
     """
     from bridge.verbs.run import run as verb
 
@@ -74,10 +74,10 @@ def check(
     config: ConfigPath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check the configuration against the real world, changing nothing.
+    """Check the configuration against the real queues, topics and streams, changing nothing.
 
     Looks up every queue, topic, stream and consumer with the credentials the daemon would use, and prints what is
-    wrong and what will hurt later. Exits 1 if anything is an error; warnings alone exit 0.
+    wrong and what will cause trouble later. Exits 1 if anything is an error; warnings alone exit 0.
     """
     from bridge.verbs.check import check as verb
 
@@ -88,7 +88,7 @@ def check(
 def demo(
     seconds: Annotated[float, typer.Option(min=3, max=3600, help="How long to produce messages.")] = 20,
     rate: Annotated[float, typer.Option(min=1, max=500, help="Messages per second.")] = 40,
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, to play with, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards, until Ctrl-C.")] = False,
 ) -> None:
     """Watch real messages cross: SNS to JetStream and back, on servers started here and stopped again.
 
@@ -103,14 +103,17 @@ def demo(
 def status(
     route: Annotated[str, typer.Argument(help="Only this route.", show_default=False)] = "",
     config: ConfigPath = None,
-    url: Annotated[str, typer.Option("--url", help="Where the daemon listens; then no configuration is read.")] = "",
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every two seconds, until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what /status says; watching, a line each.")] = False,
+    url: Annotated[str, typer.Option("--url", help="Where the daemon listens; no configuration is read.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every two seconds, until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print /status as JSON; with --watch, one line each.")
+    ] = False,
 ) -> None:
-    """Show what the running daemon says: the worst first, the lag of both sides, and what to do.
+    """Show the state of the running daemon: the worst route first, the lag of both sides, and what to do.
 
-    Exits 0 if every route is OK or SLOW, or rests because somebody said so; 1 if one is STALLED, UNKNOWN or STOPPED by
-    a failure, and if no daemon answers; 2 for an unknown route. Consumers of others are shown and change nothing.
+    Exits 0 if every route is OK or SLOW, or was paused or drained by an operator; 1 if one is STALLED, UNKNOWN or
+    STOPPED by a failure, or if no daemon answers; 2 for an unknown route. The verdicts of other readers' queues and
+    consumers are shown, and do not change the exit code.
     """
     from bridge.verbs.control import locate
     from bridge.verbs.status import status as verb
@@ -147,9 +150,9 @@ def _running(config: Path | None, url: str, token_file: Path | None) -> Running:
 
 @app.command(epilog="Example: nats-sqs-bridge pause payments-in")
 def pause(route: Route, config: ConfigPath = None, url: Url = "", token_file: TokenFile = None) -> None:
-    """Have a running daemon receive nothing more on a route, and finish or give back what it holds.
+    """Stop receiving on a route, and finish or give back the messages in flight.
 
-    It stays paused through a reload, until `resume` or until the process starts again. Exits 1 if the daemon does not
+    It stays paused through a reload, until `resume` or until the process restarts. Exits 1 if the daemon does not
     answer or refuses, 2 for an unknown route or a wrong token.
     """
     from bridge.verbs.control import act
@@ -159,7 +162,7 @@ def pause(route: Route, config: ConfigPath = None, url: Url = "", token_file: To
 
 @app.command(epilog="Example: nats-sqs-bridge resume payments-in")
 def resume(route: Route, config: ConfigPath = None, url: Url = "", token_file: TokenFile = None) -> None:
-    """Have a paused, draining or drained route carry on.
+    """Resume a paused, draining or drained route.
 
     Exits 1 if the daemon does not answer or refuses, 2 for an unknown route or a wrong token.
     """
@@ -176,10 +179,10 @@ def drain(
     url: Url = "",
     token_file: TokenFile = None,
 ) -> None:
-    """Have a route carry on until its source is provably empty, and stop then: the last step of a migration.
+    """Carry a route until its source is provably empty, then stop it: the last step of a migration.
 
     Empty means zero waiting, in flight and delayed in every read for drain_seconds (75 for SQS, 10 for JetStream).
-    Ctrl-C while waiting leaves the drain going. Exits 1 if it ended another way, or the daemon does not answer.
+    Ctrl-C while waiting does not stop the drain. Exits 1 if it ended another way, or the daemon does not answer.
     """
     from bridge.verbs.control import drain as verb
 
@@ -188,26 +191,27 @@ def drain(
 
 @app.command(epilog="Example: nats-sqs-bridge check && nats-sqs-bridge reload")
 def reload(config: ConfigPath = None, url: Url = "", token_file: TokenFile = None) -> None:
-    """Have a running daemon read its configuration again; only the routes that changed start anew.
+    """Reload the configuration of a running daemon; only changed routes restart.
 
-    The daemon reads its own file, as for a SIGHUP. Exits 2 with every complaint, and nothing changed, if that is wrong.
+    The daemon reads its own file, as for a SIGHUP. If that is wrong, nothing changes.
+    Exits 2 and prints every error if the file is wrong, 1 if the daemon does not answer.
     """
     from bridge.verbs.control import reload as verb
 
     raise typer.Exit(verb(_running(config, url, token_file)))
 
 
-parked_app = typer.Typer(no_args_is_help=True, help="Look at, redrive or drop what the routes have parked.")
+parked_app = typer.Typer(no_args_is_help=True, help="List, redrive or drop parked messages.")
 app.add_typer(parked_app, name="parked")
 
 Routes = Annotated[list[str] | None, typer.Option("--route", "-r", help="Only this route; may be repeated.")]
-Reason = Annotated[str, typer.Option(help="Only where the reason has this text in it.")]
-Older = Annotated[str, typer.Option(help="Only what was parked longer ago, like 2h.", show_default=False)]
-Newer = Annotated[str, typer.Option(help="Only what was parked since, like 15m.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Only where the reason contains this text.")]
+Older = Annotated[str, typer.Option(help="Only parked longer ago than this, like 2h.", show_default=False)]
+Newer = Annotated[str, typer.Option(help="Only parked within this time, like 15m.", show_default=False)]
 Ids = Annotated[list[str] | None, typer.Option("--id", help="Only this message; may be repeated.")]
-Limit = Annotated[int, typer.Option(min=0, help="At most so many; 0 is all.")]
-Rate = Annotated[float, typer.Option(min=0, help="At most so many a second; 0 is as fast as it goes.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+Limit = Annotated[int, typer.Option(min=0, help="At most this many; 0 means all.")]
+Rate = Annotated[float, typer.Option(min=0, help="At most this many per second; 0 means no limit.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
@@ -235,11 +239,12 @@ def parked_list(
     newer: Newer = "",
     message_id: Ids = None,
     limit: Limit = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """List what is parked: when, which route, which message, how often it was tried, and why.
 
-    Exits 1 if nothing is. A parking queue is read by receiving, so others see its messages only afterwards again.
+    Exits 1 if nothing is parked. Listing a parking queue receives its messages: until it ends, other readers do not
+    see them.
     """
     from bridge.verbs.parked import show
 
@@ -252,9 +257,9 @@ def parked_show(
     message_id: Annotated[list[str], typer.Argument(help="Ids as `parked list` prints them.")],
     config: ConfigPath = None,
     route: Routes = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """Show parked messages whole: body, attributes or headers, and where they came from. Exits 1 if none is found."""
+    """Show parked messages in full: body, attributes or headers, and where they came from. Exits 1 if none is found."""
     from bridge.verbs.parked import show
 
     choice = _choice(route, "", "", "", message_id, 0)
@@ -276,10 +281,10 @@ def parked_redrive(
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
-    """Carry parked messages after all, each through its own route, and take away what arrived.
+    """Send parked messages through their own routes again, and remove those that arrived.
 
     Each keeps its original id, so one that did arrive before is recognised within the duplicate window.
-    What still cannot be carried stays parked and is named with the reason; then the exit code is 1.
+    A message that still cannot be carried stays parked and is printed with the reason; the exit code is then 1.
     """
     from bridge.verbs.parked import redrive
 
@@ -301,11 +306,11 @@ def parked_drop(
     quiet: Quiet = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove parked messages for good. They are gone then: look at them with `parked list` first."""
+    """Delete parked messages permanently. Check them with `parked list` first."""
     from bridge.verbs.parked import drop
 
     if not dry_run and not yes:
-        typer.confirm("What is dropped is gone for good. Drop?", abort=True)
+        typer.confirm("Dropped messages cannot be recovered. Drop?", abort=True)
     choice = _choice(route, reason, older, newer, message_id, limit)
     raise typer.Exit(drop(config, os.environ, choice, rate=rate, dry_run=dry_run, quiet=quiet))
 
@@ -327,7 +332,7 @@ def _complain(error: BridgeError) -> None:
 
     errors = console(stderr=True, soft_wrap=True)
     text = str(error.args[0])
-    if isinstance(error, ConfigError):  # every complaint has a line of its own
+    if isinstance(error, ConfigError):  # every error has its own line
         errors.print(Text.assemble(("Bad configuration", "bold red"), ":", "\n" if "\n" in text else " ", text))
     else:
         errors.print(Text.assemble(("Failed", "bold red"), f": {plain(text)}"))

@@ -23,7 +23,7 @@ T = TypeVar("T")
 SPARE = 20  # HTTP connections to an account beside those of the routes
 
 Notice = Callable[[str, str, str], None]
-"""Told (connection, event, detail) of a NATS connection."""
+"""Called with (connection, event, detail) of a NATS connection."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +42,8 @@ class _Shared(Generic[T]):
 
 
 class Connections:
-    """Routes take connections and give them back; `prune` closes what is left over. `repeated` is told the operation of
-    an AWS call that is made again, `reported` (connection, event, detail) of an AWS connection."""
+    """Routes take connections and give them back; `prune` closes those no route uses. `repeated` is called with the
+    operation of an AWS call that is retried, `reported` with (connection, event, detail) of an AWS connection."""
 
     def __init__(self, notice: Notice, repeated: Callable[[str], None], reported: Notice | None = None) -> None:
         self._notice = notice
@@ -65,8 +65,8 @@ class Connections:
     async def take(
         self, config: Config, route: RouteConfig, together: Iterable[RouteConfig]
     ) -> tuple[NatsConnection, AwsConnection]:
-        """The connections `route` uses under `config`. `together` are the routes that start with it, for whom a new
-        connection has room too."""
+        """The connections `route` uses under `config`. `together` are the routes that start with it: a new connection
+        has room for them too."""
         return await self._take_nats(config, route), await self._take_aws(config, route, together)
 
     def give_back(self, route: str) -> None:
@@ -78,7 +78,7 @@ class Connections:
         return [*(shared.users for shared in self._nats), *(shared.users for shared in self._aws)]
 
     async def prune(self) -> list[str]:
-        """Closes what no route uses; the names of NATS connections there are no more."""
+        """Closes the connections no route uses; returns the names of the NATS connections that are gone."""
         unused = [s.closing for s in self._nats if not s.users] + [s.closing for s in self._aws if not s.users]
         before = {shared.name for shared in self._nats}
         self._nats = [shared for shared in self._nats if shared.users]
@@ -104,7 +104,7 @@ class Connections:
         section, need = aws_config(config, route), _connections(route)
         shared = next((each for each in self._aws if each.fits(route.aws, section, need)), None)
         if shared is None:
-            # A pool cannot grow, and a full one would starve long polls: who comes later gets one of its own.
+            # A pool cannot grow, and a full one would starve long polls: a later route gets a new one.
             room = sum(_connections(other) for other in together if other.aws == route.aws)
             report = partial(self._reported, f"aws {_named(route.aws)}")
             connection = AwsConnection(aws_options(section, pool=SPARE + room), notice=self._repeated, report=report)
@@ -122,5 +122,5 @@ def _named(name: str | None) -> str:
 
 def _connections(route: RouteConfig) -> int:
     """How many HTTP connections a busy route uses: every receiver holds one while it polls; sending and settling need
-    as many besides."""
+    as many again."""
     return 2 * route.source.receivers if isinstance(route.source, SqsSourceConfig) else 2 * AT_ONCE

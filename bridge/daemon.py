@@ -1,6 +1,6 @@
 """The daemon: supervises every route, the HTTP surface and the connections; drains on the first signal.
 
-    serve  = open HTTP -> run every route until it is told to stop -> close connections
+    serve  = open HTTP -> run every route until it is stopped -> close connections
     reload = read the new file -> stop the routes that are gone or changed -> start the new and the changed ones
 
 May not: move a message itself, or create anything outside. An unexpected error restarts its route; in a task
@@ -35,7 +35,7 @@ STOPPING = "the daemon is stopping"
 
 class Daemon:
     """`run()` once. `signalled()` is what a SIGTERM does: the first call drains, the second abandons. `load` reads the
-    configuration again; what it raises is why nothing changes."""
+    configuration again; if it raises, nothing changes."""
 
     def __init__(self, config: Config, observation: Observation, load: Callable[[], Config]) -> None:
         self._config = self._started = config
@@ -119,7 +119,7 @@ class Daemon:
     # -- what an operator asks
 
     def admits(self, authorization: str, by: str) -> Answer | None:
-        """None when whoever sent this header may act; else the answer they get."""
+        """None if the client that sent this header may act; else the answer it gets."""
         answer = self._door.admits(authorization)
         if answer is not None:
             self._observation.control_denied(by, answer.message)
@@ -130,11 +130,11 @@ class Daemon:
         return unknown_route(route, self._routes) if running is None else running.act(action, by)
 
     async def reload(self, by: str) -> Answer:
-        """Answers when the routes that changed have stopped and start anew. A second one waits for the first."""
+        """Answers when the changed routes have stopped and are starting again. A second reload waits for the first."""
         if self._draining.is_set():
             self._observation.reload_refused(by, STOPPING)
             return Answer("refused", f"{STOPPING}; nothing is reloaded")
-        # A task of ours: who asked may hang up, and what goes wrong ends the daemon as it does everywhere.
+        # A task of the daemon: the client may hang up, and an unexpected error ends the daemon as it does elsewhere.
         return await asyncio.shield(self._group.create_task(self._reload(by), name="reload"))
 
     def hung_up(self) -> None:
@@ -152,7 +152,7 @@ class Daemon:
                 door = Door(_token(new))
             except ConfigError as error:
                 return self._not_reloaded(by, str(error).splitlines())
-            except Exception as error:  # noqa: BLE001 - whatever is in the file, what runs goes on
+            except Exception as error:  # noqa: BLE001 - whatever is in the file, the running routes continue
                 return self._not_reloaded(by, [f"the file cannot be read: {type(error).__name__}"])
             found = changes(self._config, new, self._started)
             self._door = door
@@ -175,7 +175,7 @@ class Daemon:
         if new.log != old.log:
             configure_logs(new.log.format, new.log.level)
             self._observation.relog()
-        # What somebody stopped on purpose does not start because a file changed.
+        # A route that an operator stopped does not start because a file changed.
         resting: dict[Aim, Aim] = {"drained": "pause"}
         ending = (*found.removed, *found.changed)
         aims = {name: resting.get(aim := self._routes[name].aim, aim) for name in found.changed}
@@ -200,7 +200,7 @@ class Daemon:
             self._observation.forget_connection(name)
 
     async def _ended(self, lives: Mapping[asyncio.Task[None], str], seconds: float) -> None:
-        """Waits for routes that were told to stop; what is not done by then is abandoned, as at a shutdown."""
+        """Waits for routes that are stopping; those not done by then are abandoned, as at a shutdown."""
         _, late = await asyncio.wait(lives, timeout=seconds)
         for life in late:
             self._observation.route(lives[life]).abandoned(seconds)

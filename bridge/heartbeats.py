@@ -1,7 +1,7 @@
-"""The timer beside a route: puts a canary into the route's own source now and then, for an idle route to show its life.
+"""The timer beside a route: puts a canary into the route's own source at intervals, to prove that an idle route works.
 
-One is under way at a time, for an outage must not fill the source with them. May not: carry one (the pump does, like
-any message), hold up the route, or know SQS or NATS.
+Only one is in flight at a time, so that an outage does not fill the source with them. May not: carry one (the pump
+does, like any message), delay the route, or know SQS or NATS.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Heart:
 
 
 class Pulse(Protocol):
-    """Told what became of them. Never raises, never waits."""
+    """Called with what became of the canaries. Never raises, never waits."""
 
     def expected(self, every: float | None) -> None:
         """So many seconds apart; None for a route without heartbeats."""
         ...
 
     def wanted(self) -> bool:
-        """Whether one may be sent now: the route runs, and none is under way."""
+        """Whether one may be sent now: the route runs, and none is in flight."""
         ...
 
     def sent(self, canary: Canary) -> None: ...
@@ -54,7 +54,7 @@ async def beat(heart: Heart | None, pulse: Pulse) -> None:
     while True:
         if pulse.wanted():
             canary = Canary(heart.route, heart.origin, uuid.uuid4().hex, time.time())
-            pulse.sent(canary)  # before it is: it may arrive before we hear that it was taken
+            pulse.sent(canary)  # reported first: it may arrive before its receipt does
             if (error := await _sent(heart, canary)) is not None:
                 pulse.not_sent(error)
         await asyncio.sleep(heart.every)

@@ -1,8 +1,9 @@
-"""HTTP connections: how many there are, and how long one may take over what. In front of whatever protocol speaks HTTP.
+"""HTTP connections: how many there may be, and how long each step of one may take. In front of any HTTP protocol.
 
-A slow or hostile client costs its own connection and nobody else's: a new connection is always let in, and where there
-are too many already, one that waits for its request goes, the oldest of the address that has most. So a probe is
-answered however many half-sent requests there are. Only when all of them are being answered is a new one turned away.
+A slow or hostile client loses its own connection and affects no other client: a new connection is always accepted, and
+where there are too many already, one that is still waiting for its request is closed, the oldest of the address that
+has the most. So a probe is answered however many half-sent requests there are. A new connection is refused only when
+all the others are being answered.
 May not: know a path, an answer or aiohttp; read a request.
 """
 
@@ -33,7 +34,7 @@ class Limits:
 
 class Connections:
     """Every connection there is. `made` is the protocol factory of a listening socket; what it makes passes everything
-    on to a protocol of `speaks`. `began` and `ended` are told of each request by its transport."""
+    on to a protocol of `speaks`. `began` and `ended` are called for each request, with its transport."""
 
     def __init__(self, speaks: Callable[[], asyncio.Protocol], limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -86,7 +87,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One of them, with one deadline at a time. What it was made for is told everything as if it were not here."""
+    """One connection, with one deadline at a time. The protocol inside gets every event as if this were not here."""
 
     def __init__(self, among: Connections, inner: asyncio.Protocol) -> None:
         self.address = ""
@@ -97,10 +98,10 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._received = 0
-        self._begun = True  # whether a request is under way: a fresh connection owes one
+        self._begun = True  # whether a request is under way: a new connection is expected to send one
         self._admitted = False
 
-    # -- what the loop says
+    # -- events from the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -172,7 +173,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _abort(transport: asyncio.BaseTransport) -> None:
-    """Closes at once: `close` would first wait for what its peer does not read."""
+    """Closes at once: `close` would first wait for the peer to read what is buffered."""
     if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
     else:

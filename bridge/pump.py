@@ -2,13 +2,13 @@
 
 Its promises (tests/test_pump.py):
   1. Nothing is acknowledged at the source before a Receipt says it is durable at the destination or the parking place.
-  2. No credits, no receive: at most `credits` deliveries are on loan, and `credit_bytes` of them (core/credits.py).
+  2. No credits, no receive: at most `credits` deliveries and `credit_bytes` bytes are in flight (core/credits.py).
   3. A receive in flight is never cancelled by a drain; what it brings is released.
-  4. One message that fails never holds up another, save those behind it in its own lane. What is held for reasons of
-     its own takes at most a share of the credits; the rest of such messages goes back to the source for a while.
+  4. One message that fails never delays another, except those behind it in its own lane. Messages held for reasons of
+     their own take at most a share of the credits; the rest of them go back to the source for a while.
   5. Every delivery is settled once, or released.
   6. An exception no one expected is contained: in the message it is about (core/walls.py), else in this pump, which
-     gives back what it holds and ends with that error. Nothing of it reaches another route.
+     gives back what it holds and ends with that error. It never reaches another route.
 May not: know SQS, SNS or NATS; read a clock; write a log line or a metric (the Observer does).
 """
 
@@ -32,8 +32,8 @@ STRIKES = 5  # unexpected errors in a row from one part of a leg: after that the
 
 
 class Pump:
-    """Carries one route. `credits` and `credit_bytes` bound what is on loan, and `share` how much of both is held for
-    reasons of its own; `receivers` is the receives that run side by side, `lane` the route's rule of order, if any.
+    """Carries one route. `credits` and `credit_bytes` limit what is in flight, and `share` how much of both is held for
+    reasons of its own; `receivers` is the number of parallel receives, `lane` the route's rule of order, if any.
     `block`: a message of a lane that cannot be carried is not parked; its lane waits. `received` counts what was
     received."""
 
@@ -48,7 +48,7 @@ class Pump:
         lane: Lane | None = None,
         block: bool = False,
         policy: Policy | None = None,
-        credits: int = 500,  # noqa: A002 - the word of the trade
+        credits: int = 500,  # noqa: A002 - the usual term
         credit_bytes: int = 67_108_864,
         share: float = 0.5,
         receivers: int = 1,
@@ -77,12 +77,12 @@ class Pump:
 
     @property
     def on_loan(self) -> int:
-        """Deliveries lent to this route and not settled yet."""
+        """Deliveries this route has received and not settled yet."""
         return self._on_loan
 
     async def run(self) -> None:
-        """Returns when drained: nothing is on loan any more. Raises Unexpected when it cannot go on; all that was on
-        loan has been given back by then."""
+        """Returns when drained: nothing is in flight any more. Raises Unexpected when it cannot go on; all that was in
+        flight has been given back by then."""
         async with asyncio.TaskGroup() as group:
             tending = group.create_task(self._tend(), name="tend")
             async with self._tasks:
@@ -92,7 +92,7 @@ class Pump:
             raise self._failure
 
     def drain(self) -> None:
-        """Asks for nothing more, finishes what is on loan."""
+        """Receives nothing more, finishes what is in flight."""
         self._draining.set()
         self._room.set()
 
@@ -111,7 +111,7 @@ class Pump:
         while strikes < STRIKES:
             try:
                 await self._source.tend()
-            except Exception as error:  # noqa: BLE001 - the wall: leases that nobody extends would run out unseen
+            except Exception as error:  # noqa: BLE001 - the wall: leases not extended would expire unnoticed
                 strikes += 1
                 found = walls.unexpected(error)
                 self._observer.contained(found)
@@ -194,7 +194,7 @@ class Pump:
         item = self._mapped(delivery)
         if delivery.hopeless is None or (item.skip is not None and item.skip.why == "heartbeat"):
             return item
-        # What ran out of deliveries has lost its place already; what cannot be read still has one.
+        # A message out of deliveries has lost its place already; an unreadable one still has its place.
         lane = None if delivery.last else item.lane or walls.lane_of(delivery.message, self._lane)
         return Item(delivery, lane=lane, reason=delivery.hopeless)
 
@@ -223,7 +223,7 @@ class Pump:
         try:
             if after is None or await self._wait(items, after):
                 await self._carried(items)
-        except Exception as error:  # noqa: BLE001 - the wall: what comes back from here is a defect of this very loop
+        except Exception as error:  # noqa: BLE001 - the wall: an error here is a defect of this loop itself
             self._observer.contained(found := walls.unexpected(error))
             self._fail(found)
             await self._abandon([item for item in items if not item.done])
@@ -242,7 +242,7 @@ class Pump:
                 return
 
     async def _wait(self, items: list[Item], after: float) -> bool:
-        """Whether to go on with them; else they have been given back."""
+        """Whether to continue with them; else they have been given back."""
         # What is blocked cannot be finished, so a drain need not wait for it.
         until = self._draining if all(map(self._rounds.blocked, items)) else self._releasing
         await _pause(after, until)
@@ -253,8 +253,8 @@ class Pump:
 
     async def _keep(self, items: list[Item], after: float) -> list[Item]:
         """Those that may be held for reasons of their own, the messages behind them in their lanes included. The others
-        go back to the source for a while: they must not take the credits of all the rest. Not those the source would
-        never lend again, where there is no parking place for them either."""
+        go back to the source for a while: they must not use up the credits of all other messages. Those the source
+        would never redeliver are kept, where there is no parking place for them either."""
         kept, over = [], []
         for item in items:
             if item.kept is None:
@@ -318,7 +318,7 @@ class Pump:
         self._done(items)
 
     def _done(self, items: Sequence[Item]) -> None:
-        """They are not on loan any more."""
+        """They are no longer in flight."""
         for item in items:
             item.done = True
             if item.kept is not None:

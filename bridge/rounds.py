@@ -16,11 +16,11 @@ from bridge.core.route import Ack, Delivery, Destination, Park, Receipt, Retry, 
 from bridge.core.settle import HandBack, Hold, Policy, Reject, decide
 
 ACK = Ack()
-OWN_TRIES = 3  # so often a message fails while others pass, until that counts as its own problem
+OWN_TRIES = 3  # failures of a message while others pass, until the problem counts as its own
 
 
 class Observer(Protocol):
-    """Told what happened, once per event. Never raises, never waits."""
+    """Called with what happened, once per event. Never raises, never waits."""
 
     def received(self, deliveries: Sequence[Delivery]) -> None: ...
     def receive_failed(self, error: BridgeError, after: float) -> None: ...
@@ -50,7 +50,7 @@ class Parking:
 class Item:
     """A delivery on its way. `reason` is set once it can only be parked; `tries` counts failures in a row, and `since`
     is how much the destination had taken before the first of them; `kept` while it counts as held for reasons of its
-    own, with how many messages and bytes; `done` once it is not on loan any more."""
+    own, with how many messages and bytes; `done` once it is no longer in flight."""
 
     delivery: Delivery
     out: Out | None = None
@@ -92,8 +92,8 @@ class Outcome:
 
 
 class Rounds:
-    """`block`: a message of a lane that cannot be carried is not parked; its lane waits. `fail` is told when nothing
-    passes for a reason no one expected. `jitter` gives a number from 0 to 1."""
+    """`block`: a message of a lane that cannot be carried is not parked; its lane waits. `fail` is called when nothing
+    passes because of an unexpected error. `jitter` gives a number from 0 to 1."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Rounds:
         hopeless = [item for item in items if item.reason is not None]
         for item in hopeless:
             if item.reason is not None and item.delivery.canary is not None:
-                # It is ours and nobody else's: that it failed is all it had to tell.
+                # It is the bridge's own message: that it failed is all the information it had.
                 self._observer.heartbeat_failed(item.delivery, item.reason)
                 outcome.settled.append((item, Settlement(item.delivery, Ack())))
             if item.reason is not None and self._blocks(item):
@@ -177,7 +177,7 @@ class Rounds:
                     outcome.hold(item, after, own=self._own(item, answer))
                     failed.setdefault(type(answer), (answer, after, []))[2].append(item.delivery)
                 case HandBack() if item.delivery.last and self._parking is not None:
-                    item.reason = answer  # handed back, it would never be lent again
+                    item.reason = answer  # handed back, it would never be redelivered
                 case HandBack(after):
                     outcome.settled.append((item, Settlement(item.delivery, Retry(after))))
                     self._observer.handed_back(item.delivery, answer, after)
@@ -229,7 +229,7 @@ class Rounds:
                     self._reject(item, _unparkable(reason, answer), outcome)
 
     def _reject(self, item: Item, reason: BridgeError, outcome: Outcome) -> None:
-        """No place will have it: the source keeps it, and its own redrive policy counts the deliveries."""
+        """Neither destination nor parking takes it: it stays in the source, whose redrive policy counts deliveries."""
         after = self._policy.longest
         outcome.settled.append((item, Settlement(item.delivery, Retry(after))))
         self._observer.rejected(item.delivery, reason, after)

@@ -60,7 +60,7 @@ from bridge.rounds import Parking
 if TYPE_CHECKING:
     from bridge.tracing import Tracing  # an extra
 
-SECRET = secrets.token_hex(8)  # of this process; parked again after a restart, a message is there twice
+SECRET = secrets.token_hex(8)  # of this process; a message parked again after a restart is stored twice
 MOST_WATCHED = 20  # places of one route: each is a handful of time series
 
 
@@ -98,7 +98,7 @@ async def open_route(
 ) -> OpenRoute:
     """Destination first: nothing is taken from a source before there is a place for it.
 
-    `longest_poll` bounds one receive, in seconds; not `reading`: the source is only looked at, beside a bridge that
+    `longest_poll` bounds one receive, in seconds; not `reading`: the source is only inspected, while a bridge
     reads it; `tracing` puts spans around what is published. Raises NotUsable or Unavailable.
     """
     destination: Destination
@@ -168,7 +168,7 @@ async def open_route(
             # What came from a queue would come back to it through its topic.
             queues, dead_letter = list(await subscribers(aws, topic.arn) or ()), ""
             places = [topic.arn, *queues]
-            # Those in other regions cannot be asked from here, and a queue of the same name here is another.
+            # Those in other regions cannot be asked from here, and a queue of the same name here is a different one.
             queues = beside(topic.arn, queues)
             traced = _traced(SnsDestination(aws, topic), route, tracing, "aws.sns", topic.name)
             destination = _claim_checked(traced, route, nats, aws, allowed_of(route))
@@ -215,7 +215,7 @@ def _closed_together(opened: OpenRoute) -> OpenRoute:
 def watched(
     config: Config, route: RouteConfig, opened: OpenRoute, nats: NatsConnection, aws: AwsConnection
 ) -> list[Watched]:
-    """The places whose lag is shown beside the route's own: those it names, or what it reads and writes beside."""
+    """The places whose lag is shown beside the route's own: those it names, or the defaults of `watch`."""
     ours = [
         (other.source.stream, other.source.consumer)
         for other in config.routes

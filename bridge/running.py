@@ -1,8 +1,8 @@
 """One route from its start to its end: opens, carries, pauses, drains until its source is empty, and stops.
 
-    run = until it is to stop: open (again and again until it opens) -> carry while it may -> rest while it may not
+    run = until it is stopped: open (retried until it opens) -> carry while it may -> wait while it may not
 
-What it is after is one of a closed set (core/control.Aim), and only the methods here change it. May not: supervise
+Its aim is one of a closed set (core/control.Aim), and only the methods here change it. May not: supervise
 another route, or decide what an action means (core/control.py does) or when a source is empty (core/emptiness.py).
 """
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from bridge.tracing import Tracing
 
 OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
-RESTARTS = Policy(first=1.0, longest=60.0)  # before a route that failed as no one expected starts again
+RESTARTS = Policy(first=1.0, longest=60.0)  # before a route that failed unexpectedly starts again
 SOUND_SECONDS = 120.0  # a route that ran for so long starts again as quickly as the first time
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
-JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only sees whether somebody is still sending
+JETSTREAM_EMPTY_SECONDS = 10.0  # the leader's counts are exact: this only shows whether a publisher is still sending
 
 
 class RunningRoute:
-    """`run()` once; it returns when the route was told to stop and nothing is on loan any more.
+    """`run()` once; it returns when the route was asked to stop and nothing is in flight any more.
 
-    `whole` is the configuration in force. `patience` is how long a pause or a stop waits for what is on loan before it
-    gives the rest back, in seconds; `longest_poll` bounds one receive.
+    `whole` is the configuration in force. `patience` is how long a pause or a stop waits for messages in flight before
+    it gives the rest back, in seconds; `longest_poll` bounds one receive.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RunningRoute:
     def aim(self) -> Aim:
         return self._aim
 
-    # -- what it is told
+    # -- what it is asked to do
 
     def act(self, action: Action, by: str) -> Answer:
         """What an operator asks; takes effect at once, and is finished later."""
@@ -91,16 +91,16 @@ class RunningRoute:
             self._turn(decision.aim)
         message = decision.message
         if decision.aim == "pause" and (held := self._observation.on_loan):
-            message = f"{message} ({held} on loan)"
+            message = f"{message} ({held} in flight)"
         return Answer(decision.kind, message, self.name, self._observation.state)
 
     def stop(self) -> None:
-        """Receives nothing more, finishes what is on loan, and ends."""
+        """Receives nothing more, finishes what is in flight, and ends."""
         if self._aim != "stop":
             self._turn("stop")
 
     def reconfigured(self, whole: Config, *, patience: float) -> None:
-        """A reload changed what is no route's own."""
+        """A reload changed settings that are not part of a route."""
         self.patience, self._whole = patience, whole
         self._tell()
 
@@ -122,7 +122,7 @@ class RunningRoute:
             case "pause":
                 self._observation.pausing()
             case "drained":
-                pass  # said once the last of it is settled
+                pass  # reported once the last message is settled
             case "stop":
                 self._observation.stopping()
         if self._pump is not None and aim not in ("carry", "empty"):
@@ -131,7 +131,7 @@ class RunningRoute:
                 self._releasing = asyncio.get_running_loop().call_later(self.patience, self._pump.release)
 
     def _tell(self) -> None:
-        """Wakes whoever waits for a change."""
+        """Wakes every task that waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -184,7 +184,7 @@ class RunningRoute:
                     task.cancel()
 
     async def _carry(self, opened: OpenRoute) -> None:
-        """Returns when the route is no longer to carry and nothing is on loan."""
+        """Returns when the route must no longer carry and nothing is in flight."""
         pump = self._pump = Pump(
             opened.source,
             opened.destination,
@@ -210,8 +210,8 @@ class RunningRoute:
                 self._releasing = None
 
     async def _rest(self) -> None:
-        """Paused or drained. The source is still looked at, and everything is opened anew afterwards: others may have
-        read meanwhile."""
+        """Paused or drained. The source is still sampled, and everything is opened again afterwards: other readers may
+        have read from it meanwhile."""
         if self._aim == "pause":
             self._observation.paused()
         else:
@@ -246,7 +246,7 @@ class RunningRoute:
         return None
 
     async def _look(self, opened: OpenRoute) -> None:
-        """Looks at every place of the route until cancelled; at other places once a reload changes which they are."""
+        """Samples every backlog of the route until cancelled; other backlogs once a reload changes which they are."""
         while True:
             seen = _seen(self._whole)
             places = watched(self._whole, self.config, opened, self._nats, self._aws)
@@ -269,7 +269,7 @@ class RunningRoute:
         return ""
 
     async def _prove_empty(self, source: Source, pump: Pump) -> None:
-        """Looks at the source while the route is to drain; once it is provably empty, the route is drained."""
+        """Samples the source while the route is to drain; once it is provably empty, the route is drained."""
         needed = needed_seconds(self.config)
         while True:
             await self._until(lambda: self._aim == "empty")
@@ -294,12 +294,12 @@ async def _reading(source: Source, pump: Pump) -> Reading:
     try:
         backlog = await source.backlog()
     except BridgeError:
-        backlog = None  # the route's own sampling says why
+        backlog = None  # the route's own sampling reports why
     return Reading(asyncio.get_running_loop().time(), backlog, pump.received, pump.on_loan)
 
 
 def _seen(whole: Config) -> object:
-    """What the places a route looks at depend on, beside the route itself: the bridge's own consumers are not shown."""
+    """What the sampled backlogs depend on besides the route itself: the bridge's own consumers are not shown."""
     return whole.sampling.cloudwatch, [(route.nats, route.source) for route in whole.routes]
 
 

@@ -1,7 +1,8 @@
-"""Looks at every place of a route, again and again, and tells the observation. Heals a route that hears nothing.
+"""Samples every backlog of a route periodically and reports to the observation. Resubscribes a route whose receive is
+stalled.
 
-A look at a queue costs one AWS call, so queues are looked at every `sampling.every` seconds: 3600 / every calls an hour
-for each queue of a route, and 60 more with CloudWatch. JetStream costs nothing and is looked at more often.
+A sample of a queue costs one AWS call, so queues are sampled every `sampling.every` seconds: 3600 / every calls an hour
+for each queue of a route, and 60 more with CloudWatch. JetStream costs nothing and is sampled more often.
 May not: judge, or carry a message.
 """
 
@@ -18,21 +19,21 @@ from bridge.legs.backlogs import Watched
 from bridge.observe import Observation, RouteObservation
 
 JETSTREAM_SECONDS = 2.0
-LOOK_SECONDS = 10.0  # how long one look may take before its place is unknown
+LOOK_SECONDS = 10.0  # how long one sample may take before its backlog is unknown
 JUDGE_SECONDS = 1.0
-DEAF_SECONDS = 15.0  # messages wait, none arrives: how long until the route listens anew
+DEAF_SECONDS = 15.0  # messages wait, none arrives: how long until the route resubscribes
 DEAF_SQS_SECONDS = 90.0  # the counts of SQS may be a minute old
 
 
 def pause_between(system: str, every: float) -> float:
-    """Seconds between two looks."""
+    """Seconds between two samples."""
     return every if system == "sqs" else min(JETSTREAM_SECONDS, every)
 
 
 async def sample(
     source: Source, watched: Sequence[Watched], observation: RouteObservation, system: str, every: Callable[[], float]
 ) -> None:
-    """Until cancelled. `system` is the source's; `every` tells `sampling.every`, which a reload may change."""
+    """Until cancelled. `system` is the source's; `every` returns `sampling.every`, which a reload may change."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_own(source, observation, system, every), name=f"look {observation.name}")
         for each in watched:
@@ -40,7 +41,7 @@ async def sample(
 
 
 async def judge(observation: Observation) -> None:
-    """Until cancelled: trouble is told within a second or two, whatever the looks are waiting for."""
+    """Until cancelled: trouble is reported within a second or two, even while samples are waiting."""
     while True:
         try:
             observation.judge()
@@ -59,7 +60,7 @@ async def _own(source: Source, observation: RouteObservation, system: str, every
             observation.not_sampled(error)
         except TimeoutError:
             observation.not_sampled(_late())
-        except Exception as error:  # noqa: BLE001 - the wall: a look that fails must not stop what is carried
+        except Exception as error:  # noqa: BLE001 - the wall: a failed sample must not stop the route
             observation.not_sampled(walls.unexpected(error))
         if observation.deaf(patience):
             observation.healed()

@@ -33,7 +33,7 @@ from bridge.core.route import Destination, Receipt
 
 PATH = "/v1/traces"
 LINKS = 1000  # one for each message of the largest batch; the SDK's own limit is 128
-FLUSH = 5.0  # seconds; a collector that is gone must not make every restart take as long as it may
+FLUSH = 5.0  # seconds; an unreachable collector must not make every restart take its full time
 NAME = "nats-sqs-bridge"
 
 
@@ -43,10 +43,10 @@ class Sized(Destination, Protocol):
 
 @asynccontextmanager
 async def tracing(endpoint: str | None, ratio: float | None, within: Callable[[], float]) -> AsyncIterator[Tracing]:
-    """What is left out is taken from the OTEL_* variables. On leaving, what was not exported yet is, within what
-    `within` says in seconds, and FLUSH at most."""
+    """Arguments left out are taken from the OTEL_* variables. On exit, spans not exported yet are exported, within
+    `within()` seconds and FLUSH at most."""
     limits = SpanLimits() if os.environ.get("OTEL_SPAN_LINK_COUNT_LIMIT") else SpanLimits(max_links=LINKS)
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say it better than we can.
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
     own = Resource.create({"service.name": NAME, "service.version": __version__})
     provider = TracerProvider(
         sampler=None if ratio is None else ParentBasedTraceIdRatio(ratio),
@@ -77,7 +77,7 @@ async def _flushed(provider: TracerProvider, seconds: float) -> None:
         with suppress(RuntimeError):  # the loop may be closed by then
             loop.call_soon_threadsafe(done.set)
 
-    # A thread that nobody waits for: a collector that does not answer must not hold the process.
+    # A thread that is not joined: a collector that does not answer must not keep the process running.
     threading.Thread(target=flush, name="flush spans", daemon=True).start()
     with suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, seconds)):
@@ -126,7 +126,7 @@ class Traced:
         contexts = [context for out in messages if (context := carried_by(out).context) is not None]
         facts: dict[str, Any] = {**self._facts, "messaging.batch.message_count": len(messages)}
         links = [Link(_remote(context)) for context in dict.fromkeys(contexts)]
-        # A root of its own: a batch has as many parents as messages, and links are how to tell of several.
+        # A root of its own: a batch has as many parents as messages, and links can represent several.
         span = self._tracer.start_span(self._name, Context(), kind=SpanKind.PRODUCER, links=links, attributes=facts)
         try:
             answers = await self._publish(messages, span)
@@ -143,7 +143,7 @@ class Traced:
             return await self._inner.publish(messages)
         outs = [passed_on(out, hop, enveloped=self._enveloped) for out in messages]
         answers = list(await self._inner.publish(outs))
-        # A few bytes more may be a few too many: what was refused is asked again as it came.
+        # The added bytes may exceed a limit: what was refused is sent again unchanged.
         again = [
             place
             for place, answer in enumerate(answers)

@@ -31,7 +31,7 @@ from bridge.page import ASSETS, CONTENT_SECURITY_POLICY, page, shown_whole
 STATUS: dict[Kind, int] = {"done": 200, "denied": 401, "closed": 403, "unknown": 404, "refused": 409, "invalid": 422}
 LONGEST_BODY = 4096
 BODY_SECONDS = 5.0  # how long the body of an action may take
-CLOSING_SECONDS = 2.0  # how long an end of the process waits for answers under way
+CLOSING_SECONDS = 2.0  # how long a shutdown waits for requests in progress
 KEPT_SECONDS = 1.0
 HEADERS = {
     "Cache-Control": "no-store",
@@ -41,11 +41,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""On every answer: a page that shows queue names and errors is nobody else's to embed, keep or extend."""
+"""On every answer: no other site may embed, cache or extend a page that shows queue names and errors."""
 
 
 class Control(Protocol):
-    """What decides about actions. `by` says who asks, for the log."""
+    """What decides about actions. `by` names the client, for the log."""
 
     def admits(self, authorization: str, by: str) -> Answer | None: ...
     def act(self, route: str, action: Action, by: str) -> Answer: ...
@@ -53,7 +53,7 @@ class Control(Protocol):
 
 
 class Rendered:
-    """The page, made at most once a second however many look at it, and in a thread: no message waits for it."""
+    """The page, made at most once a second however many clients read it, and in a thread: no message waits for it."""
 
     def __init__(self, observation: Observation) -> None:
         self._observation = observation
@@ -97,7 +97,7 @@ def application(observation: Observation, control: Control, allowed_hosts: Seque
     async def under_our_name(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        hosts = request.headers.getall("Host", [])  # without one it is no browser
+        hosts = request.headers.getall("Host", [])  # a request without one is not from a browser
         if request.path != "/healthz" and not all(names_us(host, allowed) for host in hosts):
             asked = plain(", ".join(hosts))[:100]
             text = f"this bridge is not known as {asked}; list the name in http.allowed_hosts, or use an IP address\n"
@@ -132,7 +132,7 @@ def application(observation: Observation, control: Control, allowed_hosts: Seque
         return web.Response(body=assets[name], content_type=ASSETS[name], charset="utf-8")
 
     async def history(request: web.Request) -> web.Response:
-        """The last hour of every place of one route: at most one point in ten seconds, the worst of them."""
+        """The last hour of every backlog of one route: at most one point in ten seconds, the worst of them."""
         route = request.query.get("route", "")
         if route not in observation.routes:
             return web.json_response({"message": f"there is no route {route[:100]}; name one: ?route=NAME"}, status=404)
@@ -185,14 +185,14 @@ def _remote(request: web.Request) -> str:
 
 
 async def _by(request: web.Request) -> str:
-    """Who asks, as far as one can tell: the address, and the name they give themselves in {"by": NAME}."""
+    """The client, as far as it is known: its address, and the name it gives itself in {"by": NAME}."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.read()
         document = json.loads(body) if body.strip() else {}
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="the body did not come\n") from None
-    except (ValueError, RecursionError):  # no UTF-8 is a ValueError too
+    except (ValueError, RecursionError):  # invalid UTF-8 is a ValueError too
         document = None
     if not isinstance(document, dict):
         message = json.dumps({"message": 'the body must be empty or a JSON object, like {"by": "alice"}'})
@@ -219,7 +219,7 @@ async def serve(
         access_log=None,
         keepalive_timeout=IDLE_SECONDS,
         lingering_time=BODY_SECONDS,
-        auto_decompress=False,  # no client of ours compresses, and what does may unpack to any size
+        auto_decompress=False,  # our clients do not compress, and a compressed body may unpack to any size
         shutdown_timeout=CLOSING_SECONDS,
     )
 
@@ -252,4 +252,4 @@ async def serve(
             listening.close()
     finally:
         await runner.cleanup()
-        connections.abort()  # what its peer does not read keeps no process from ending
+        connections.abort()  # an answer its peer does not read must not keep the process from ending

@@ -49,7 +49,7 @@ def test_the_page_is_what_the_registry_says() -> None:
     )
     each_route, each_place, _ = cardinality(Observation().metrics)
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"(for each route {each_route}, and {each_place} for each of its places)" in readme
+    assert f"(for each route {each_route}, and {each_place} for each of its backlogs)" in readme
 
 
 def test_every_metric_and_label_is_explained() -> None:

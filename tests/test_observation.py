@@ -63,7 +63,7 @@ def test_a_route_that_is_opened_anew_on_purpose_is_not_stalled(how: str) -> None
     judged = route.judged
     assert judged.verdict == "STOPPED"
     if how == "resumed":  # the pause waits for a receive that is under way, and so does the opening
-        assert judged.reason.startswith("it is resumed, and opens again when the receive under way has ended")
+        assert judged.reason.startswith("resuming: it reopens when the current receive ends")
         assert "not opened" not in (route.unready() or "")
     else:
         assert (judged.reason, route.unready()) == ("it is being opened; pending 0", "not opened yet")

@@ -117,7 +117,7 @@ async def test_what_cannot_be_seen_is_unknown_until_it_can() -> None:
 
         await until(lambda: verdicts() == {"S/c": "UNKNOWN", "S/good": "OK", "S/bad": "UNKNOWN"})
         place = next(each for each in route.snapshot()["places"] if each["name"] == "S/bad")
-        assert (place["lag_messages"], place["reason"]) == (None, "nobody can look: not permitted")
+        assert (place["lag_messages"], place["reason"]) == (None, "cannot be read: not permitted")
         assert 'nats_sqs_bridge_lag_messages{name="S/bad",route="r",side="new",system="jetstream"} NaN' in (
             observation.exposition()[0].decode()
         )

@@ -1,4 +1,4 @@
-"""What a new configuration changes of one that runs: which routes start, stop, start anew or go on untouched.
+"""What a new configuration changes of one that runs: which routes start, stop, restart or continue unchanged.
 
 May not: apply any of it.
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from bridge.config.models import Config, RouteConfig, SqsSourceConfig
 
-# Keys a reload applies, in one way or another. Whatever is not named here waits for a restart, and says so.
+# Keys a reload applies, in one way or another. Any other key waits for a restart, and is reported as such.
 AT_ONCE = frozenset({"nats", "aws", "connections", "routes", "log", "http", "sampling", "shutdown_timeout"})
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Names of routes, each in exactly one of the four, in the order of the file they stand in; and what is left as it
-    was until the process starts again."""
+    """Names of routes, each in exactly one of the four, in the order of their file; and the keys that take
+    effect only when the process restarts."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Changes:
 
 
 def longest_poll(config: Config) -> float:
-    """How long one receive may wait, in seconds: a poll in flight is let return, well before the deadline."""
+    """How long one receive may wait, in seconds: a poll in flight can return well before the deadline."""
     return max(1.0, config.shutdown_timeout * 0.6)
 
 

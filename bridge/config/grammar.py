@@ -51,7 +51,7 @@ def said(rule: Callable[[str], str | None]) -> AfterValidator:
 def server_url(value: str) -> str | None:
     parts = urlsplit(value if "://" in value else f"nats://{value}")
     if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
-        return "it is no NATS URL; write one like nats://host:4222 or tls://host:4222"
+        return "not a NATS URL; for example nats://host:4222 or tls://host:4222"
     return None
 
 
@@ -71,27 +71,27 @@ def queue_name(value: str) -> str | None:
     elif value.startswith("arn:"):
         fields = value.split(":")
         if len(fields) != 6 or fields[2] != "sqs":
-            return "it is no queue ARN; write one like arn:aws:sqs:eu-west-1:123456789012:orders"
+            return "not a queue ARN; for example arn:aws:sqs:eu-west-1:123456789012:orders"
         name = fields[5]
     else:
         name = value
     if not _QUEUE.fullmatch(name):
-        return "it is no queue name; write its name (letters, digits, - and _; FIFO ends in .fifo), URL or ARN"
+        return "not a queue name; write its name (letters, digits, - and _; FIFO ends in .fifo), URL or ARN"
     return None
 
 
 def topic_name(value: str) -> str | None:
     parts = value.split(":")
     if value.startswith("arn:") and (len(parts) != 6 or parts[2] != "sns"):
-        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
+        return "not a topic ARN; for example arn:aws:sns:eu-west-1:123456789012:orders"
     if not _TOPIC.fullmatch(parts[-1]):
-        return "it is no topic name; write its name (letters, digits, - and _; FIFO ends in .fifo) or ARN"
+        return "not a topic name; write its name (letters, digits, - and _; FIFO ends in .fifo) or ARN"
     return None
 
 
 def topic_arn(value: str) -> str | None:
     if not value.startswith("arn:") or topic_name(value) is not None:
-        return "it is no topic ARN; write one like arn:aws:sns:eu-west-1:123456789012:orders"
+        return "not a topic ARN; for example arn:aws:sns:eu-west-1:123456789012:orders"
     return None
 
 
@@ -107,13 +107,13 @@ def document(value: Any) -> Any:
 
 def bucket_name(value: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        return "it is no bucket name; write letters, digits, _ and -"
+        return "not a bucket name; write letters, digits, _ and -"
     return None
 
 
 def s3_bucket_name(value: str) -> str | None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-        return "it is no S3 bucket name; write 3 to 63 lower-case letters, digits, dots and -"
+        return "not an S3 bucket name; write 3 to 63 lower-case letters, digits, dots and -"
     return None
 
 
@@ -136,13 +136,13 @@ def placed(bucket: Callable[[str], str | None]) -> Callable[[str], str | None]:
 
 def stream_name(value: str) -> str | None:
     if not value or len(value) > 255 or any(character in value for character in " .*>/\\\t\r\n"):
-        return "it is no stream or consumer name; write 1 to 255 characters without blanks . * > / \\"
+        return "not a stream or consumer name; write 1 to 255 characters without whitespace . * > / \\"
     return None
 
 
 def route_name(value: str) -> str | None:
     if not _ROUTE.fullmatch(value):
-        return "it is no route name; write up to 63 lower-case letters, digits, - and _, like payments-in"
+        return "not a route name; write up to 63 lower-case letters, digits, - and _, like payments-in"
     return None
 
 
@@ -156,13 +156,13 @@ def literal_subject(value: str) -> str | None:
 def subject_filter(value: str) -> str | None:
     tokens = value.split(".")
     if not value or any(not token or " " in token for token in tokens) or ">" in tokens[:-1]:
-        return "it is no subject filter; write one like orders.> or orders.*.created"
+        return "not a subject filter; for example orders.> or orders.*.created"
     return None
 
 
 def attribute_name(value: str) -> str | None:
     if not sendable(value, Attribute("String", "x")):
-        return "not an attribute name; write one like eventType"
+        return "not an attribute name; for example eventType"
     return None
 
 
@@ -180,7 +180,7 @@ def template(parse: Callable[[str], object]) -> Callable[[str], str | None]:
 def http_url(value: str) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "it is no URL; write one like http://127.0.0.1:4566"
+        return "not a URL; for example http://127.0.0.1:4566"
     if "@" in parts.netloc:
         return "it holds a user or password, which have no place in a URL; leave them out"
     return None
@@ -194,7 +194,7 @@ def host_name(value: str) -> str | None:
 
 def role_arn(value: str) -> str | None:
     if not re.fullmatch(r"arn:[^:]+:iam::\d{12}:role/.+", value):
-        return "it is no role ARN; write one like arn:aws:iam::123456789012:role/bridge"
+        return "not a role ARN; for example arn:aws:iam::123456789012:role/bridge"
     return None
 
 
@@ -205,5 +205,5 @@ GroupText = Annotated[str, said(template(GroupTemplate.parse))]
 
 
 def masked(text: str) -> str:
-    """`text` without the password a URL may hold: all up to the last @, as one may have @, / and blanks in it."""
+    """`text` without the password a URL may hold: all up to the last @, as one may have @, / and spaces in it."""
     return re.sub(r"//.*@", "//***@", text, flags=re.DOTALL)

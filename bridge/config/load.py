@@ -1,7 +1,7 @@
 """From a YAML file and the environment to a Config, or to all complaints at once: where, what is wrong, what to write.
 
     bridge.yaml:12: routes[0].source.queu: unknown key; did you mean "queue"?
-    BRIDGE_HTTP__PORT: http.port: it is no whole number; write one like 9108
+    BRIDGE_HTTP__PORT: http.port: not a whole number ('many')
 
 May not: show the value of a secret, or stop at the first mistake.
 """
@@ -28,7 +28,7 @@ from bridge.core.errors import ConfigError
 DEFAULT = Path("bridge.yaml")
 PREFIX = "BRIDGE_"
 SECRETS = frozenset({"password", "token"})
-# Kubernetes sets such variables in every pod for each service; one called bridge must not keep us from starting.
+# Kubernetes sets such variables in every pod for each service; one called bridge must not prevent our start.
 SERVICE_LINK = re.compile(
     r"BRIDGE_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
 )
@@ -57,7 +57,7 @@ class _Layers:
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """The configuration in `path` (default bridge.yaml) under the BRIDGE_ variables of `environ`.
 
-    Raises ConfigError whose message has every complaint, one a line, in the order of the file.
+    Raises ConfigError whose message has every complaint, one per line, in the order of the file.
     """
     file = path or DEFAULT
     layers = _Layers(str(file))
@@ -117,22 +117,22 @@ def _read(file: Path, layers: _Layers) -> None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{file}{at}: this is no YAML: {error.problem}", hint=_yaml_hint(error, text)) from error
+        raise ConfigError(f"{file}{at}: not valid YAML: {error.problem}", hint=_yaml_hint(error, text)) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: this is no YAML: {error}") from error
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{file}:1: the file must hold keys and values", hint="see deploy/bridge.example.yaml")
     layers.raw = document
 
 
 def _yaml_hint(error: yaml.MarkedYAMLError, text: str) -> str:
-    """What most often makes the parser say this."""
+    """The most common cause of this error of the parser."""
     mark, began = error.problem_mark, error.context_mark
     line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
     if line.count("{") > 1:
         return 'a template needs quotes: subject: "orders.{attributes.NAME}"'
     if "'\\t'" in str(error.problem):
-        return "YAML is indented with blanks, not tabs"
+        return "YAML is indented with spaces, not tabs"
     if mark and began and began.line < mark.line and "flow" in str(error.context):
         return f"a bracket or brace opened in line {began.line + 1} is not closed"
     return ""
@@ -161,8 +161,8 @@ def _plain(node: yaml.Node, place: Place, layers: _Layers) -> Any:
 
 
 def _as_json(node: yaml.ScalarNode, place: Place, layers: _Layers) -> Any:
-    """A scalar of a filter without quotes: a policy is JSON, and what YAML 1.1 reads in its own way would match nothing
-    in silence."""
+    """A scalar of a filter without quotes: a policy is JSON, and what YAML 1.1 reads in its own way would silently
+    match nothing."""
     text = str(node.value)
     try:
         return json.loads(text)
@@ -307,13 +307,13 @@ def _sentence(kind: str, context: Mapping[str, Any], given: Any, place: Place, a
         case "string_type":
             return "it must be text"
         case "int_parsing" | "int_type" | "int_from_float":
-            return f"it is no whole number{shown}"
+            return f"not a whole number{shown}"
         case "float_parsing" | "float_type":
-            return f"it is no number{shown}"
+            return f"not a number{shown}"
         case "bool_parsing" | "bool_type":
             return f"it is neither true nor false{shown}"
         case "list_type" | "model_type" | "model_attributes_type" | "dict_type" if given is None:
-            return "there is nothing below it; write something there, indented, or take it out"
+            return "there is nothing below it; add something, indented, or remove it"
         case "list_type":
             return "it must be a list; write - before each item, or [a, b]"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -37,7 +37,7 @@ class NatsConfig(Section):
     servers: Annotated[
         list[Annotated[str, grammar.said(grammar.server_url)]],
         BeforeValidator(grammar.listed),
-        Field(min_length=1, description="URLs, nats:// tls:// ws:// or wss://; the environment takes a comma between."),
+        Field(min_length=1, description="URLs, nats:// tls:// ws:// or wss://; comma-separated in a variable."),
     ] = ["nats://127.0.0.1:4222"]
     credentials_file: str | None = Field(None, description="A .creds file: user JWT and seed.")
     nkey_seed_file: str | None = Field(None, description="A file with an nkey seed.")
@@ -48,7 +48,7 @@ class NatsConfig(Section):
     token_file: str | None = Field(None, description="A file with the token; read once, at start.")
     tls: TlsConfig | None = Field(None, description="TLS.")
     domain: str | None = Field(None, description="JetStream domain, for leaf nodes.")
-    inbox_prefix: str = Field("_INBOX", description="Prefix of reply subjects, where permissions demand one.")
+    inbox_prefix: str = Field("_INBOX", description="Prefix of reply subjects, where permissions require one.")
     connect_timeout: float = Field(5.0, ge=0.1, le=120, description="Seconds to connect, over all servers.")
 
     def __repr_args__(self) -> Any:
@@ -57,7 +57,7 @@ class NatsConfig(Section):
 
 
 class AwsConfig(Section):
-    """How to reach AWS. What is left out comes from the standard AWS chain; access keys never stand in this file."""
+    """How to reach AWS. What is left out comes from the standard AWS chain; access keys never go into this file."""
 
     region: str | None = Field(None, description="Region, like eu-west-1.")
     endpoint_url: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
@@ -65,18 +65,18 @@ class AwsConfig(Section):
     )
     transport: Literal["lean", "botocore"] = Field(
         "lean",
-        description="lean: SQS receives, sends and deletes go past botocore, at a fraction of its cost. "
-        "Both repeat calls by the same rules.",
+        description="lean: SQS receives, sends and deletes bypass botocore, at a fraction of its cost. "
+        "Both retry calls by the same rules.",
     )
     s3_endpoint_url: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
         None, description="The same, for S3 (claim checks)."
     )
     profile: str | None = Field(None, description="A profile of the shared AWS configuration.")
     role_arn: Annotated[str, grammar.said(grammar.role_arn)] | None = Field(
-        None, description="A role to assume, renewed by itself."
+        None, description="A role to assume; its credentials are renewed automatically."
     )
     external_id: str | None = Field(
-        None, min_length=2, max_length=1224, description="The external id role_arn asks for."
+        None, min_length=2, max_length=1224, description="The external id role_arn requires."
     )
 
 
@@ -94,15 +94,15 @@ class AwsConnectionConfig(AwsConfig):
 
 class HttpConfig(Section):
     """Where /metrics, /healthz, /readyz and /status are served, and actions are taken: POST /reload and
-    /routes/NAME/pause, resume, drain. It speaks no TLS: that is the job of what stands in front."""
+    /routes/NAME/pause, resume, drain. It does not serve TLS: put a proxy in front for that."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback unless you open it.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; loopback by default.")
     port: int = Field(9108, ge=0, le=65535, description="Port; 0 takes any free one.")
     allowed_hosts: Annotated[list[Annotated[str, grammar.said(grammar.host_name)]], BeforeValidator(grammar.listed)] = (
         Field(
             default_factory=list,
             description="Host names clients use, like bridge or bridge.example.com. IP addresses, localhost and `host` "
-            "always work; any other name is refused with 421, for it may be a web page's, pointed here.",
+            "always work; any other name is refused with 421, to prevent DNS rebinding.",
         )
     )
     token_file: str | None = Field(
@@ -122,11 +122,11 @@ class LogConfig(Section):
     """Logs, on stderr. No payload is ever in them."""
 
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The lowest level that is logged.")
 
 
 class TracingConfig(Section):
-    """Spans over OTLP/HTTP; needs nats-sqs-bridge[otel]. OTEL_* variables say the rest, secret headers included."""
+    """Spans over OTLP/HTTP; needs nats-sqs-bridge[otel]. OTEL_* variables set the rest, secret headers included."""
 
     endpoint: Annotated[str, grammar.said(grammar.http_url)] | None = Field(
         None, description="Collector, like http://127.0.0.1:4318; left out: OTEL_EXPORTER_OTLP_ENDPOINT."
@@ -150,7 +150,7 @@ class SqsSourceConfig(Section):
     kind: Literal["sqs"] = Field(description="sqs")
     queue: grammar.QueueName = Field(description="Name, URL or ARN.")
     envelope: Literal["auto", "never"] = Field(
-        "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left alone."
+        "auto", description="auto: an SNS envelope is recognised and unwrapped; never: bodies are left as they are."
     )
     verify: Annotated[list[Annotated[str, grammar.said(grammar.topic_arn)]], BeforeValidator(grammar.listed)] | None = (
         Field(
@@ -172,7 +172,7 @@ class SqsSourceConfig(Section):
         "keep", description="What a pointer into any other bucket becomes: carried as it is, or parked."
     )
     wait_seconds: int = Field(20, ge=1, le=20, description="Long poll, in seconds; at most 60 % of shutdown_timeout.")
-    receivers: int = Field(32, ge=1, le=64, description="Most long polls side by side; an idle route keeps one.")
+    receivers: int = Field(32, ge=1, le=64, description="Most long polls in parallel; an idle route keeps one.")
 
 
 class JetStreamSourceConfig(Section):
@@ -183,7 +183,7 @@ class JetStreamSourceConfig(Section):
     consumer: grammar.StreamName = Field(description="Durable pull consumer. It must exist: run creates nothing.")
     filter_subjects: (
         Annotated[list[Annotated[str, grammar.said(grammar.subject_filter)]], BeforeValidator(grammar.listed)] | None
-    ) = Field(None, description="What the consumer must filter on; the route does not open when it filters otherwise.")
+    ) = Field(None, description="The filters the consumer must have; the route does not open if they differ.")
     batch: int = Field(200, ge=1, le=1000, description="Most messages of one pull.")
     buckets: ObjectStorePlaces = Field(
         [],
@@ -202,7 +202,7 @@ class JetStreamDestinationConfig(Section):
     subject: Annotated[str, grammar.said(grammar.template(SubjectTemplate.parse))] = Field(
         description="Subject; {attributes.NAME} {group} {queue} {topic} {body.PATH} are filled in, {x|default} too."
     )
-    stream: grammar.StreamName | None = Field(None, description="The stream that must take it; any other is refused.")
+    stream: grammar.StreamName | None = Field(None, description="The stream that must store it; any other is refused.")
     deliver_at: Annotated[str, grammar.said(grammar.template(DueTemplate.parse))] | None = Field(
         None, description="When to deliver, {attributes.NAME} or {body.PATH}: RFC 3339 or epoch; needs schedules."
     )
@@ -212,8 +212,8 @@ class JetStreamDestinationConfig(Section):
     )
     id_scope: Literal["topic", "queue"] = Field(
         "topic",
-        description="topic: an SNS message is stored once, whatever queues bring it; queue: once for each "
-        "queue, needed where two routes give its copies different subjects.",
+        description="topic: an SNS message is stored once, even if several queues deliver it; queue: once for "
+        "each queue, needed where two routes give its copies different subjects.",
     )
     ttl: Literal["retention"] | None = Field(
         None, description="retention: what is left of the queue's retention becomes Nats-TTL; the stream must allow it."
@@ -300,7 +300,7 @@ class LedgerConfig(Section):
 
 
 class WatchedQueueConfig(Section):
-    """A queue that legacy consumers read. Only looked at: GetQueueAttributes, nothing else."""
+    """A queue that legacy consumers read. The bridge only calls GetQueueAttributes on it."""
 
     kind: Literal["sqs"] = Field(description="sqs")
     queue: grammar.QueueName = Field(description="Name, URL or ARN.")
@@ -317,10 +317,10 @@ class WatchedConsumersConfig(Section):
 
 
 class SamplingConfig(Section):
-    """How often lag is looked at, and where. One look costs one AWS call for each queue of a route."""
+    """How often lag is measured, and where. One sample costs one AWS call for each queue of a route."""
 
     every: float = Field(
-        4.0, ge=1, le=300, description="Seconds between two looks at a queue: at 4, 900 AWS calls an hour and queue."
+        4.0, ge=1, le=300, description="Seconds between two samples of a queue: at 4, 900 AWS calls an hour for each."
     )
     cloudwatch: bool = Field(
         False,
@@ -329,10 +329,10 @@ class SamplingConfig(Section):
 
 
 class HeartbeatConfig(Section):
-    """A message of the bridge's own through the whole route, so that an idle one proves it is alive.
+    """A message of the bridge's own through the whole route, so that an idle route proves it works.
     It goes into the route's own source: needs sqs:SendMessage on the queue, or to publish into the stream."""
 
-    every: float = Field(30.0, ge=1, le=3600, description="Seconds between two.")
+    every: float = Field(30.0, ge=1, le=3600, description="Seconds between two heartbeats.")
 
 
 class RouteConfig(Section):
@@ -346,10 +346,10 @@ class RouteConfig(Section):
         JetStreamDestinationConfig | SqsDestinationConfig | SnsDestinationConfig, Field(discriminator="kind")
     ] = Field(description="Where they go.")
     parking: Annotated[JetStreamParkingConfig | SqsParkingConfig, Field(discriminator="kind")] | None = Field(
-        None, description="Where messages go that can never be carried; without it they are left to the source."
+        None, description="Where messages that can never be carried go; without it they go back to the source."
     )
     claim_check: Annotated[S3ClaimCheckConfig | ObjectStoreClaimCheckConfig, Field(discriminator="kind")] | None = (
-        Field(None, description="Where payloads go that are too large for the destination; without it they are parked.")
+        Field(None, description="Where payloads too large for the destination go; without it, messages are parked.")
     )
     ledger: LedgerConfig | None = Field(
         None, description="Remembers what was carried for longer than the destination does; off when left out."
@@ -361,27 +361,27 @@ class RouteConfig(Section):
         None, description="An SNS filter policy, as YAML or as its JSON: what it does not accept is not carried."
     )
     filter_scope: Literal["MessageAttributes", "MessageBody"] = Field(
-        "MessageAttributes", description="What filter looks at, as FilterPolicyScope."
+        "MessageAttributes", description="What filter applies to, as FilterPolicyScope."
     )
     filtered: Literal["drop", "park"] = Field(
-        "drop", description="What becomes of a message that filter leaves out: drop: deleted, as SNS does; park: kept."
+        "drop", description="A message that filter does not accept is deleted, as SNS does (drop), or parked (park)."
     )
     cannot_carry: Literal["park", "block"] = Field(
-        "park", description="park: it is parked and the rest goes on; block: its message group waits (ordered routes)."
+        "park", description="park: it is parked, others continue; block: its message group waits (ordered routes)."
     )
     echo: Literal["skip", "carry"] = Field(
-        "skip", description="skip: what came from where it would go is not carried back; carry: it is (a refill)."
+        "skip", description="skip: what came from the destination is not carried back to it; carry: it is (a refill)."
     )
     watch: list[Annotated[WatchedQueueConfig | WatchedConsumersConfig, Field(discriminator="kind")]] | None = Field(
         None,
         max_length=20,
-        description="Whose lag is shown beside the bridge's own. Left out: the source's dead-letter queue, and every "
+        description="What lag is shown beside the route's own. Left out: the source's dead-letter queue, and every "
         "durable consumer of the destination stream, or the destination queue and its dead-letter queue.",
     )
     longest_outage: float = Field(
         1800.0,
         ge=0,
-        description="Seconds the bridge may be away and still store nothing twice; check compares windows.",
+        description="Seconds the bridge may be down and still store nothing twice; check compares duplicate windows.",
     )
     drain_seconds: float | None = Field(
         None,
@@ -390,19 +390,19 @@ class RouteConfig(Section):
         description="Seconds the source must look empty before a drain is done; left out: 75 for SQS, whose counts "
         "settle only after a minute, 10 for JetStream.",
     )
-    max_in_flight: int = Field(1000, ge=10, le=100_000, description="Most messages on loan at once.")
+    max_in_flight: int = Field(1000, ge=10, le=100_000, description="Most messages in flight at once.")
     max_in_flight_bytes: int = Field(
         201_326_592,
         ge=1_048_576,
         le=17_179_869_184,
-        description="Most memory that messages on loan take, in bytes: of large ones there are then fewer.",
+        description="Most memory that messages in flight take, in bytes; large messages lower their number.",
     )
     held_share: float = Field(
         0.5,
         ge=0,
         le=0.9,
         description="Share of max_in_flight and max_in_flight_bytes for messages that wait for reasons of their own (a "
-        "full parking place or subject). More of them go back to the source for a while, so that the rest moves.",
+        "full parking place or subject). Beyond it, they go back to the source for a while, so that others move.",
     )
 
 
@@ -414,7 +414,7 @@ class Config(BaseSettings):
     nats: NatsConfig = Field(default_factory=NatsConfig, description="The NATS connection routes use.")
     aws: AwsConfig = Field(default_factory=AwsConfig, description="The AWS connection routes use.")
     connections: dict[str, Annotated[NatsConnectionConfig | AwsConnectionConfig, Field(discriminator="kind")]] = Field(
-        default_factory=dict, description="Further connections by name, for routes that say nats: or aws:."
+        default_factory=dict, description="Further connections by name, for routes that set nats: or aws:."
     )
     http: HttpConfig = Field(default_factory=HttpConfig, description="The HTTP surface.")
     tracing: TracingConfig | None = Field(None, description="Spans for what is carried; off when left out.")
@@ -435,5 +435,5 @@ class Config(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # The environment is laid over the file by load.py, which knows the line or the variable of every value and
-        # reaches into lists, as BRIDGE_ROUTES__0__SOURCE__QUEUE does. Nothing else may get in unseen.
+        # reaches into lists, as BRIDGE_ROUTES__0__SOURCE__QUEUE does. No other source may set a value.
         return (init_settings,)

@@ -1,4 +1,4 @@
-"""Rules between keys, on the raw values, so that they speak even when something else is wrong too.
+"""Rules between keys, on the raw values, so that they report even when something else is wrong too.
 
 May not: raise, or look at one key alone (models.py does). Each rule yields (path, sentence).
 """
@@ -92,10 +92,10 @@ def _file(place: Place, name: Any) -> Iterator[Complaint]:
 def unreadable(error: OSError | UnicodeDecodeError) -> str:
     """Why a file could not be read; in a container, a denied one is most often owned by another user."""
     if isinstance(error, UnicodeDecodeError):
-        return "it is no text in UTF-8"
+        return "not valid UTF-8"
     reason = error.strerror or type(error).__name__
     if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
-        return f"{reason}; let user {os.geteuid()}, as whom this runs, read it"
+        return f"{reason}; make it readable by user {os.geteuid()}, which runs this process"
     return reason
 
 
@@ -120,7 +120,7 @@ def _route(
     known = all(kind in {each for legal in PAIRS for each in legal} for kind in pair)
     if known and pair not in PAIRS:
         ways = "sqs to jetstream, jetstream to sqs and jetstream to sns"
-        yield (*place, "destination", "kind"), f"there is no way from {pair[0]} to {pair[1]}; there is {ways}"
+        yield (*place, "destination", "kind"), f"{pair[0]} to {pair[1]} is not supported; supported: {ways}"
     if source.get("kind") == "sqs" and (queue := source.get("queue")):
         key: tuple[Any, ...] = ("queue", route.get("aws"), _last(queue))
         if key in seen:
@@ -169,7 +169,7 @@ def _route(
         (source if source.get("kind") == "sqs" else destination).get("queue") or destination.get("topic") or ""
     )
     if route.get("cannot_carry") == "block" and ordered and not ordered.endswith(".fifo"):
-        yield (*place, "cannot_carry"), f"{ordered} is no FIFO queue or topic (.fifo), and has no groups; write park"
+        yield (*place, "cannot_carry"), f"{ordered} is not a FIFO queue or topic (.fifo) and has no groups; write park"
     for one, other in (("deliver_at", "schedules"), ("schedules", "deliver_at")):
         if destination.get(one) and not destination.get(other):
             yield (*place, "destination", one), f"it needs {other}; add it"
@@ -193,7 +193,7 @@ def _never_signed(place: Place, source: Mapping[str, Any]) -> Iterator[Complaint
 def _regions(
     place: Place, route: Mapping[str, Any], aws: Mapping[str, Any], connections: Mapping[str, Any]
 ) -> Iterator[Complaint]:
-    """What an ARN or URL says beside the name is not left out: a queue of the same name elsewhere is another queue."""
+    """The rest of an ARN or URL is not ignored: a queue of the same name elsewhere is another queue."""
     named = route.get("aws")
     section = aws if named is None else _mapping(connections.get(named))
     here = section.get("region")
@@ -224,7 +224,7 @@ def _way_to(region: str, here: str, connections: Mapping[str, Any], main: bool) 
 
 
 def _copies(routes: list[Any]) -> Iterator[Complaint]:
-    """Copies of one message under one id, of which a stream keeps one: whose subject it has would be a race."""
+    """Copies of one message under one id, of which a stream keeps one: which subject it gets would be a race."""
     seen: dict[tuple[Any, ...], tuple[str, Any]] = {}
     for at, route in enumerate(routes):
         source, to = _mapping(_mapping(route).get("source")), _mapping(_mapping(route).get("destination"))

@@ -17,11 +17,11 @@ def read_token(file: str | Path) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"cannot read {file}: it is no text") from None
+        raise ConfigError(f"cannot read {file}: not valid UTF-8") from None
     if not token:
         raise ConfigError(f"{file} is empty; {MAKE_ONE}")
     if len(token) < SHORTEST:
         raise ConfigError(f"the token in {file} is shorter than {SHORTEST} characters; {MAKE_ONE}")
     if any(not "!" <= character <= "~" for character in token):
-        raise ConfigError(f"the token in {file} has blanks or characters that are not ASCII; {MAKE_ONE}")
+        raise ConfigError(f"the token in {file} has spaces or characters that are not ASCII; {MAKE_ONE}")
     return token

@@ -1,3 +1,3 @@
-"""What decides. Pure: no asyncio, no clock, no environment, no logging, no SDK; imports nothing of ours but core."""
+"""The decisions. Pure: no asyncio, no clock, no environment, no logging, no SDK; imports nothing of ours but core."""
 
 from __future__ import annotations

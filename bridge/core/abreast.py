@@ -2,12 +2,12 @@
 to slow down.
 
 A FIFO queue without high throughput takes 300 calls a second, which a few long polls use up (SQS developer guide,
-quotas). Whoever asks more often is refused, and waits longer than if he had asked less.
+quotas). A client that calls more often is throttled, and ends up waiting longer than if it had called less.
 
 Laws (tests/core/test_abreast.py):
   1. Never more than `most`, and never none.
-  2. After a refusal, none is begun that would be as many as were refused, until RECOVERY receives came back full.
-  3. Where nothing is refused any more, there are `most` again in the end.
+  2. After a refusal, the number that was refused is not reached again until RECOVERY receives came back full.
+  3. Once nothing is refused any more, the number returns to `most`.
 May not: know what a receive is, or wait.
 """
 
@@ -17,7 +17,7 @@ RECOVERY = 1_000  # full receives after which one more is tried: at 300 calls a 
 
 
 class Abreast:
-    """`running` counts those that run now."""
+    """`running` counts the receives that run now."""
 
     def __init__(self, most: int) -> None:
         self.running = 0
@@ -31,7 +31,7 @@ class Abreast:
         self.running -= 1
 
     def full(self) -> bool:
-        """One came back full: whether to begin another."""
+        """A receive came back full. Returns whether to start another."""
         if self._limit < self._most:
             self._full += 1
             if self._full >= RECOVERY:
@@ -40,11 +40,11 @@ class Abreast:
         return self.running < self._limit
 
     def empty(self) -> bool:
-        """One came back with nothing: whether it ends."""
+        """A receive came back empty. Returns whether it should end."""
         return self.running > 1
 
     def throttled(self) -> bool:
-        """One was refused, for there are too many: whether it ends."""
+        """A receive was refused because too many run. Returns whether it should end."""
         self._full = 0
         self._limit = max(1, min(self._limit, self.running - 1))
         return self.running > 1

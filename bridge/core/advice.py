@@ -1,4 +1,4 @@
-"""The commands advice quotes, whole and ready for a shell: what a shell would read as its own is in quotes.
+"""The commands quoted in advice, complete and ready for a shell: what a shell would interpret is in quotes.
 
 May not: look anything up.
 """
@@ -46,7 +46,7 @@ def filters(subjects: Iterable[str] | None) -> str:
 
 
 def those_here(what: str, names: Sequence[str]) -> str:
-    """What there is instead of a name that is not there."""
+    """What exists instead of a name that does not."""
     if not names:
         return f"there are no {what} here; is it the right server, account and domain?"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""

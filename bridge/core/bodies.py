@@ -22,7 +22,7 @@ _DIGITS = 400  # more of them in one number are infinity, and Python refuses to 
 
 
 def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_refused)
@@ -112,8 +112,8 @@ def _scalar(text: str, at: int, mark: str) -> tuple[Any, int]:
 
 
 class Path(NamedTuple):
-    """What a policy names at one path: `leaves` and their bits; `bit` is its own where a rule asks for its lack, else
-    0; `below`: paths go on below."""
+    """What a policy names at one path: `leaves` and their bits; `bit` is its own where a rule wants it missing, else 0;
+    `below`: longer paths exist below it."""
 
     leaves: tuple[tuple[int, Leaf], ...]
     bit: int
@@ -121,7 +121,7 @@ class Path(NamedTuple):
 
 
 class Key(NamedTuple):
-    """One condition of a rule: the bits of its leaf and its path, and whether the lack of the key will do."""
+    """One condition of a rule: the bits of its leaf and its path, and whether a missing key satisfies it."""
 
     leaf: int
     path: int
@@ -164,7 +164,7 @@ class View:
 
     def _chosen(self, rule: Sequence[Key]) -> bool:
         """For each node, from below: which sets of keys one choice of elements satisfies, and which of the keys that
-        ask for a lack find something there all the same. Their number depends on the rule alone.
+        must be missing are present there. Their number depends on the rule alone.
 
         As in event-ruler, keys are asked in the order of their names: what an earlier key took from an array has
         chosen the element; where none has, every element counts as there.
@@ -199,7 +199,7 @@ class View:
 
 
 def _best(options: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Without those another one is at least as good as."""
+    """Without those that another one equals or beats."""
     if len(options) < 2:
         return options
     kept: list[tuple[int, int]] = []
@@ -260,7 +260,7 @@ def _look(node: _Node, path: Path, scalars: Sequence[Any]) -> None:
 
 
 def _settle(node: _Node) -> None:
-    """Elements that neither have nor lack anything a rule asks for are no choice, and neither is a single one."""
+    """Elements without anything a rule asks about are not a choice, and neither is a single one."""
     arrays: list[list[_Node]] = []
     for elements in node.arrays:
         live = [each for each in elements if each.found or each.present or each.arrays]

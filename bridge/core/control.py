@@ -1,9 +1,9 @@
 """What an operator may ask of a running route, what the route is to do then, and the answer.
 
     action   carrying     emptying          paused      drained      stopping
-    pause    -> paused    -> paused         said so     refused      refused
-    resume   said so      -> carrying       -> carrying -> carrying  refused
-    drain    -> emptying  said so           refused     said so      refused
+    pause    -> paused    -> paused         no change   refused      refused
+    resume   no change    -> carrying       -> carrying -> carrying  refused
+    drain    -> emptying  no change         refused     no change    refused
 
 May not: do any of it, or know HTTP.
 """
@@ -19,15 +19,15 @@ Action = Literal["pause", "resume", "drain"]
 ACTIONS: tuple[Action, ...] = ("pause", "resume", "drain")
 
 Aim = Literal["carry", "empty", "pause", "drained", "stop"]
-"""What a route is after: carry; carry until the source is provably empty; receive nothing; the same, since it is
-empty; end."""
+"""The aim of a route: carry; carry until the source is provably empty; receive nothing; receive nothing because the
+source is empty; end."""
 
 Kind = Literal["done", "closed", "denied", "unknown", "refused", "invalid"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of an action, with a sentence for a human. `facts` are further members of the JSON answer."""
+    """The result of an action, with a sentence for a human. `facts` are further members of the JSON answer."""
 
     kind: Kind
     message: str
@@ -76,7 +76,7 @@ def _pause(aim: Aim) -> Decision:
 def _resume(aim: Aim) -> Decision:
     if aim == "carry":
         return Decision("done", "it is running already")
-    what = "the drain ends, and it goes on" if aim == "empty" else "it goes on"
+    what = "the drain ends, and it continues" if aim == "empty" else "it continues"
     return Decision("done", what, "carry")
 
 
@@ -87,7 +87,7 @@ def _drain(aim: Aim) -> Decision:
         return Decision("done", "it is drained already")
     if aim == "pause":
         return Decision("refused", "it is paused, so its source never becomes empty; resume it first")
-    return Decision("done", "it goes on until the source is provably empty, and stops then", "empty")
+    return Decision("done", "it carries until the source is provably empty, then stops", "empty")
 
 
 def unknown_route(name: str, known: Iterable[str]) -> Answer:

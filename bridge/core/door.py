@@ -1,4 +1,4 @@
-"""Who may act on the daemon: whoever sends its token in the Authorization header. Closed while there is no token.
+"""Who may act on the daemon: a client that sends its token in the Authorization header. Closed without a token.
 
 A browser never adds that header to a request from another site, so no page can act in an operator's name.
 May not: read the token's file, or show the token.
@@ -22,13 +22,13 @@ class Door:
     token: str | None = field(default=None, repr=False)
 
     def admits(self, authorization: str) -> Answer | None:
-        """None when the header opens the door; else why it does not."""
+        """None when the header holds the token; else why access is denied."""
         if self.token is None:
             return Answer("closed", CLOSED)
         scheme, _, given = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
             return Answer("denied", "the token is missing; send it as Authorization: Bearer TOKEN")
-        # Bytes, for a header may hold anything; in constant time, for a comparison must not tell how far it came.
+        # Bytes, because a header may hold anything; in constant time, so that timing does not leak the token.
         if not hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self.token.encode()):
             return Answer("denied", "the token is wrong; it must be what the file under http.token_file holds")
         return None

@@ -1,7 +1,7 @@
-"""When a source may be called empty: every read in a row says zero, over a span, and nothing was received in between.
+"""When a source counts as empty: several reads in a row show zero, over a span, and nothing was received in between.
 
 SQS counts are approximate and settle only a minute after the last send, so one zero proves nothing. What JetStream's
-leader says is exact; several reads there only show that nobody is in the middle of sending.
+leader reports is exact; several reads there only show that no publisher is in the middle of sending.
 
 May not: read a clock or ask a source; every reading is passed in.
 """
@@ -18,7 +18,7 @@ READS = 5  # in a row, however short the span
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at a source. `at` is monotonic, in seconds; `backlog` is None when it could not be had; `received`
+    """One reading of a source. `at` is monotonic, in seconds; `backlog` is None when it could not be read; `received`
     counts every delivery received so far, `on_loan` those not settled yet."""
 
     at: float
@@ -28,14 +28,14 @@ class Reading:
 
     @property
     def is_zero(self) -> bool:
-        """Whether the source says that it holds nothing, and we hold nothing of it. Unknown is not zero."""
+        """Whether the source reports no messages, and we hold none of its messages. Unknown is not zero."""
         backlog = self.backlog
         return backlog is not None and not (backlog.pending or backlog.in_flight or backlog.delayed or self.on_loan)
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the route knows besides: messages that block their groups, and those parked since the drain began."""
+    """What else the route knows: messages that block their groups, and those parked since the drain began."""
 
     blocked: int = 0
     parked: int = 0
@@ -43,7 +43,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """A proof in the making. `reads` zeros in a row since `empty_since`; `read` gives the proof one reading later."""
+    """A proof in the making. `reads` zeros in a row since `empty_since`; `read` returns the proof one reading later."""
 
     needed_seconds: float
     needed_reads: int = READS
@@ -63,7 +63,7 @@ class Emptiness:
 
     @property
     def empty_for(self) -> float:
-        """Seconds from the first to the newest zero of the row."""
+        """Seconds from the first to the newest zero in a row."""
         return 0.0 if self.empty_since is None or self.last is None else self.last.at - self.empty_since
 
     @property
@@ -74,7 +74,7 @@ class Emptiness:
         """How far it is, and what is in the way, as one sentence."""
         parts = [self._progress()]
         if around.blocked:
-            parts.append(f"{around.blocked} of them cannot be carried and hold their groups (see blocked)")
+            parts.append(f"{around.blocked} of them cannot be carried and block their groups (see blocked)")
         if around.parked:
             parts.append(f"{around.parked} parked since the drain began")
         return "; ".join(parts)
@@ -84,12 +84,12 @@ class Emptiness:
             return "not read yet"
         backlog = self.last.backlog
         if backlog is None:
-            return "unknown: the source does not answer, and the row of zeros starts again"
+            return "unknown: the source does not answer; counting of empty reads starts again"
         if not self.last.is_zero:
             return _waiting(backlog, self.last.on_loan, sending=self.sending)
         if self.proven:
             return f"empty for {self.empty_for:.0f} s in {self.reads} reads"
-        arrived = "a message came in between; " if self.sending else ""
+        arrived = "a message arrived in between; " if self.sending else ""
         return f"{arrived}empty for {self.empty_for:.0f} s of {self.needed_seconds:g} s (reads in a row: {self.reads})"
 
 
@@ -99,7 +99,7 @@ def _waiting(backlog: Backlog, on_loan: int, *, sending: bool) -> str:
         counts.append(f"{backlog.delayed} delayed")
     text = f"not empty: {', '.join(counts)}"
     if sending:
-        text += "; messages still come in"
+        text += "; messages still arrive"
     if backlog.in_flight > on_loan:
-        text += f"; {backlog.in_flight - on_loan} in flight are held by another reader or by a lease not yet over"
+        text += f"; {backlog.in_flight - on_loan} in flight are held by another reader or by an unexpired lease"
     return text

@@ -4,13 +4,13 @@
     |-- ConfigError      the file or the environment is wrong          -> exit 2, nothing starts
     |-- Unmappable       this message can never be mapped              -> park it
     |-- Refused          the destination will never take this message  -> park it
-    |-- Failed           this message failed, nobody knows why         -> again a few times, then back to the source
-    |-- Unavailable      the other side is down or full                -> hold everything, again with backoff
-    |   |-- Full         it takes others, and this one not now         -> hold this one, and let the others pass
+    |-- Failed           this message failed for an unknown reason     -> retry a few times, then back to the source
+    |-- Unavailable      the other side is down or full                -> hold everything, retry with backoff
+    |   |-- Full         it takes others, but not this one for now     -> hold this one, and let the others pass
     |   `-- Throttled    it asks us to slow down                       -> the same, starting slower
-    |-- NotUsable        a queue, stream or permission is missing      -> hold, again slowly, tell the operator
+    |-- NotUsable        a queue, stream or permission is missing      -> hold, retry slowly, report it
     |-- Unexpected       an error no one expected, a defect of ours    -> park it if it is this message's, else hold
-    `-- LeaseLost        the source has taken the message back         -> forget it, it will be lent again
+    `-- LeaseLost        the source has taken the message back         -> forget it, it will be redelivered
 
 May not: import anything of ours, or carry a payload or a secret in its text.
 """
@@ -19,9 +19,9 @@ from __future__ import annotations
 
 
 class BridgeError(Exception):
-    """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty). `own`: it is about
-    what one message needs for itself, so that others may pass meanwhile. `outage`: never that, though others pass: it
-    is what many messages wait for, and none of them is to blame."""
+    """What went wrong, in one sentence; `hint` says what a human can do about it (may be empty). `own`: it concerns
+    something only this message needs, so others may pass meanwhile. `outage`: never that, even if others pass: many
+    messages wait for the same thing, and none of them caused it."""
 
     own = False
     outage = False
@@ -40,7 +40,7 @@ class ConfigError(BridgeError):
 
 
 class Unmappable(BridgeError):
-    """This message cannot be expressed on the other side; `field` names the part that cannot. It still has its place
+    """This message cannot be expressed on the other side; `field` names the part that cannot. It keeps its position
     in its `lane`."""
 
     lane: str | None = None
@@ -55,17 +55,17 @@ class Refused(BridgeError):
 
 
 class Failed(BridgeError):
-    """This one message failed for a reason we cannot class; another attempt may work."""
+    """This one message failed for a reason we cannot classify; another attempt may work."""
 
     own = True
 
 
 class Unavailable(BridgeError):
-    """The other side cannot be reached, is down or is full; nothing is wrong with the message."""
+    """The other side is unreachable, down or full; nothing is wrong with the message."""
 
 
 class Full(Unavailable):
-    """What this message goes to is full (one subject of a stream, a parking place); others may pass."""
+    """The target of this message is full (one subject of a stream, a parking place); others may pass."""
 
     own = True
 
@@ -80,8 +80,8 @@ class NotUsable(BridgeError):
 
 class Unexpected(BridgeError):
     """An exception no one expected, by its type and where it was raised; its text may quote a message and is left out.
-    `guilty`: it is about this one message, for others passed, or the code that raised it sees nothing but the message.
-    """
+    `guilty`: this one message causes it, because others passed, or because the code that raised it sees only the
+    message."""
 
     own = True
 
@@ -93,9 +93,9 @@ class Unexpected(BridgeError):
 
     @property
     def signature(self) -> tuple[str, str]:
-        """Two errors with one signature are the same defect, as far as anyone can tell."""
+        """Two errors with the same signature are treated as the same defect."""
         return self.kind, self.where
 
 
 class LeaseLost(BridgeError):
-    """The source has taken the message back (lease expired, handle stale); it will lend it again."""
+    """The source has taken the message back (lease expired, handle stale); it will redeliver it."""

@@ -28,13 +28,13 @@ class QueueFacts:
     policy: Policy | None = None
     """Who may send to it by its policy; None without one."""
     topics: tuple[str, ...] | None = None
-    """The ARNs of the topics subscribed to by it, None where we may not look."""
+    """The ARNs of the topics it is subscribed to, None without permission to read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """`feeds` are the ARNs of the queues subscribed to it, `subscriptions` how many there are of any kind; None where
-    we may not look."""
+    """`feeds` are the ARNs of the queues subscribed to it, `subscriptions` how many there are of any kind; None
+    without permission to read them."""
 
     name: str
     arn: str
@@ -45,7 +45,7 @@ class TopicFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerFacts:
-    """`max_deliver` -1 is without end; `pinned`: one reader at a time, and others stand by."""
+    """`max_deliver` -1 is unlimited; `pinned`: one reader at a time, and others stand by."""
 
     name: str
     filters: tuple[str, ...]
@@ -74,7 +74,7 @@ class StreamFacts:
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
     """All that was found out about one route. Exactly one source and one destination is set when nothing is wrong;
-    what could not be found out is in `errors`, with the thing it is about."""
+    what could not be found out is in `errors`, with what it is about."""
 
     name: str
     errors: tuple[tuple[str, BridgeError], ...] = ()
@@ -99,7 +99,7 @@ class RouteFacts:
     parking_queue: QueueFacts | None = None
     claim_check: bool = False
     feeds: tuple[QueueFacts, ...] = ()
-    """The queues subscribed to the destination topic, those that could be looked at."""
+    """The queues subscribed to the destination topic, as far as they could be read."""
     longest_outage: float = 0.0
     ledger: bool = False
     carries_echo: bool = False
@@ -110,13 +110,13 @@ class RouteFacts:
     heartbeat_from: str | None = None
     heartbeat_to: str | None = None
     pointers: Literal["", "kept", "asked"] = ""
-    """Pointers of Amazon's extended client are carried as they are, for no bucket is named: by default (kept), or
-    though the file says fetch (asked)."""
+    """Pointers of Amazon's extended client are carried as they are, because no bucket is named: by default (kept), or
+    although the file says fetch (asked)."""
     claims_in: str | None = None
     """The Object Store the route puts payloads into, and `claims_from` those it may fetch from."""
     claims_from: tuple[str, ...] = ()
     unwatched: tuple[tuple[str, BridgeError], ...] = ()
-    """What `watch` names and cannot be looked at."""
+    """What `watch` names and cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class FilterPolicy:
             raise ConfigError("a filter policy is an object of keys", hint='write one like {"eventType": ["paid"]}')
         conditions = _rules(document, [{}], nested=scope == "MessageBody")
         if len(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")) > BYTES:
-            raise ConfigError(f"the filter policy is larger than {BYTES // 1024} KiB", hint="SNS takes no larger one")
+            raise ConfigError(f"the filter policy is larger than {BYTES // 1024} KiB", hint="SNS accepts none larger")
         keys = max(len({each.top for each in rule.values()}) for rule in conditions)
         if keys > KEYS:
             raise ConfigError(f"the filter policy has {keys} keys", hint=f"SNS takes {KEYS}")
@@ -85,14 +85,14 @@ class FilterPolicy:
         return cls(scope, rules, *_indexed(rules))
 
     def accepts(self, attributes: Mapping[str, Attribute], payload: bytes) -> bool:
-        """Whether the subscription would get this message. Total, and linear in the message's size: a body that is no
-        JSON object matches nothing."""
+        """Whether the subscription would get this message. Total, and linear in the message's size: a body that is
+        not a JSON object matches nothing."""
         if self.scope == "MessageAttributes":
             for rule in self.rules:
                 for name, leaf in rule:
                     attribute = attributes.get(name)
                     if attribute is None or attribute.is_binary:
-                        # Where there is no attribute at all, even the lack of one does not match ("Key matching").
+                        # Without any attribute, not even a missing one matches ("Key matching").
                         if leaf.absent and not all(each.is_binary for each in attributes.values()):
                             continue
                         break
@@ -112,7 +112,7 @@ class FilterPolicy:
 
 
 def _matches(leaf: Leaf, attribute: Attribute) -> bool:
-    """Only String, String.Array and Number are compared. An array that is no JSON matches nothing: SNS counts such a
+    """Only String, String.Array and Number are compared. An array that is not JSON matches nothing: SNS counts such a
     message under NumberOfNotificationsFilteredOut-InvalidAttributes."""
     text = str(attribute.value)
     kind, _, label = attribute.data_type.partition(".")
@@ -136,7 +136,7 @@ def _escaped(text: str) -> str:
 
 
 def _flat(found: Any) -> Iterator[Any]:
-    """The scalars of an array of arrays; what is no array is its only one. Objects are not compared."""
+    """The scalars of an array of arrays; anything but an array is its only one. Objects are not compared."""
     waiting = [found]
     while waiting:
         each = waiting.pop()
@@ -184,7 +184,7 @@ def _rules(
             case dict() if found:
                 raise ConfigError(f"{at} is nested", hint="filter_scope: MessageBody takes nested policies")
             case _:
-                raise ConfigError(f"{at} is no list of values", hint=f'write {{"{key}": ["value"]}}')
+                raise ConfigError(f"{at} is not a list of values", hint=f'write {{"{key}": ["value"]}}')
     return rules
 
 
@@ -199,9 +199,9 @@ def _is_or(found: Sequence[Any]) -> bool:
 def _indexed(
     rules: Sequence[Sequence[tuple[str, Leaf]]],
 ) -> tuple[dict[str, Path], tuple[tuple[Key, ...], ...]]:
-    """What a body is looked at for: every path of the rules and those above it, and the rules in bits of them."""
+    """What is looked up in a body: every path of the rules and those above it, and the rules in bits of them."""
     bits: dict[tuple[str, int], tuple[int, Leaf]] = {}
-    names: dict[str, int] = {}  # of paths a rule asks the lack of
+    names: dict[str, int] = {}  # of paths that a rule wants to be missing
     below: set[str] = set()
     for rule in rules:
         for path, leaf in rule:

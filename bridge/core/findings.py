@@ -17,13 +17,13 @@ from bridge.core.subjects import covers, overlap
 
 __all__ = ["Finding", "Level", "findings", "window_needed"]
 
-HEADER_ROOM = 65_535  # what JetStream takes of headers at most, beside the body
-SETTLE_SECONDS = 10.0  # one publish timeout (5 s), one settle with a repeat, and room for a slow day
+HEADER_ROOM = 65_535  # the most JetStream takes in headers, beside the body
+SETTLE_SECONDS = 10.0  # one publish timeout (5 s), one settle with a repeat, and some reserve
 SENDS_AT_ONCE = 20  # concurrent batches of ten to SQS or SNS
 
 
 def findings(world: World) -> list[Finding]:
-    """Every finding, errors of a route first; a route without any gets one `ok`."""
+    """All findings, errors of a route first; a route without any gets one `ok`."""
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
@@ -55,7 +55,7 @@ def _windows(route: RouteFacts) -> Iterator[Finding]:
                 route.name,
                 f"stream {stream.name}",
                 f"its duplicate window ({stream.duplicate_window:g} s) is shorter than the route needs "
-                f"({_sum(route)}): a message lent again after an outage is stored twice",
+                f"({_sum(route)}): a message redelivered after an outage is stored twice",
                 f"nats stream edit {stream.name} --dupe-window {needed:.0f}s, lower longest_outage, or set `ledger`",
             )
         elif stream.retention != "limits":
@@ -63,14 +63,14 @@ def _windows(route: RouteFacts) -> Iterator[Finding]:
                 "warning",
                 route.name,
                 f"stream {stream.name}",
-                f"it has {stream.retention} retention: a nats-server that starts anew forgets the ids of what was "
-                "consumed, and a message lent again then is stored twice",
+                f"it has {stream.retention} retention: a restarted nats-server no longer knows the ids of "
+                "consumed messages, and a message redelivered then is stored twice",
                 "use limits retention, or set `ledger` on the route",
             )
 
 
 def window_needed(route: RouteFacts) -> float:
-    """Seconds a destination must recognise ids: what was published and not yet deleted comes again when its lease is
+    """Seconds a destination must recognise ids: what was published and not yet deleted is redelivered when its lease is
     over and the bridge is back, and is published again at most a settle later."""
     lease = route.queue.visibility_timeout if route.queue is not None else 0.0
     return lease + route.longest_outage + SETTLE_SECONDS
@@ -85,11 +85,11 @@ def _sum(route: RouteFacts) -> str:
 
 
 def _told(route: RouteFacts) -> Iterator[Finding]:
-    """What is worth knowing though nothing is wrong."""
+    """What is worth knowing although nothing is wrong."""
     if route.queue is not None and route.destinations:
         windows = ", ".join(f"{stream.name} has {stream.duplicate_window:g} s" for stream in route.destinations)
         text = f"it needs a duplicate window of {_sum(route)}; {windows}"
-        # Where one is too short, the warning says all of it.
+        # Where one is too short, the warning has all of this.
         if route.ledger or all(stream.duplicate_window >= window_needed(route) for stream in route.destinations):
             yield Finding("ok", route.name, "window", f"{text}; a ledger covers more" if route.ledger else text)
     if route.heartbeat is not None:
@@ -156,7 +156,7 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 "warning",
                 route.name,
                 f"stream {stream.name}",
-                "it is limited and discards old messages when full: what nobody has consumed yet may be lost",
+                "it is limited and discards old messages when full: messages not consumed yet may be lost",
                 f"nats stream edit {stream.name} --discard new, so that the bridge waits instead",
             )
         if stream.retention == "interest" and not any(_wants(consumer, pattern) for consumer in stream.consumers):
@@ -164,8 +164,8 @@ def _streams(route: RouteFacts) -> Iterator[Finding]:
                 "warning",
                 route.name,
                 f"stream {stream.name}",
-                f"it has interest retention, and no consumer of it asks for all of {pattern}: the server says yes to a "
-                "message nobody asks for, and drops it",
+                f"it has interest retention, and no consumer of it asks for all of {pattern}: the server "
+                "acknowledges a message no consumer asks for, and drops it",
                 f"nats consumer add {stream.name} NAME --pull{filters((pattern,))} --defaults, or use limits retention",
             )
         if stream.retention == "workqueue" and len(stream.consumers) > 1:
@@ -203,7 +203,7 @@ def _leases(route: RouteFacts) -> Iterator[Finding]:
                 route.name,
                 f"consumer {route.consumer.name}",
                 f"its ack wait is {route.consumer.ack_wait:g} s; a batch of {route.batch} can take {needed:g} s, "
-                "and what is not acked by then is delivered again",
+                "and what is not acknowledged by then is redelivered",
                 f"nats consumer edit {stream_name} {route.consumer.name} --wait 60s",
             )
     if route.queue is not None and route.queue.visibility_timeout < SETTLE_SECONDS:
@@ -212,7 +212,7 @@ def _leases(route: RouteFacts) -> Iterator[Finding]:
             route.name,
             f"queue {route.queue.name}",
             f"its visibility timeout is {route.queue.visibility_timeout:g} s; publishing and deleting can take "
-            f"{SETTLE_SECONDS:g} s, and what is not deleted by then is lent again",
+            f"{SETTLE_SECONDS:g} s, and what is not deleted by then is redelivered",
             "set a visibility timeout of 30 s or more",
         )
     if route.queue is not None and route.drain_seconds is not None and route.drain_seconds < SQS_SETTLES_SECONDS:
@@ -250,7 +250,7 @@ def _heartbeats(route: RouteFacts) -> Iterator[Finding]:
 
 
 def _keeps(route: RouteFacts) -> Iterator[Finding]:
-    """Whether what is not yet carried, and what was, stays until somebody has it."""
+    """Whether messages are kept until they are carried, and afterwards until a subscriber has them."""
     queue, topic = route.queue, route.to_topic
     if queue is not None and queue.retention < route.longest_outage:
         yield Finding(
@@ -258,7 +258,7 @@ def _keeps(route: RouteFacts) -> Iterator[Finding]:
             route.name,
             f"queue {queue.name}",
             f"it keeps a message for {queue.retention:g} s, and longest_outage is {route.longest_outage:g} s: in an "
-            "outage that long SQS deletes messages nobody has carried",
+            "outage that long SQS deletes messages that were not carried yet",
             "set its MessageRetentionPeriod to more (at most 1209600, 14 days), or lower longest_outage",
         )
     if topic is not None and topic.subscriptions == 0:
@@ -266,13 +266,13 @@ def _keeps(route: RouteFacts) -> Iterator[Finding]:
             "warning",
             route.name,
             f"topic {topic.name}",
-            "it has no subscription: SNS says yes to what is published, and nobody gets it",
+            "it has no subscription: SNS accepts what is published, and no one receives it",
             f"aws sns subscribe --topic-arn {topic.arn} --protocol sqs --notification-endpoint QUEUE_ARN",
         )
 
 
 def _parking(route: RouteFacts) -> Iterator[Finding]:
-    """Parked messages in a stream of the route's are read as if they were its messages."""
+    """Parked messages in one of the route's own streams are read as if they were its messages."""
     subject = route.parking_subject
     if subject is None:
         return
@@ -285,7 +285,7 @@ def _parking(route: RouteFacts) -> Iterator[Finding]:
             "warning",
             route.name,
             f"parking {subject}",
-            f"it lies inside stream {stream.name}: {who} given what is parked as if it were a message like any other",
+            f"it lies inside stream {stream.name}: {who} given parked messages like any others",
             f"park outside of {', '.join(stream.subjects)}, in a stream of its own: "
             f"{add_stream('PARKED', 'parked.>')}, and parking.subject: parked.{route.name}",
         )
@@ -308,14 +308,14 @@ def _redrive(route: RouteFacts) -> Iterator[Finding]:
             "warning",
             route.name,
             f"queue {route.queue.name}",
-            "it has no redrive policy and the route no parking: what can never be carried comes back for ever",
+            "it has no redrive policy and the route no parking: what can never be carried is redelivered forever",
             "set `parking` on the route",
         )
     if route.consumer is not None:
         fate = (
-            "is delivered again for ever"
+            "is redelivered forever"
             if route.consumer.max_deliver < 1
-            else f"is not delivered any more after {route.consumer.max_deliver} times, and stays in the stream unseen"
+            else f"is no longer delivered after {route.consumer.max_deliver} times, and stays in the stream unseen"
         )
         yield Finding(
             "warning",
@@ -327,7 +327,7 @@ def _redrive(route: RouteFacts) -> Iterator[Finding]:
 
 
 def _loops(world: World) -> Iterator[Finding]:
-    """Routes that feed each other: what one publishes, the next one reads, until it is back where it was."""
+    """Routes that feed each other: what one publishes, the next one reads, until it is back at the start."""
     feeds = {one.name: [other.name for other in world.routes if _feeds(one, other)] for one in world.routes}
     reported: set[frozenset[str]] = set()
     for start in feeds:
@@ -337,8 +337,8 @@ def _loops(world: World) -> Iterator[Finding]:
             reported.add(frozenset(path))
             way = " -> ".join([*path, start])
             if any(route.carries_echo for route in world.routes if route.name in path):
-                advice = "take `echo: carry` out, or send the way back elsewhere than the way in reads from"
-                yield Finding("error", start, "loop", f"messages would go round for ever: {way}", advice)
+                advice = "remove `echo: carry`, or send the way back to a destination that the way in does not read"
+                yield Finding("error", start, "loop", f"messages would loop forever: {way}", advice)
             else:
                 text = f"{way} form a loop: what came from the other side is not carried back (echo: skip)"
                 yield Finding("ok", start, "loop", text)

@@ -28,7 +28,7 @@ class Finding:
 
 
 def senders(route: RouteFacts) -> Iterator[Finding]:
-    """Topics that cannot deliver, and queues that take messages of anyone."""
+    """Topics that cannot deliver, and queues that accept messages from anyone."""
     queue, topic = route.queue, route.to_topic
     if queue is not None:
         for arn in dict.fromkeys([*(queue.topics or ()), *(route.verified or ())]):
@@ -54,7 +54,7 @@ def senders(route: RouteFacts) -> Iterator[Finding]:
 
 
 def unverified(route: RouteFacts) -> Iterator[Finding]:
-    """Worth knowing of a queue that a topic feeds: who else may send can write what looks like the topic's."""
+    """Worth knowing about a queue that a topic feeds: any other sender can imitate the topic's messages."""
     queue = route.queue
     if queue is None or not route.envelopes or route.verified is not None or not queue.topics:
         return
@@ -65,7 +65,8 @@ def unverified(route: RouteFacts) -> Iterator[Finding]:
             route.name,
             f"queue {queue.name}",
             "envelopes are not verified: anyone who may send to the queue can forge one, message ids included",
-            "SNS signs nothing of a FIFO topic: let no role or user send to the queue (sqs:SendMessage), only the topic"
+            "SNS does not sign messages of a FIFO topic: let no role or user send to the queue (sqs:SendMessage), "
+            "only the topic"
             if unsigned
             else "set `verify` to the topic's ARN, or let no role or user send to the queue, only the topic",
         )
@@ -117,7 +118,7 @@ def _copies(first: RouteFacts, route: RouteFacts, stream: StreamFacts) -> Findin
             route.name,
             where,
             f"route {first.name} publishes into it too, under another subject: where both queues are subscribed to one "
-            "topic, only one copy of a message is stored, and under which subject is a matter of chance",
+            "topic, only one copy of a message is stored, and which subject it gets is not predictable",
             "set `id_scope: queue` on both destinations, or give each queue its own stream",
         )
     return Finding(
@@ -131,7 +132,7 @@ def _copies(first: RouteFacts, route: RouteFacts, stream: StreamFacts) -> Findin
 
 
 def stuck(route: RouteFacts) -> Iterator[Finding]:
-    """Messages that neither the destination nor the parking queue takes: they can go nowhere."""
+    """Messages that neither the destination nor the parking queue takes: they stay at the source."""
     parking = route.parking_queue
     if route.claim_check or parking is None:
         return
@@ -152,7 +153,7 @@ def stuck(route: RouteFacts) -> Iterator[Finding]:
     if largest * 4 // 3 > fits:
         yield _stuck(
             route,
-            f"stream {stream.name} takes messages of {largest:,} bytes; what has more than {fits:,} "
+            f"stream {stream.name} takes messages of {largest:,} bytes; one of more than {fits:,} "
             f"(binary: {fits * 3 // 4:,}, because of base64)",
             parking,
         )

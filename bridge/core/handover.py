@@ -1,10 +1,10 @@
-"""The order of a JetStream consumer across its readers: when what arrives has to wait for what went elsewhere.
+"""The order of a JetStream consumer across its readers: when deliveries here must wait for deliveries elsewhere.
 
 A consumer numbers its deliveries. A gap means that some went to another reader, or to a connection that is gone: they
-are older, and come again only when their ack wait is over. Until then nothing newer may be lent.
-Laws (tests/core/test_handover.py): without a gap nothing waits; after a gap nothing is lent before the consumer has
-nothing pending but what this reader holds; then all is lent in stream order.
-May not: ask the consumer, or wait. The leg does; this says whether, and in which order to lend.
+are older, and are redelivered only when their ack wait is over. Until then nothing newer may be passed on.
+Laws (tests/core/test_handover.py): without a gap nothing waits; after a gap nothing is passed on until all that is
+pending at the consumer is held by this reader; then all is passed on in stream order.
+May not: ask the consumer, or wait. The leg does; this decides whether to pass messages on, and in which order.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Handover(Generic[T]):
-    """`kept` holds what has arrived and may not be lent yet, by stream sequence."""
+    """`kept` holds what has arrived and may not be passed on yet, by stream sequence."""
 
     waiting: bool = False
     kept: dict[int, T] = field(default_factory=dict)
     _last: int | None = None
 
     def numbered(self, consumer_sequence: int) -> None:
-        """A delivery with this number arrived. The first one of all follows on deliveries nobody here has seen."""
+        """A delivery with this number arrived. Deliveries before the first one may be unknown to this reader."""
         if self._last is None or consumer_sequence != self._last + 1:
             self.waiting = True
         self._last = consumer_sequence
@@ -34,8 +34,8 @@ class Handover(Generic[T]):
         self.kept.update(arrived)
 
     def told(self, *, pending: int, held: int) -> None:
-        """`pending`: what the consumer says is delivered and not acknowledged; `held`: how much of it surely was here
-        when it said so."""
+        """`pending`: how many messages the consumer reports as delivered and not acknowledged; `held`: how many of them
+        were certainly held here at that time."""
         if pending <= held:
             self.waiting = False
 

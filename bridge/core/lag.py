@@ -1,17 +1,18 @@
-"""The lag of one place where messages wait: from looks at it to messages, seconds, a verdict and its reason.
+"""The lag of one backlog: from readings of it to messages, seconds, a verdict and its reason.
 
-A place is a queue or a consumer: the bridge's own source, or one that others read. Nothing here has a threshold a
-human must choose: a place is judged against its own past (Burrow's idea), by these rules, the first that holds:
+A backlog is that of a queue or a consumer: the bridge's own source, or one that others read. No threshold has to be
+chosen: a backlog is judged against its own past (Burrow's idea), by these rules, the first that holds:
 
-    STOPPED   somebody stopped it, or it cannot run at all
-    UNKNOWN   nobody could look at it
+    STOPPED   an operator stopped it, or it cannot run at all
+    UNKNOWN   it cannot be read
     STALLED   messages wait and none is finished, for longer than it usually takes, or something stands in the way
-    SLOW      over a minute, more waited at every look of the later half than at any of the earlier half, and it grows
+    SLOW      over a minute, every reading of the later half shows more waiting than any of the earlier, and it grows
     OK        everything else
 
 Laws (tests/core/test_lag.py): unknown is never zero; what is empty is OK; what is finished steadily is never STALLED;
 every verdict has a reason.
-May not: look, or read a clock. Times are passed in, in seconds on one clock that never goes back; Backlog.oldest too.
+May not: ask a queue or consumer, or read a clock. Times are passed in, in seconds on one clock that never goes back;
+Backlog.oldest too.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ VERDICTS: tuple[Verdict, ...] = ("OK", "SLOW", "STALLED", "STOPPED", "UNKNOWN")
 """In this order they are numbers in the metrics."""
 
 WINDOW_SECONDS = 60.0  # what growth and pace are measured over
-FEWEST_LOOKS = 6  # fewer say nothing about a trend
-SETTLING_SECONDS = 75.0  # SQS counts may be a minute old: that something waits is believed at once only if it grows
+FEWEST_LOOKS = 6  # fewer do not show a trend
+SETTLING_SECONDS = 75.0  # SQS counts may be a minute old: a backlog is believed at once only if it grows
 SHORTEST_PATIENCE = 6.0
-STEADY = 0.05  # messages a second: less is no trend
+STEADY = 0.05  # messages a second: less is not a trend
 GAPS_KEPT = 20
 POINT_SECONDS = 10.0
 POINTS_KEPT = 360  # an hour
@@ -40,7 +41,7 @@ POINTS_KEPT = 360  # an hour
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen at one moment."""
+    """One reading of the backlog."""
 
     at: float
     backlog: Backlog
@@ -48,7 +49,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a plot. None is unknown, and so is an age that is only known to be at most something."""
+    """One point of a plot. None is unknown; an age of which only an upper bound is known is unknown too."""
 
     at: float
     messages: int | None
@@ -57,11 +58,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What an operator is told of a place. None is unknown everywhere.
+    """What an operator sees of a backlog. None always means unknown.
 
-    `messages` wait or are in flight; `seconds` is the age of the oldest of them, with `bound` the most it can be;
+    `messages` wait or are in flight; `seconds` is the age of the oldest of them, with `bound` its upper bound;
     `growth` and `pace` (finished) are in messages a second; `eta` is in seconds until nothing waits, at this pace;
-    `headroom` in seconds until the oldest is lost to retention, infinite where nothing ever is.
+    `headroom` in seconds until the oldest is lost to retention, infinite where none ever is.
     """
 
     verdict: Verdict
@@ -77,8 +78,8 @@ class Judgement:
 
 @dataclass(slots=True)
 class Track:
-    """Everything remembered of one place. `every` is the time between looks, `exact`: its counts are true at once;
-    `retention` is how long it keeps a message; `finishing` is the word for what its reader does."""
+    """The history of one backlog. `every` is the time between readings; `exact`: its counts are true at once;
+    `retention` is how long a message is kept; `finishing` is the word for what its reader does."""
 
     every: float = 5.0
     exact: bool = True
@@ -86,15 +87,15 @@ class Track:
     finishing: str = "acknowledged"
     history: deque[Point] = field(default_factory=lambda: deque(maxlen=POINTS_KEPT))
     _looks: deque[Look] = field(default_factory=deque)
-    _failure: str = "not looked at yet"
+    _failure: str = "no reading yet"
     _moved_at: float = 0.0
     _empty_at: float | None = None
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=GAPS_KEPT))
 
     def looked(self, at: float, backlog: Backlog) -> None:
-        """Somebody looked, and saw `backlog`."""
+        """A reading succeeded and returned `backlog`."""
         if self._failure:
-            # Nobody could look, so nobody knows what happened meanwhile; it may be another place by the same name.
+            # What happened while readings failed is unknown; it may be another queue or consumer of the same name.
             self._looks.clear()
             self._gaps.clear()
         before = self._looks[-1] if self._looks else None
@@ -111,17 +112,17 @@ class Track:
         while self._looks[0].at < at - WINDOW_SECONDS:
             self._looks.popleft()
         seconds, bound = self._age(at)
-        # A bound grows with time whatever happens: drawn, it would be a reader that falls behind.
+        # A bound grows with time whatever happens: in a plot it would look like a reader that falls behind.
         self._remember(Point(at, backlog.pending + backlog.in_flight, None if bound else seconds))
 
     def not_looked(self, at: float, why: str) -> None:
-        """Nobody could look."""
+        """A reading failed."""
         self._failure = why
         self._remember(Point(at, None, None))
 
     @property
     def backlog(self) -> Backlog | None:
-        """The newest look, None while unknown."""
+        """The newest reading, None while unknown."""
         return self._looks[-1].backlog if self._looks and not self._failure else None
 
     @property
@@ -134,14 +135,14 @@ class Track:
         backlog = self.backlog
         if backlog is None:
             verdict: Verdict = "STOPPED" if stopped else "STALLED" if trouble else "UNKNOWN"
-            return Judgement(verdict, stopped or trouble or f"nobody can look: {self._failure}")
+            return Judgement(verdict, stopped or trouble or f"cannot be read: {self._failure}")
         growth, pace = self._growth(), self._pace()
         seconds, bound = self._age(now)
         messages = backlog.pending + backlog.in_flight
         verdict, reason = self._verdict(backlog, growth, trouble, stopped)
         eta = 0.0 if not messages else messages / -growth if growth is not None and growth < 0 else None
         headroom: float | None = inf if self.retention == inf else None
-        # Of a reader that keeps on, the most its oldest message can be says nothing: it is finished and another comes.
+        # While a reader keeps up, an upper bound of the oldest age means little: messages are finished and others come.
         if seconds is not None and self.retention != inf and not (bound and verdict in ("OK", "SLOW")):
             headroom = self.retention - seconds
         return Judgement(verdict, reason, messages, seconds, bound, growth, pace, eta, headroom)
@@ -153,7 +154,7 @@ class Track:
         if stopped:
             return "STOPPED", f"{stopped}; {counts}{trend}"
         if growth is not None and growth < 0 and idle >= self.every:
-            trend = ""  # what shrank before it stopped says nothing of now
+            trend = ""  # shrinking before it stopped does not describe now
         for_so_long = f", nothing {self.finishing} for {spelled(idle)}" if idle >= self.every else ""
         if trouble:
             stuck = not _busy(backlog) or idle >= self.every
@@ -194,7 +195,7 @@ class Track:
         return max(0.0, (last.backlog.done - first.backlog.done) / span)
 
     def _age(self, now: float) -> tuple[float | None, bool]:
-        """Of the oldest message, in seconds, and whether it is only known to be at most that."""
+        """Of the oldest message, in seconds, and whether that is only an upper bound."""
         backlog = self.backlog
         if backlog is None:
             return None, False
@@ -202,11 +203,11 @@ class Track:
             return 0.0, False
         if backlog.oldest is not None:
             return max(0.0, now - backlog.oldest), False
-        # Whatever is there now came after there was nothing.
+        # All that is there now came after it was last empty.
         return (None, False) if self._empty_at is None else (max(0.0, now - self._empty_at), True)
 
     def _remember(self, point: Point) -> None:
-        """The worst of every ten seconds, so that a plot hides no peak."""
+        """Keeps the worst of every ten seconds, so that a plot hides no peak."""
         if not self.history or point.at - self.history[-1].at >= POINT_SECONDS:
             self.history.append(point)
             return
@@ -217,8 +218,8 @@ class Track:
 
 
 def _busy(backlog: Backlog) -> bool:
-    """Whether there is something to finish for whoever reads there. What is only in flight is being worked on, unless
-    it was delivered before, or we are the ones who work on it."""
+    """Whether its reader has something to finish. What is only in flight counts as being worked on, unless it was
+    delivered before, or this process is the one that works on it."""
     return backlog.pending > 0 or backlog.redelivered > 0 or backlog.held > 0
 
 
@@ -232,15 +233,15 @@ def _moved(before: Backlog, now: Backlog) -> bool:
         return before.active_at != now.active_at
     if before.done is not None and now.done is not None:
         return before.done != now.done
-    # Nothing counts what is finished in a queue of others; more in flight, or less in all, takes a reader.
+    # In a queue that others read, nothing counts finished messages; more in flight, or fewer in all, takes a reader.
     return now.in_flight > before.in_flight or _waiting(now) < _waiting(before)
 
 
 def _why(backlog: Backlog) -> str:
     if backlog.readers == 0:
-        return ": nobody reads"
+        return ": no client is reading"
     if backlog.redelivered and not backlog.pending:
-        return f": {backlog.redelivered:,} delivered again and again"
+        return f": {backlog.redelivered:,} redelivered repeatedly"
     return ""
 
 
@@ -252,9 +253,9 @@ def _trend(growth: float | None) -> str:
 
 
 def spelled(seconds: float) -> str:
-    """`90 s`, `12 min`, `3.5 h`, `4.0 days`; `for ever` where it never ends."""
+    """`90 s`, `12 min`, `3.5 h`, `4.0 days`; `forever` where it never ends."""
     if seconds == inf:
-        return "for ever"
+        return "forever"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

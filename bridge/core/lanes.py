@@ -3,7 +3,7 @@
 Laws (tests/core/test_lanes.py):
   1. At most one item of a lane runs at a time.
   2. Items of a lane run in the order they were admitted.
-  3. No lane holds up another; free items hold up nothing and wait for nothing.
+  3. No lane delays another; free items delay nothing and wait for nothing.
   4. Every admitted item is finished, or handed out by `abandon`, exactly once.
 May not: wait, time or publish anything. The pump does; this only says who is next.
 """
@@ -39,7 +39,7 @@ class Lanes(Generic[T]):
         return runnable
 
     def finish(self, item: T) -> T | None:
-        """The running `item` is done with; returns the next of its lane, which now runs."""
+        """The running `item` is finished; returns the next of its lane, which now runs."""
         lane = self._lane_of(item)
         if lane is None:
             return None
@@ -56,7 +56,7 @@ class Lanes(Generic[T]):
         return [] if lane is None else list(self._waiting.pop(lane))
 
     def behind(self, item: T) -> list[T]:
-        """All that waits behind the running `item`, in order. They go on waiting."""
+        """All that waits behind the running `item`, in order. They keep waiting."""
         lane = self._lane_of(item)
         return [] if lane is None else list(self._waiting[lane])
 

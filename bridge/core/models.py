@@ -2,7 +2,7 @@
 
 May not: interpret. A body is kept as received; meaning is given in mapping/.
 
-What exists once a message is a NamedTuple: as immutable as a frozen dataclass, and made in a third of the time.
+What exists once per message is a NamedTuple: as immutable as a frozen dataclass, and created in a third of the time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SqsMessage(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how much it takes: the characters of its body and attributes, and a little."""
+        """Its approximate size: the characters of its body and attributes, plus overhead."""
         total = 512 + len(self.body)
         for _, value in self.attributes.values():
             total += len(value)
@@ -117,7 +117,7 @@ class JetStreamMessage(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how much it takes: its payload and headers, and a little."""
+        """Its approximate size: payload and headers, plus overhead."""
         return 512 + len(self.payload) + sum([len(name) + len(value) for name, value in self.headers])
 
     def header(self, name: str) -> str | None:
@@ -131,8 +131,8 @@ class JetStreamMessage(NamedTuple):
 class JetStreamOut(NamedTuple):
     """One message to publish. `headers` are ready for the wire, `repeated` holds those of several values; `msg_id`
     becomes Nats-Msg-Id. At `expires_at` (seconds since the epoch) the stream may forget it; before `due_at` it should
-    not be delivered. With a `claim`, the payload is the pointer to one that may be fetched. `again`: the source has
-    lent it before."""
+    not be delivered. With a `claim`, the payload is the pointer to one that may be fetched. `again`: it is a
+    redelivery."""
 
     subject: str
     payload: bytes
@@ -147,9 +147,8 @@ class JetStreamOut(NamedTuple):
 
 
 class SqsOut(NamedTuple):
-    """One SendMessageBatch entry. `dedup_id` is the message's own id, which a FIFO queue is told together with `group`.
-    It stays hidden until `due_at`, in seconds since the epoch. With a `claim`, the body is a pointer, as in
-    JetStreamOut."""
+    """One SendMessageBatch entry. `dedup_id` is the message's own id, sent to a FIFO queue together with `group`. It
+    stays hidden until `due_at`, seconds since the epoch. With a `claim`, the body is a pointer (see JetStreamOut)."""
 
     body: str
     attributes: Mapping[str, Attribute] = NONE
@@ -162,8 +161,8 @@ class SqsOut(NamedTuple):
 
 
 class SnsOut(NamedTuple):
-    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut. `trace_header` is never sent, for SNS takes
-    none: it says which trace the message belongs to."""
+    """One PublishBatch entry; `dedup_id`, `claim` and `again` as in SqsOut. `trace_header` is never sent, as SNS
+    takes none: it says which trace the message belongs to."""
 
     message: str
     attributes: Mapping[str, Attribute] = NONE

@@ -1,7 +1,7 @@
 """One value of an SNS filter policy: what it is compared with, and whether a scalar of a message satisfies it.
 
 A scalar is a text, a number, true, false or None (null); a number that cannot be read as one is a NaN. Every test takes
-time linear in the text it looks at: nothing here backtracks.
+time linear in the text it examines: nothing here backtracks.
 Source: SNS developer guide, "String value matching", "Numeric value matching", "Key matching"; where it is silent,
 AWS's own event-ruler, which SNS's answers to wrong policies quote.
 May not: be laxer or stricter than SNS, or put a message's values into an error.
@@ -24,7 +24,7 @@ Test = Callable[[Any], bool]
 OPERATORS = ("prefix", "suffix", "anything-but", "equals-ignore-case", "wildcard", "numeric", "exists", "cidr")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     # SNS promises five digits after the point. What only a sixth one decides may go either way there; here it is
-    # carried, for what a filter leaves out is gone.
+    # carried, because what a filter leaves out is lost.
     "=": lambda x, y: x == y or round(x, 5) == round(y, 5),
     "<": lambda x, y: x < y,
     "<=": lambda x, y: x <= y or round(x, 5) == round(y, 5),
@@ -39,7 +39,7 @@ _MASK = re.compile(r"\+?[0-9]{1,3}")
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """The list of values under one key: any of them will do. `texts` are those that are plain texts; `absent`: so will
-    the lack of the key."""
+    a missing key."""
 
     texts: frozenset[str]
     tests: tuple[Test, ...]
@@ -107,7 +107,7 @@ def _test(value: Any, at: str) -> Test:
         case _:
             near = get_close_matches(str(operator), OPERATORS, 1)
             hint = f"did you mean {near[0]}?" if near else f"SNS knows {', '.join(OPERATORS)}"
-            raise ConfigError(f"{at}: {operator} is no operator", hint=hint)
+            raise ConfigError(f"{at}: {operator} is not an operator", hint=hint)
 
 
 def _equal(value: Any, at: str) -> Test:
@@ -267,7 +267,7 @@ def _same_address(address: tuple[int, int]) -> Test:
 
 
 def _address(text: str) -> tuple[int, int] | None:
-    """Its bits and its number; None where the text is no address. An IPv4 address inside an IPv6 one is the former."""
+    """Its bits and its number; None where the text is not an address. IPv4 inside IPv6 counts as IPv4."""
     if len(text) > 39:
         return None
     if _IPV4.fullmatch(text):
@@ -287,7 +287,7 @@ def _address(text: str) -> tuple[int, int] | None:
 
 
 def _anything_but(wanted: Any, at: str) -> Test:
-    """A scalar of another kind is something else too, and so is null; the lack of the key is not."""
+    """A scalar of another kind is something else too, and so is null; a missing key is not."""
     match wanted:
         case dict():
             return _none_of(_nested(wanted, at))

@@ -1,9 +1,9 @@
-"""Text from outside as a person may read it: nothing in it moves a cursor, hides, or starts a line of its own.
+"""Text from outside made safe to display: nothing in it moves a cursor, hides, or starts a line of its own.
 
-Names of queues and buckets, subjects, ids, header values and errors quote whoever may send a message. Printed as they
-are, an ESC sets a terminal's title or clears it, a newline forges a line of a log, and U+202E turns a name around.
+Names of queues and buckets, subjects, ids, header values and errors may quote text from any publisher. Printed as it
+is, an ESC sets a terminal's title or clears it, a newline forges a line of a log, and U+202E turns a name around.
 Law (tests/core/test_plain.py): what comes out is printable by Python's own rule, and printable text is left as it is.
-May not: know where it is shown. JSON needs none of it, for its writer escapes.
+May not: know where it is shown. JSON does not need it: its writer escapes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 def plain(text: str) -> str:
     """`text` with every character escaped that is not printable, like \\x1b or \\u202e: controls of ASCII and C1,
-    newlines and tabs, marks of direction, what has no width, and surrogates."""
+    newlines and tabs, direction marks, zero-width characters, and surrogates."""
     if text.isprintable():
         return text
     return "".join([each if each.isprintable() else _escaped(each) for each in text])

@@ -1,6 +1,6 @@
 """What `check` finds about pointers into S3 and Object Stores: those that are not followed, and why.
 
-May not: look anything up, as core/findings.py, which makes findings of what it says.
+May not: look anything up. core/findings.py turns its results into findings.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ SOURCES = ("aws:sourcearn", "aws:principalarn")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`topics` are patterns of the topic ARNs that may send, `anyone`: whoever has an AWS account may, or no account at
-    all; `others`: other principals than SNS may, by the policy."""
+    """`topics` are patterns of the topic ARNs that may send; `anyone`: anyone may, with or without an AWS account;
+    `others`: the policy lets principals other than SNS send."""
 
     topics: tuple[str, ...] = ()
     anyone: bool = False
@@ -37,7 +37,7 @@ class Policy:
 
 
 def read_policy(text: str, queue_arn: str) -> Policy | None:
-    """None for none, and for a text that is no policy."""
+    """None where there is none, and for a text that is not a policy."""
     try:
         document = json.loads(text) if text else None
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """Where a queue or topic is, as its ARN or URL says: partition, region and account.
 
-May not: ask AWS. A name alone says nothing, and neither does the URL of an emulator or a private endpoint.
+May not: ask AWS. A bare name does not say it, and neither does the URL of an emulator or a private endpoint.
 Source: AWS General Reference, Amazon Resource Names and SQS endpoints.
 """
 
@@ -28,7 +28,7 @@ def arn_place(arn: str) -> tuple[str, str, str] | None:
 
 
 def beside(arn: str, others: Iterable[str]) -> list[str]:
-    """Those ARNs that are in the partition and region of `arn`, in whatever account."""
+    """The ARNs that are in the partition and region of `arn`, in any account."""
     here = arn_place(arn)
     return [each for each in others if here and (place := arn_place(each)) and place[:2] == here[:2]]
 
@@ -60,7 +60,7 @@ def is_aws_url(text: str) -> bool:
 
 
 def partition_of(region: str) -> str | None:
-    """The partition a region is in; None for one that does not look like AWS's."""
+    """The partition a region is in; None if it is not in the form of an AWS region."""
     if not re.fullmatch(r"[a-z]{2,3}(-[a-z]+)+-[0-9]+", region):
         return None
     found = next((partition for start, partition in _PARTITIONS if region.startswith(start)), "aws")

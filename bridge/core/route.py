@@ -15,12 +15,12 @@ from bridge.core.models import Canary, Message, Out
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A message on loan from a source. It is settled once, or released.
+    """A message in flight from a source. It is settled once, or released.
 
     `id` names it in logs; `attempt` counts deliveries by the source, from 1; `sent_at` is the source's own timestamp
-    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that lent it. `last`: the
-    source will not lend it again. `hopeless`: why it can only be parked, where the source knows already. `canary`: it
-    is a heartbeat of the route's own. `size`: about how many bytes it takes.
+    (seconds since the epoch), `received_at` a monotonic reading; `token` belongs to the leg that delivered it. `last`:
+    the source will not deliver it again. `hopeless`: why it can only be parked, where the source knows already.
+    `canary`: it is a heartbeat of the route's own. `size`: about how many bytes it takes.
     """
 
     message: Message
@@ -42,13 +42,13 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Give it back to the source, to be lent again after `after` seconds."""
+    """Give it back to the source, to be redelivered after `after` seconds."""
 
     after: float
 
 
 Outcome = Ack | Retry
-"""What a source is told. A rejected message never reaches a source as such: once parked it is an Ack, else a Retry."""
+"""What is reported to a source. It never sees a rejected message as such: once parked it is an Ack, else a Retry."""
 
 
 class Settlement(NamedTuple):
@@ -58,7 +58,7 @@ class Settlement(NamedTuple):
 
 class Receipt(NamedTuple):
     """It is durable at the destination. `duplicate`: the destination had it already. `ref` is its name there; `trace`
-    the id of the trace that tells of it, where there is one."""
+    the id of the trace that records it, where there is one."""
 
     ref: str
     duplicate: bool = False
@@ -67,13 +67,14 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in one place: `pending` not lent to anyone, `in_flight` lent, `delayed` not yet due.
+    """The backlog of one queue or consumer: `pending` are not delivered yet, `in_flight` delivered and not finished,
+    `delayed` not yet due.
 
-    The rest is None where the place does not tell. `oldest` is when the oldest message that waits or is in flight was
-    sent, and `active_at` when one was last finished, in seconds since the epoch; `done` grows with each one finished;
-    `redelivered` are in flight for the second time or more; `held`, at a source of our own, are in our hands; `readers`
-    wait for messages; `leases_lost` counts leases the source took back; `retention` is how long the place keeps a
-    message, in seconds.
+    The rest is None where the queue or consumer does not report it. `oldest` is when the oldest message that waits or
+    is in flight was sent, and `active_at` when one was last finished, in seconds since the epoch; `done` grows with
+    each one finished; `redelivered` are in flight for the second time or more; `held`, at a source of our own, are
+    held by this process; `readers` wait for messages; `leases_lost` counts leases the source took back; `retention` is
+    how long a message is kept, in seconds.
     """
 
     pending: int
@@ -100,47 +101,47 @@ class Mapped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Not to be carried: it came from where it would go (echo), the route's filter leaves it out (filtered), or it is a
-    heartbeat of another route (heartbeat)."""
+    """Not to be carried: it came from the side it would go to (echo), the route's filter leaves it out (filtered), or
+    it is a heartbeat of another route (heartbeat)."""
 
     why: Literal["echo", "filtered", "heartbeat"]
 
 
 Mapping = Callable[[Message], Mapped | Skip]
-"""Total and deterministic: gives a Mapped or a Skip, or raises Unmappable, nothing else."""
+"""Total and deterministic: returns a Mapped or a Skip, or raises Unmappable, nothing else."""
 
 Lane = Callable[[Message], str | None]
-"""The lane of a message by itself, for those that cannot be mapped: a failure must not cost a message its place."""
+"""The lane of a message alone, for those that cannot be mapped: a failed message must keep its position."""
 
 Park = Callable[[Delivery, BridgeError], Out]
-"""Total: any delivery and its reason as a message for the parking place."""
+"""Total: turns any delivery and its reason into a message for the parking place."""
 
 
 class Source(Protocol):
-    """Lends deliveries. Every delivery lent is settled once, or released.
+    """Delivers messages. Every delivery is settled once, or released.
 
     Any call may raise Unavailable or NotUsable; no call raises an SDK's error.
     """
 
     @property
     def batch(self) -> int:
-        """The most one receive brings."""
+        """The most messages one receive returns."""
         ...
 
     @property
     def locks_groups(self) -> bool:
-        """Whether a message that is given back for a while keeps the later ones of its group from being lent, so that
-        its lane is not overtaken."""
+        """Whether a message that is given back for a while holds back the later ones of its group, so that none
+        overtakes it."""
         ...
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
-        """Lends up to `limit` deliveries in the source's order; may wait (long poll); is never cancelled by the pump
+        """Returns up to `limit` deliveries in the source's order; may wait (long poll); is never cancelled by the pump
         before the shutdown deadline. An empty answer means nothing was there."""
         ...
 
     async def settle(self, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-        """Tells the source what became of each delivery; one answer each, in order. Retries its own failures while
-        the lease lives. An error means the source may lend the message again: the destination must recognise it."""
+        """Reports the outcome of each delivery to the source; one answer each, in order. Retries its own failures while
+        the lease lasts. An error means the source may redeliver the message: the destination must recognise it."""
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -148,30 +149,30 @@ class Source(Protocol):
         ...
 
     async def tend(self) -> None:
-        """Keeps what is on loan on loan. Runs beside receive until cancelled."""
+        """Extends the leases of what is in flight. Runs beside receive until cancelled."""
         ...
 
     async def backlog(self) -> Backlog:
-        """What waits now."""
+        """The backlog now."""
         ...
 
     async def hear_again(self) -> None:
-        """Makes anew whatever it listens with. Called when messages wait and none arrives."""
+        """Recreates the subscription it receives through. Called when messages wait and none arrives."""
         ...
 
     async def close(self) -> None:
-        """Ends what it holds open: subscriptions on a connection it shares, a connection of its own. Called when no
-        other call is under way and nothing is on loan. Never raises; a second time it does nothing."""
+        """Closes what it holds open: subscriptions on a connection it shares, a connection of its own. Called when no
+        other call is under way and nothing is in flight. Never raises; idempotent."""
         ...
 
 
 class Destination(Protocol):
-    """Takes messages and says what is durable."""
+    """Takes messages and reports which are durable."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        """One answer each, in order. A Receipt is a promise that the message survives a crash of ours."""
+        """One answer each, in order. A Receipt promises that the message survives a crash of the bridge."""
         ...
 
     async def close(self) -> None:
-        """As a source's."""
+        """As `close` of a source."""
         ...

@@ -26,7 +26,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep it on loan, publish it again after `after` seconds: an outage must not burn the source's receive count."""
+    """Keep it in flight and publish it again after `after` seconds: an outage must not use up receive counts."""
 
     after: float
 
@@ -63,15 +63,15 @@ def pause(error: Exception, attempt: int, jitter: float, policy: Policy) -> floa
             # Two steps up the curve: a throttled API gets quieter sooner than a broken one.
             return backoff(attempt + 2, jitter, policy)
         case Unavailable():
-            # Looking whether a connection is back costs next to nothing, and traffic should not wait for us.
+            # Checking whether a connection is back costs next to nothing, and traffic should not wait for us.
             return min(policy.outage, backoff(attempt, jitter, policy))
         case _:
             return backoff(attempt, jitter, policy)
 
 
 def returned(attempt: int, policy: Policy) -> float:
-    """Seconds for which a message is given back that may not be kept waiting here, at its `attempt`-th delivery (from
-    1). Twice as long each time: every return counts towards the source's own redrive policy."""
+    """Seconds to give a message back for when it may not wait here, at its `attempt`-th delivery (from 1). Twice as
+    long each time: every return counts towards the source's own redrive policy."""
     return min(policy.returned, policy.longest * 2.0 ** min(max(attempt, 1) - 1, 32))
 
 

@@ -1,8 +1,8 @@
-"""Walls: what no one expected stays with the message it is about, and never takes the others with it.
+"""Walls: an unexpected error stays with the message that caused it, and never affects the others.
 
-A leg promises to raise nothing but a BridgeError (core/route.py). Where one breaks that promise all the same, the batch
-is tried message by message. One that fails again and again while others pass is guilty (rounds.py), and its failure is
-its own; while none passes, that says nothing about any of them, and they are held as in an outage.
+A leg promises to raise nothing but a BridgeError (core/route.py). Where one breaks that promise, the batch is
+tried message by message. A message that fails repeatedly while others pass is guilty (rounds.py), and its failure is
+its own; while none passes, no single message can be blamed, and all are held as in an outage.
 May not: wait, log, or keep the text of an exception, which may quote what a message holds. Cancelling passes through.
 """
 
@@ -19,17 +19,17 @@ from bridge.core.route import Delivery, Destination, Lane, Park, Receipt, Settle
 
 T = TypeVar("T")
 
-UNKNOWN_LANE = "?"  # of a message whose group cannot be found out: such messages keep their order among themselves
+UNKNOWN_LANE = "?"  # of a message whose group cannot be determined: such messages keep their order among themselves
 HERE = "core/walls.py"
 
 
 class _Incomplete(Exception):
-    """A leg answered for another number of messages than it was asked about."""
+    """A leg answered for a different number of messages than it was asked about."""
 
 
 def unexpected(error: BaseException) -> Unexpected:
-    """The type of an exception (of the first one in a group) and where in our code it came up. It is guilty where that
-    code is pure: it sees nothing but the message."""
+    """The type of an exception (of the first one in a group) and where in our code it was raised. It is guilty where
+    that code is pure: it sees only the message."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, Unexpected):
@@ -49,7 +49,7 @@ def _within(filename: str) -> str:
 
 
 async def publish(destination: Destination, outs: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-    """One answer each, in order. Raises nothing. A batch that fails as no one expected is published again, message by
+    """One answer each, in order. Raises nothing. A batch that fails unexpectedly is published again, message by
     message: what was stored by then is recognised by its id, where the destination does that."""
     try:
         return _complete(await destination.publish(outs), outs)
@@ -85,8 +85,8 @@ def lane_of(message: Message, rule: Lane | None) -> str | None:
 
 
 async def settle(source: Source, settled: Sequence[Settlement]) -> Sequence[BridgeError | None]:
-    """One answer each, in order. Raises nothing. What cannot be settled is released, so that the source forgets that it
-    lent it; else it would take a redelivery for a message that is still in our hands."""
+    """One answer each, in order. Raises nothing. What cannot be settled is released, so that the source no longer
+    counts it as in flight; else it would mistake a redelivery for a message we still hold."""
     try:
         return _complete(await source.settle(settled), settled)
     except BridgeError as error:

@@ -1,4 +1,4 @@
-"""The services of the demo: one producer and six consumers. Each consumer writes down what it saw in a `Seen`."""
+"""The services of the demo: one producer and six consumers. Each consumer records what it saw in a `Seen`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Producer:
-    """Publishes payments 0, 1, 2, … to the SNS topic; `sent` counts those SNS said it has."""
+    """Publishes payments 0, 1, 2, … to the SNS topic; `sent` counts those SNS accepted."""
 
     sns: Any
     topic: str

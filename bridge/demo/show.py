@@ -1,4 +1,4 @@
-"""How the demo looks: the live table and the summary. May not: talk to anything."""
+"""How the demo looks: the live table and the summary. May not: connect to anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ audit  ◀─ SQS ◀─ SNS settlements ◀═ bridge ═╝"""
 def picture(
     *, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float | None, phase: str
 ) -> Group:
-    """One frame. `status` is what the daemon's /status said last, empty before it answered."""
+    """One frame. `status` is the last answer of the daemon's /status, empty before the first."""
     head = Text(f" {phase}   {sent:,} payments sent   {_left(left)}", style="bold")
     links = Text(f" {url}/  /status  /metrics  /readyz", style="dim")
     return Group(
@@ -40,7 +40,7 @@ def picture(
 def line(
     *, sent: int, status: Mapping[str, Any], consumers: Sequence[Seen], url: str, left: float | None, phase: str
 ) -> str:
-    """The same as one line, for an output that is no terminal."""
+    """The same as one line, for an output that is not a terminal."""
     carried = sum(route["messages"]["carried"] for route in status.get("routes", {}).values())
     missing = sum(consumer.missing(sent) for consumer in consumers)
     counts = f"{phase}: {sent:,} sent, {carried:,} carried, {missing:,} still to be seen"
@@ -88,7 +88,7 @@ def seen_by(sent: int, consumers: Sequence[Seen]) -> Table:
 
 
 def summary(sent: int, carried: Mapping[str, int], consumers: Sequence[Seen], complaints: Sequence[str]) -> Group:
-    """The last word: every consumer with every message, or what differs."""
+    """The result: every consumer with every message, or what differs."""
     repeats = sum(consumer.again for consumer in consumers)
     dropped = f" ({repeats:,} repeats were recognised by their number)" if repeats else ""
     verdict = (

@@ -5,7 +5,7 @@
     SQS settlements-legacy <======================== stream SETTLEMENTS
     SNS settlements <=============================== (the same) ; SQS settlements-audit is subscribed
 
-The way back uses streams and queues of its own, so that what each consumer has to see is plain.
+The way back uses streams and queues of its own, so that it is obvious what each consumer has to see.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ routes:
 
 
 def write_config(path: Path, *, nats: str, aws: str, port: int) -> None:
-    """The daemon's configuration for this world; `nats` and `aws` are URLs. Beside it stands a token."""
+    """The daemon's configuration for this world; `nats` and `aws` are URLs. Writes a token file next to it."""
     token = path.with_name("token")
     token.write_text(secrets.token_hex(32))
     path.write_text(CONFIG.format(nats=nats, aws=aws, port=port, region=REGION, token=token))

@@ -1,8 +1,8 @@
-"""What JetStream answers, and what it says beside a message, read with care: anyone who may subscribe to a subject of
-its API may answer in its place.
+"""Parses JetStream's answers and the metadata it sends with a message. They are not trusted: anyone who may subscribe
+to a subject of its API can answer in its place.
 
-Null means absent. What has another shape than JetStream gives it raises Unavailable: whoever answered, it was no
-JetStream, and nothing is known of what was asked. May not: ask anything.
+Null means absent. An answer whose shape is not JetStream's raises Unavailable: it did not come from JetStream, so the
+outcome of the request is unknown. May not: ask anything.
 Source: ADR-1 (JetStream API), nats-server, server/stream.go (JSPubAckResponse), server/jetstream_api.go.
 """
 
@@ -24,7 +24,7 @@ from bridge.legs.wire import NOBODY, Reply, status_of
 
 KINDS = "io.nats.jetstream.api."  # how the type of every answer of the API begins
 PIN_HEADER = b"Nats-Pin-Id: "
-MOST = 2**64  # no number of JetStream's is larger
+MOST = 2**64  # JetStream has no larger numbers
 
 
 class Answer(dict[str, Any]):
@@ -35,7 +35,7 @@ class Answer(dict[str, Any]):
         self.about = about
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Without a default it must be there; so with the other readers."""
+        """Without a default it is required; the same goes for the other readers."""
         return str(self._one(name, str, default))
 
     def number(self, name: str, default: int | None = None) -> int:
@@ -52,7 +52,7 @@ class Answer(dict[str, Any]):
         return bool(self._one(name, bool, False))
 
     def part(self, name: str) -> Answer:
-        """An object in it; an empty one where there is none."""
+        """An object in it; an empty one if it is absent."""
         return Answer(self._one(name, dict, {}), self.about)
 
     def parts(self, name: str) -> list[Answer]:
@@ -65,7 +65,7 @@ class Answer(dict[str, Any]):
         return [Answer({name: each}, self.about).number(name) for each in self._all(name, int)]
 
     def content(self, name: str) -> bytes:
-        """Bytes, written in base64; none where there are none."""
+        """Bytes, written in base64; empty if absent."""
         try:
             return base64.b64decode(self.text(name, ""), validate=True)
         except (binascii.Error, ValueError):
@@ -81,7 +81,7 @@ class Answer(dict[str, Any]):
             raise self.odd(name) from None
 
     def odd(self, name: str) -> Unavailable:
-        return Unavailable(f"what answered {self.about} is not JetStream: {name} is missing, or not what it should be")
+        return Unavailable(f"what answered {self.about} is not JetStream: {name} is missing or has the wrong type")
 
     def _one(self, name: str, kind: type, default: Any) -> Any:
         found = self.get(name)
@@ -99,14 +99,14 @@ class Answer(dict[str, Any]):
 
 
 def api_answer(payload: bytes, subject: str) -> Answer | None:
-    """What the JetStream API answered to `subject`, or None: it was somebody else."""
+    """What the JetStream API answered to `subject`, or None: the answer is not JetStream's."""
     found = _document(payload)
     kind = found.get("type") if found is not None else None
     return Answer(found, subject) if found is not None and isinstance(kind, str) and kind.startswith(KINDS) else None
 
 
 def api_error(error: Answer, doing: str, *, missing: str = "") -> BridgeError:
-    """A JetStream API error as ours. `err_code` decides, for `code` says 503 for a full stream and an outage alike."""
+    """A JetStream API error as ours. `err_code` decides, for `code` is 503 for a full stream and for an outage."""
     code, number = error.number("code", 0), error.number("err_code", 0)
     text = f"{doing}: {error.text('description', 'no description')} (err_code {number})"
     match number:
@@ -120,8 +120,8 @@ def api_error(error: Answer, doing: str, *, missing: str = "") -> BridgeError:
 
 @dataclass(frozen=True, slots=True)
 class Captures:
-    """What one stream captures. `whole`: all that is asked about, so that no subject need be compared. `domain` is
-    empty where it is not known."""
+    """What one stream captures. `whole`: everything that is asked about, so that no subject has to be compared.
+    `domain` is empty if it is unknown."""
 
     subjects: tuple[str, ...]
     domain: str = ""
@@ -140,13 +140,13 @@ class Captures:
 
 
 PubAck = tuple[str, int, bool, Answer | None]
-"""A stream's answer to a publish: its name, where it is stored, whether it was before, or the error. A plain tuple: one
-is made for each message."""
+"""A stream's answer to a publish: its name, where it is stored, whether it is a duplicate, or the error. A plain tuple:
+one is made for each message."""
 
 
 def pub_ack(payload: bytes, subject: str, known: Mapping[str, Captures]) -> PubAck | str | None:
     """The answer of a stream in `known` that captures `subject`; the name of a stream that is not, or does not; None
-    for what is no PubAck. Errors name their stream as well."""
+    for anything that is not a PubAck. Errors name their stream as well."""
     try:
         found = orjson.loads(payload)
         stream, sequence = found["stream"], found["seq"]
@@ -180,7 +180,7 @@ def ack_reply(_: int, block: bytes, payload: bytes) -> Reply | None:
 
 
 def last_header(pairs: Sequence[tuple[str, str]], name: str) -> str:
-    """The last value of a header: where the server adds some, it writes them behind the message's own."""
+    """The last value of a header: the server writes those it adds after the message's own."""
     return next((value for key, value in reversed(pairs) if key == name), "")
 
 
@@ -190,7 +190,7 @@ seconds since the epoch. A plain tuple: one is made for each message."""
 
 
 def parse_ack_subject(reply: str) -> Told | None:
-    """What `$JS.ACK…` says of a delivery, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
+    """The delivery `$JS.ACK…` describes, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
     if not reply.startswith("$JS.ACK."):
         return None
     tokens = reply.split(".")
@@ -207,8 +207,8 @@ def parse_ack_subject(reply: str) -> Told | None:
 
 
 def pin_of(block: bytes) -> tuple[str, bytes]:
-    """The pin the server put behind a message's own headers, and those. A message may bring a header of that name: only
-    the last one is the server's. Source: nats-server, server/client.go (genHeader)."""
+    """The pin the server appended to a message's own headers, and those headers. A message may itself have a header of
+    that name: only the last one is the server's. Source: nats-server, server/client.go (genHeader)."""
     own, mark, pin = block.rpartition(PIN_HEADER)
     return (pin.decode("ascii", "replace").strip(), own + b"\r\n") if mark else ("", block)
 

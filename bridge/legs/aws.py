@@ -1,8 +1,8 @@
-"""One AWS connection: calls and their repeats, in our own errors, with credentials that are read again when refused.
+"""One AWS connection: calls and their retries, with our own errors, and credentials that are read again when refused.
 
-botocore makes each call once: what is repeated, and how often, retries.py says for both transports. A send whose
-answer was lost may then be a second message, as it may when the pump sends it again, which it would do anyway.
-May not: know a queue or a topic, or log. Repeats go to `notice`, what an operator should know to `report`.
+botocore makes each call once: retries.py decides for both transports what is retried and how often. A retried send
+whose answer was lost may create a second message; the pump would send it again anyway, with the same risk.
+May not: know a queue or a topic, or log. Retries go to `notice`, what an operator should know to `report`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridge.legs.retries import QUOTA, REPEATED, UNREPEATED, Retries
 
 __all__ = ["AwsConnection", "AwsOptions", "aws_error"]
 
-RENEW_SECONDS = 3.0  # between two looks for newer credentials, while those we have are refused
+RENEW_SECONDS = 3.0  # between two reads of the credentials while those in use are refused
 
 
 class AwsConnection:
@@ -55,7 +55,7 @@ class AwsConnection:
             await clients.aclose()
 
     async def region(self) -> str:
-        """The region its calls go to, wherever it is set. Raises a BridgeError."""
+        """The region its calls go to, no matter how it is set. Raises a BridgeError."""
         try:
             return str((await self._clients.client("sqs")).meta.region_name)
         except SDK_ERRORS as error:
@@ -73,8 +73,8 @@ class AwsConnection:
         **arguments: Any,
     ) -> Any:
         """One API call, by its botocore method name. `about` names the queue or topic in errors, `missing` is the hint
-        when it does not exist, `key` its KMS key. Those of REPEATED are made again as retries.py has it, unless `once`;
-        one refused for its credentials is made again if there are newer ones. Raises a BridgeError, never the SDK's."""
+        when it does not exist, `key` its KMS key. Those of REPEATED are retried as retries.py decides, unless `once`;
+        one refused for its credentials is retried if there are newer ones. Raises a BridgeError, never the SDK's."""
         attempt, cost, began, renewed = 1, UNREPEATED, time.monotonic(), False
         polled = began
         while True:
@@ -98,13 +98,13 @@ class AwsConnection:
             attempt, cost = attempt + 1, again.cost
             self._notice(REPEATED[operation])
             if seconds := arguments.get("WaitTimeSeconds"):
-                # A drain waits for one poll, not for three. Never 0: a short poll that finds nothing proves nothing.
+                # A drain waits for one poll, not for three. Never 0: an empty short poll does not prove an empty queue.
                 before, polled = polled, time.monotonic()
                 arguments["WaitTimeSeconds"] = max(1, seconds - round(polled - before))
 
     def renew(self) -> None:
-        """New HTTP connections from the next call on. Those under way end by themselves, and then the old ones are
-        closed: cut, a receive would strand what it brings."""
+        """New HTTP connections from the next call on. Calls under way finish first, then the old connections are
+        closed: cancelling a receive would leave its messages leased until the visibility timeout."""
         self._replace(Clients(self.options))
 
     def _replace(self, clients: Clients) -> None:
@@ -114,8 +114,8 @@ class AwsConnection:
         old.retire()
 
     async def _renewed_since(self, refused: Clients, error: Exception) -> bool:
-        """Whether there are other clients than `refused` by now: reads the credentials again, and takes them if they
-        are not those that were refused, or there were none."""
+        """Whether there are clients other than `refused` by now: reads the credentials again, and uses them if they
+        differ from those that were refused, or if there were none."""
         async with self._renewing:
             if self._clients is not refused:
                 return True
@@ -126,7 +126,7 @@ class AwsConnection:
             try:
                 keys = await fresh.keys()
             except SDK_ERRORS:
-                return False  # they cannot be read; what was refused says why
+                return False  # they cannot be read; the refused call has the reason
             if keys is None or (not missing(error) and keys == await _keys(refused)):
                 return False
             self._replace(fresh)

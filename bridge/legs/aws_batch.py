@@ -1,7 +1,7 @@
 """Batches of ten as SQS and SNS take them: cut by count and bytes, answered entry by entry.
 
 A batch answers 200 with failures inside. Source: SQS API reference, SendMessageBatch; SNS API reference, PublishBatch.
-May not: retry. Each entry gets one answer, and whoever asked decides.
+May not: retry. Each entry gets one answer, and the caller decides.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from bridge.legs.aws_shapes import listed, record, text
 
 ENTRIES = 10
 BYTES = 1_048_576
-AT_ONCE = 20  # batches in the air for one call of ours
+AT_ONCE = 20  # batches in flight for one call of ours
 PLACES = {str(at): at for at in range(ENTRIES)}
-"""Ids as we write them. int() would take -1, which is the last entry, and many more."""
+"""Ids as we write them. int() would accept -1, which is the last entry, and more."""
 
 Answer = Mapping[str, Any] | BridgeError
 Send = Callable[[list[dict[str, Any]]], Awaitable[Mapping[str, Any]]]
@@ -42,7 +42,7 @@ async def send(
     named: bool = False,
     key: str = "",
 ) -> list[Answer]:
-    """One answer each, in order: what AWS said of it, or the error. `limit` is in bytes for a whole batch; `named`: a
+    """One answer each, in order: AWS's result for it, or the error. `limit` is in bytes for a whole batch; `named`: a
     success has a MessageId; `key` is the KMS key of the queue or topic."""
     if len(entries) <= ENTRIES and _fit_together(entries, limit):
         return await _one(call, entries, named, key) if entries else []
@@ -59,7 +59,7 @@ async def send(
         sendable = []
         for place, before in wave:
             if before is not None and isinstance(answers[before], BridgeError):
-                # Sent all the same, it would stand before the one that failed.
+                # Sent anyway, it would overtake the one that failed.
                 answers[place] = Failed("an earlier message of its group failed")
             else:
                 sendable.append(place)
@@ -76,7 +76,7 @@ def _fit_together(entries: Sequence[Entry], limit: int) -> bool:
 
 
 def _waves(entries: Sequence[Entry]) -> Iterator[list[tuple[int, int | None]]]:
-    """Waves of (place, place of the one before it in its group): one entry of a group in each wave."""
+    """Waves of (place, place of the one before it in its group): at most one entry of a group in each wave."""
     waves: list[list[tuple[int, int | None]]] = []
     last: dict[str, tuple[int, int]] = {}
     for place, entry in enumerate(entries):
@@ -111,7 +111,7 @@ async def _one(call: Send, entries: Sequence[Entry], named: bool, key: str) -> l
     except Refused as error:
         if len(entries) == 1:
             return [error]
-        # One entry spoils the call (some implementations check the whole batch first): find it by sending each alone.
+        # One entry makes the whole call fail (some implementations check the batch first): send each alone to find it.
         return [answer for entry in entries for answer in await _one(call, [entry], named, key)]
     except BridgeError as error:
         return [error] * len(entries)
@@ -119,7 +119,7 @@ async def _one(call: Send, entries: Sequence[Entry], named: bool, key: str) -> l
 
 
 def _answers(response: Mapping[str, Any], count: int, named: bool, key: str) -> list[Answer]:
-    """One answer for each entry, by its Id. What is answered twice, or not at all, is not taken for done."""
+    """One answer for each entry, by its Id. What is answered twice, or not at all, does not count as done."""
     good, bad = listed(response.get("Successful")), listed(response.get("Failed"))
     if good is None or bad is None:
         return [unreadable("batch", "no lists of what succeeded and failed")] * count
@@ -148,6 +148,6 @@ def _answers(response: Mapping[str, Any], count: int, named: bool, key: str) -> 
 
 
 def _entry_error(failed: Mapping[str, Any], key: str) -> BridgeError:
-    """A code that stands in no list is not blamed on the message, whatever AWS says about whose fault it is."""
+    """A code that is in no list is not blamed on the message, whatever AWS says about SenderFault."""
     code, said = text(failed.get("Code")) or "no code", text(failed.get("Message")) or "no reason given"
     return coded_error((code,), f"{code}: {said}", key=key, said=said)

@@ -1,8 +1,8 @@
 """The clients of one AWS connection: one session with its credentials, botocore's clients and the lean calls.
 
-They are replaced as a whole (aws.py): credentials that were renewed at their source reach a session that was made
-before only when their expiry comes. Those replaced are closed once nothing is under way on them.
-May not: repeat a call, or translate an error.
+They are replaced as a whole (aws.py): an existing session picks up credentials that were renewed at their source only
+when its own expire. Replaced clients are closed once nothing is under way on them.
+May not: retry a call, or translate an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONNECT_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class AwsOptions:
-    """How to reach one account and region. None is left to the standard AWS chain. `pool` bounds connections; `lean`
+    """How to reach one account and region. None means the standard AWS chain. `pool` bounds connections; `lean`
     takes the calls of aws_lean.py past botocore."""
 
     region: str | None = None
@@ -45,7 +45,7 @@ class AwsOptions:
 
 
 class Bounded(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    """botocore's HTTP, which reads every answer whole: here no more of it than the operation may bring."""
+    """botocore's HTTP, which reads every answer whole: here limited to the size the operation allows."""
 
     async def send(self, request: Any) -> Any:
         streamed, request.stream_output = request.stream_output, True
@@ -56,7 +56,7 @@ class Bounded(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
         if not streamed:
             target = request.headers.get("X-Amz-Target", b"")
             name = target.decode("latin-1") if isinstance(target, bytes) else str(target)
-            # What its own reader would keep.
+            # What its own reader would store.
             answer._content = await read_within(  # noqa: SLF001
                 answer.raw, limit_of(name.rpartition(".")[2], answer.status_code)
             )
@@ -92,7 +92,7 @@ class Clients:
                 self._close_soon()
 
     def retire(self) -> None:
-        """Calls under way end by themselves: cut, a receive would strand what it brings."""
+        """Calls under way finish: cancelling a receive would leave its messages leased until the visibility timeout."""
         self._retired = True
         if not self.busy:
             self._close_soon()
@@ -106,7 +106,7 @@ class Clients:
         return self._closing is not None and self._closing.done()
 
     async def aclose(self) -> None:
-        """At once, whatever is under way."""
+        """Immediately, even with calls under way."""
         self._close_soon()
         if self._closing is not None:
             await self._closing
@@ -129,7 +129,7 @@ class Clients:
                     session.create_client(
                         service,
                         region_name=self.options.region,
-                        # An endpoint_url may be a private one of SQS's, where no S3 answers.
+                        # endpoint_url may be a private SQS endpoint, where no S3 answers.
                         endpoint_url=self.options.s3_endpoint_url if service == "s3" else self.options.endpoint_url,
                         config=config,
                     )
@@ -188,7 +188,7 @@ async def _asked(service: str, operation: Any, arguments: dict[str, Any]) -> Any
     if not isinstance(answer, dict):
         raise Broken("what answered is not AWS")
     if service != "s3" and "html" in _content_type(answer):
-        # botocore reads a proxy's page as an answer that says nothing: an empty queue, for one.
+        # botocore reads a proxy's page as an empty answer: an empty queue, for example.
         raise Broken("what answered is not AWS: a page")
     return answer
 
@@ -196,8 +196,8 @@ async def _asked(service: str, operation: Any, arguments: dict[str, Any]) -> Any
 def _read(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], operation_model: Any, **_: Any
 ) -> None:
-    """Answers of SQS are read as the lean transport reads them: botocore's parser gives up a whole answer for one
-    message of another shape, and says of what."""
+    """Answers of SQS are read as the lean transport reads them: botocore's parser rejects a whole answer because of
+    one malformed message, and its error may quote it."""
     if response_dict["status_code"] < 400:
         found = parsed(str(operation_model.name), int(response_dict["status_code"]), response_dict["body"])
         customized_response_dict.update({name: each for name, each in found.items() if name != "ResponseMetadata"})
@@ -218,7 +218,7 @@ async def _session(options: AwsOptions) -> AioSession:
     extra = {"RoleSessionName": "nats-sqs-bridge"}
     if options.external_id:
         extra["ExternalId"] = options.external_id
-    # STS keeps its own endpoint (AWS_ENDPOINT_URL_STS changes it): endpoint_url may be a private one of SQS's.
+    # STS keeps its own endpoint (AWS_ENDPOINT_URL_STS changes it): endpoint_url may be a private SQS endpoint.
     fetcher = AioAssumeRoleCredentialFetcher(
         partial(session.create_client, region_name=options.region), source, options.role_arn, extra_args=extra
     )

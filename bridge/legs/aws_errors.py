@@ -1,7 +1,7 @@
 """Every error AWS, its SDK or the way to it can raise, as one of ours: by closed lists of AWS's own names.
 
-A name that stands in no list is never blamed on a message: what is new holds or is tried again, and nothing is parked
-for it. May not: make a call, or know which queue or topic was meant (the caller says so in `doing`, `missing`, `key`).
+A name that is in no list is never blamed on a message: a new error holds the route or is retried, and nothing is
+parked for it. May not: make a call, or know which queue or topic is meant (callers pass `doing`, `missing`, `key`).
 Source: SQS, SNS and STS API references; botocore 1.43, exceptions.py.
 """
 
@@ -28,7 +28,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
         {"internalerror", "internalfailure", "serviceunavailable", "requesttimeout", "purgequeueinprogress"}
         | {"concurrentaccess", "idpcommunicationerror"}
     ),
-    # About the content or the size of one message, and nothing else: what stands here is parked.
+    # About the content or the size of one message, and nothing else: these are parked.
     Refused: frozenset(
         {"invalidmessagecontents", "batchrequesttoolong", "invalidattributename", "invalidattributevalue"}
         | {"nosuchkey", "nosuchversion", "invalidobjectstate", "entitytoolarge", "keytoolong"}
@@ -43,7 +43,7 @@ CODES: Mapping[type[BridgeError], frozenset[str]] = {
         | {"invalidaddress", "unsupportedoperation", "endpointdisabled", "regiondisabled", "optedout", "verification"}
         | {"idprejectedclaim", "invalididentitytoken", "invalidauthorizationmessage", "malformedpolicydocument"}
         | {"packedpolicytoolarge", "sessiondurationescalation", "platformapplicationdisabled", "invalidclientid"}
-        | {"403", "404"}  # the answer to a HEAD has no body, and its status is all there is
+        | {"403", "404"}  # the answer to a HEAD has no body, only its status
         | {"nosuchbucket", "allaccessdisabled", "accountproblem", "permanentredirect", "invalidbucketname"}
         | {"requesttimetooskewed", "requestexpired", "invalidsignature"}  # the clock, or the secret
         | {"jwtpayloadsizeexceeded", "outboundwebidentityfederationdisabled", "invalidaction", "notauthorized"}
@@ -67,7 +67,7 @@ AMBIGUOUS: frozenset[str] = frozenset(
     {"invalidparametervalue", "invalidparameter", "parametervalueinvalid", "missingparameter", "validation"}
 )
 ADDRESS = re.compile(r"(queue ?url|queue ?name|topic ?arn|target ?arn|access key|credential|kms|token)", re.IGNORECASE)
-"""AMBIGUOUS codes speak of any parameter of a call; those of its address are no fault of a message."""
+"""AMBIGUOUS codes can be about any parameter of a call; those about its address are not a message's fault."""
 
 _UNREACHABLE = (
     boto.HTTPClientError,  # connection refused, timeouts, closed connections, proxies, TLS
@@ -76,7 +76,7 @@ _UNREACHABLE = (
     boto.IncompleteReadError,
     boto.ResponseStreamingError,
     boto.CapacityNotAvailableError,
-    ResponseParserError,  # a proxy's page instead of AWS's answer; it is no BotoCoreError
+    ResponseParserError,  # a proxy's page instead of AWS's answer; it is not a BotoCoreError
     aiohttp.ClientError,
     OSError,
     TimeoutError,
@@ -93,7 +93,7 @@ SDK_ERRORS = (
     TimeoutError,
 )
 UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What botocore's parsers raise on an answer of another shape than they expect."""
+"""What botocore's parsers raise on an answer of an unexpected shape."""
 
 _STATUS = re.compile(r"Received non 200 response (\d{3})")
 
@@ -125,7 +125,7 @@ def aws_error(error: Exception, doing: str, *, missing: str = "", key: str = "")
         case _ if isinstance(error, _UNREACHABLE):
             return Unavailable(f"{doing}: {_first_line(error)}", hint=UNREACHED)
         case boto.ParamValidationError():
-            # Its text quotes the value: that is the message.
+            # Its text quotes the value, which is the message.
             return Refused(f"{doing}: botocore refuses a parameter")
         case Unsendable():
             return Refused(f"{doing}: {error}")
@@ -134,18 +134,18 @@ def aws_error(error: Exception, doing: str, *, missing: str = "", key: str = "")
                 f"{doing}: no region is set", hint="set aws.region or AWS_DEFAULT_REGION (AWS_REGION alone is not read)"
             )
         case _:
-            # All that is left is about configuration and credentials: no credentials, no region, no such profile.
+            # Everything else is about configuration and credentials: no credentials, no region, no such profile.
             hint = "check the aws section, or the environment, profile or role that gives credentials"
             return NotUsable(f"{doing}: {_first_line(error)}", hint=hint)
 
 
 def unreached(error: BridgeError) -> bool:
-    """Whether AWS did not answer at all, so that the next call would wait for the same silence."""
+    """Whether AWS did not answer at all, so that the next call would run into the same timeout."""
     return isinstance(error, Unavailable) and error.hint == UNREACHED
 
 
 def unreadable(about: str, what: str, service: str = "SQS") -> Unavailable:
-    """An answer that no AWS service gives: something else stands where AWS should, which is an outage of the peer."""
+    """An answer that no AWS service gives: something else answers in AWS's place, which is an outage of the peer."""
     return Unavailable(f"{about}: not an {service} response: {what}", hint=UNREACHED)
 
 
@@ -169,14 +169,14 @@ def coded_error(
                 if plain not in codes:
                     continue
                 if plain in AMBIGUOUS and ADDRESS.search(said):
-                    return NotUsable(text, hint="is the name of the queue or topic right, and this connection's?")
+                    return NotUsable(text, hint="check the queue or topic name and the connection's account and region")
                 wrong = _clock(date) if any(each in SKEWED for each in names) else ""
                 return kind(text, hint=wrong or _hint(kind, plain, missing))
     return Unavailable(text) if status >= 500 else Throttled(text) if status == 429 else Failed(text)
 
 
 def stale(error: Exception) -> bool:
-    """Whether the credentials themselves were refused or are missing, and not what they may do."""
+    """Whether the credentials themselves were refused or are missing, as opposed to their permissions."""
     match error:
         case LeanError():
             names: tuple[str, ...] = error.names
@@ -193,13 +193,13 @@ def missing(error: Exception) -> bool:
 
 
 def _plain(name: str) -> tuple[str, ...]:
-    """The spellings under which CODES may have it."""
+    """The spellings under which CODES may list it."""
     plain = name.rpartition(".")[2].lower()
     return plain, plain.removesuffix("exception"), plain.removesuffix("error")
 
 
 def _kms(name: str, text: str, key: str) -> BridgeError | None:
-    """Everything about the key, whatever AWS calls it: never a fault of the message."""
+    """All errors about the key, whatever AWS calls them: never the message's fault."""
     lower = name.lower()
     if not lower.startswith("kms"):
         return None
@@ -211,12 +211,12 @@ def _kms(name: str, text: str, key: str) -> BridgeError | None:
     if "disabled" in lower or "state" in lower:
         return NotUsable(text, hint=f"enable {which}: aws kms enable-key --key-id {key or 'KEY'}")
     if "notfound" in lower:
-        return NotUsable(text, hint=f"{which} is not there: restore it, or give the queue or topic another")
+        return NotUsable(text, hint=f"{which} does not exist: restore it, or set another key on the queue or topic")
     return NotUsable(text, hint=f"allow this role kms:GenerateDataKey and kms:Decrypt on {which}")
 
 
 def _no_code(names: tuple[str, ...], status: int) -> bool:
-    """Whether an error has no name but its status: AWS names each of its own, what stands in between does not."""
+    """Whether an error has only its status as a name: AWS names all of its errors, a proxy in between does not."""
     return status < 500 and status != 429 and all(name.isdigit() or not name for name in names)
 
 
@@ -225,17 +225,17 @@ def _not_aws(doing: str, status: int) -> Unavailable:
 
 
 def _no_credentials(error: boto.CredentialRetrievalError, doing: str) -> BridgeError:
-    """An endpoint that gives credentials and fails is an outage; one that refuses needs the operator."""
+    """A credentials endpoint that fails is an outage; one that refuses needs the operator."""
     text = f"{doing}: {_first_line(error)}"
     refused = _STATUS.search(text)
     if (refused and refused[1] < "500" and refused[1] != "429") or (not refused and "metadata" not in text):
-        return NotUsable(text, hint="check what gives credentials: environment, profile, role or credential process")
-    return Unavailable(text, hint="the endpoint that gives credentials fails; AWS itself was not asked")
+        return NotUsable(text, hint="check the source of credentials: environment, profile, role or credential process")
+    return Unavailable(text, hint="the credentials endpoint fails; AWS itself was not called")
 
 
 def _clock(date: float | None) -> str:
-    """What to do about our clock, if it is so wrong that AWS refuses what it signs. In tens of seconds: the sentence
-    stays the same from call to call."""
+    """What to do about our clock, if it is so wrong that AWS refuses our signatures. In tens of seconds, so that the
+    text stays the same from call to call."""
     off = 0.0 if date is None else date - time.time()
     if abs(off) <= SKEW_SECONDS:
         return ""
@@ -248,11 +248,11 @@ def _hint(kind: type[BridgeError], code: str, missing: str) -> str:
     if kind is not NotUsable:
         return ""
     if code == "invalidaddress":
-        return "the queue URL is not one of this endpoint: write the queue's name or ARN, or the URL GetQueueUrl gives"
+        return "the queue URL does not belong to this endpoint: use its name or ARN, or the URL from GetQueueUrl"
     if "exist" in code or "notfound" in code or code in ("nosuchbucket", "404"):
         return missing
     if code in STALE:
-        return "check which role runs the bridge and that its credentials are valid; newer ones are read by itself"
+        return "check which role runs the bridge and that its credentials are valid; new ones are read automatically"
     return "check which role runs the bridge and what its policy and the queue's allow"
 
 

@@ -1,11 +1,11 @@
-"""The four SQS calls a message pays for, without what botocore does around a call: kept connections, orjson, and a
-signing key that is derived once a day.
+"""The four SQS calls made for messages, without botocore's overhead per call: kept connections, orjson, and a signing
+key that is derived once a day.
 
-Credentials and their refresh, endpoints, regions and every other call stay botocore's (aws.py). Requests are signed as
-botocore signs them, and answers and errors read as it reads them; one suite runs against both.
-May not: repeat a call that failed (aws.py does), or call anything but SQS. Only a request that was refused for its date
-is signed anew and sent once more, which is part of the attempt: AWS did nothing with the first, no wait would help, and
-with the clock corrected it does not come again.
+Credentials and their refresh, endpoints, regions and every other call are left to botocore (aws.py). Requests are
+signed as botocore signs them, and answers and errors read as it reads them; one suite runs against both.
+May not: retry a call that failed (aws.py does), or call anything but SQS. Only a request that was refused for its date
+is signed again and sent once more, as part of the same attempt: AWS did nothing with the first, waiting would not help,
+and with the clock corrected it does not happen again.
 Source: AWS JSON 1.0 protocol; AWS Signature Version 4.
 """
 
@@ -38,7 +38,7 @@ CALLS: Mapping[str, str] = {
 """By botocore's method name, the operation."""
 
 CONTENT_TYPE = "application/x-amz-json-1.0"
-MESSAGES = 67_108_864  # bytes: ten bodies of 1 MiB, where JSON takes up to six for each (\\u00xx), and some
+MESSAGES = 67_108_864  # bytes: ten bodies of 1 MiB, where JSON takes up to six for each (\\u00xx), plus some
 SKEW_SECONDS = 240.0  # of the five minutes AWS allows
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired", "SignatureDoesNotMatch", "InvalidSignatureException")
 
@@ -55,14 +55,14 @@ class Credentials(Protocol):
 
 
 class Keys(Protocol):
-    """Credentials that renew themselves; botocore's."""
+    """botocore's credentials, which renew themselves."""
 
     async def get_frozen_credentials(self) -> Credentials: ...
 
 
 class LeanError(Exception):
-    """AWS said no. `names` are its own names for it, the modelled one and the legacy one; `date` is its clock, in
-    seconds since the epoch."""
+    """AWS answered with an error. `names` are its own names for it, the modelled one and the legacy one; `date` is its
+    clock, in seconds since the epoch."""
 
     def __init__(self, names: tuple[str, ...], message: str, status: int, date: float | None) -> None:
         super().__init__(message or names[0])
@@ -72,7 +72,7 @@ class LeanError(Exception):
 
 
 class Unsendable(ValueError):
-    """A request that no JSON can hold."""
+    """A request that JSON cannot represent."""
 
 
 def limit_of(operation: str, status: int = 200) -> int:
@@ -81,8 +81,8 @@ def limit_of(operation: str, status: int = 200) -> int:
 
 
 class Signer:
-    """Signature Version 4 for POSTs to one endpoint. The key depends on day and secret only, and is kept; so is all
-    that the requests of one second share."""
+    """Signature Version 4 for POSTs to one endpoint. The key depends on day and secret only, and is cached; so is
+    everything that the requests of one second share."""
 
     def __init__(self, host: str, region: str, service: str = "sqs", path: str = "/") -> None:
         self._host = host
@@ -144,8 +144,8 @@ class Signer:
 
 
 class _Second(NamedTuple):
-    """What the requests of one second with one target share. To `request`, the canonical one, comes the hash of the
-    body; to `text`, what is signed, the hash of that; to `authorization` the signature."""
+    """What the requests of one second with one target share. `request`, the canonical one, is completed with the hash
+    of the body; `text`, what is signed, with the hash of that; `authorization` with the signature."""
 
     headers: Mapping[str, str]
     request: str
@@ -208,11 +208,11 @@ class Proxied:
             ),
             timeout=aiohttp.ClientTimeout(total=read + connect, sock_connect=connect, sock_read=read),
             headers={"User-Agent": "nats-sqs-bridge", "Accept-Encoding": "identity"},
-            auto_decompress=False,  # a few bytes may become very many
+            auto_decompress=False,  # a few bytes may expand to very many
         )
 
     async def post(self, headers: Mapping[str, str], body: bytes, limit: int) -> Answer:
-        # What is signed for one host goes to no other: no redirects.
+        # What is signed for one host is sent to no other: no redirects.
         async with self._session.post(
             self._url, data=body, headers=headers, proxy=self._proxy, allow_redirects=False
         ) as answer:
@@ -239,7 +239,7 @@ class LeanCalls:
         self._signer = Signer(named, region, path=path)
         self._skew = 0.0
         tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
-        # Looked up once, as botocore does it: a proxy without a scheme is an http:// one.
+        # Looked up once, as botocore does: a proxy without a scheme is http://.
         proxy = ProxyConfiguration(proxies=get_environ_proxies(endpoint)).proxy_url_for(endpoint)
         self._road: Road
         if proxy is None:
@@ -275,7 +275,7 @@ class LeanCalls:
         raise _error(answer.status, answer.headers, answer.body)
 
     def _corrected(self, error: LeanError) -> bool:
-        """Whether our clock was wrong, as the answer's own date shows; if so, it is not from now on."""
+        """Whether our clock was wrong, according to the answer's date; if so, it is corrected from now on."""
         if error.date is None:
             return False
         skew = error.date - time.time()
@@ -291,8 +291,8 @@ def _base64(value: object) -> str:
 
 
 def parsed(name: str, status: int, text: bytes) -> dict[str, Any]:
-    """What the operation `name` answered. Raises Broken where that is no answer of SQS. A value that is no base64 stays
-    the text it is, and its message is the caller's to judge."""
+    """What the operation `name` answered. Raises Broken if that is not an answer of SQS. A value that is not base64 is
+    left as text, and the caller judges its message."""
     if status != 200:
         raise Broken(f"what answered is not SQS: status {status}")  # a redirect, most likely
     try:
@@ -315,7 +315,7 @@ def parsed(name: str, status: int, text: bytes) -> dict[str, Any]:
 
 
 def _half(text: bytes) -> Any:
-    """JSON that orjson refuses for half a surrogate pair in one of its texts: that is about one message, not all."""
+    """JSON that orjson refuses because of half a surrogate pair in a text: that concerns one message, not all."""
     try:
         return json.loads(text) if text.startswith(b"{") else None
     except (ValueError, RecursionError):

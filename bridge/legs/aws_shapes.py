@@ -1,7 +1,7 @@
-"""What AWS answered, read by its type: null means absent, and a value of another type is no answer of AWS.
+"""Reads AWS's answers with type checks: null means absent, and a value of the wrong type is not an answer from AWS.
 
-An emulator, a proxy or a fault at the other end may answer anything that is JSON. Whatever it is, the reader gets what
-it asked for or None, and the caller decides between an outage of the peer and one message that cannot be read.
+An emulator, a proxy or a fault at the other end may answer with any JSON. In every case the reader returns the expected
+type or None, and the caller decides whether the peer is down or one message cannot be read.
 May not: know an operation, or convert between types beyond digits to numbers.
 """
 
@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 
 from bridge.legs.aws_errors import unreadable
 
-PAGES = 1000  # of a list: one that has more never ends
-LARGEST = 1e15  # a number beyond is no time, no size and no count
+PAGES = 1000  # of a list: one with more is taken for endless
+LARGEST = 1e15  # a larger number is not a valid time, size or count
 
 
 def text(value: Any) -> str | None:
-    """A text that is not empty."""
+    """A text that is not empty, or None."""
     return value if isinstance(value, str) and value else None
 
 
 def number(value: Any) -> float | None:
-    """Digits, or a number: AWS writes all of them as texts, emulators do not. Not negative."""
+    """Digits, or a number: AWS writes all numbers as texts, emulators do not. Not negative."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -39,12 +39,12 @@ def record(value: Any) -> Mapping[str, Any] | None:
 
 
 def listed(value: Any) -> list[Any] | None:
-    """A list; none at all is an empty one."""
+    """A list; an absent one is empty."""
     return [] if value is None else value if isinstance(value, list) else None
 
 
 class Facts:
-    """The attributes of a queue or topic, as texts. Raises Unavailable for what is none: nonsense is an outage."""
+    """The attributes of a queue or topic, as texts. Raises Unavailable for anything else: garbage is an outage."""
 
     def __init__(self, answer: Any, about: str, service: str = "SQS") -> None:
         found = record((record(answer) or {}).get("Attributes"))
@@ -58,7 +58,7 @@ class Facts:
         return self._found.get(name) is not None
 
     def text(self, name: str) -> str:
-        """Empty where there is none."""
+        """Empty if it is absent."""
         value = self._found.get(name)
         if value is None:
             return ""
@@ -77,8 +77,8 @@ class Facts:
 
 
 def pages(answer: Any, name: str, token: str, seen: set[str]) -> tuple[Iterator[Mapping[str, Any]], str | None]:
-    """The structures in the list `name` of one page, and the token of the next. A token that comes twice, and the last
-    of very many, ends the list. Nothing for what is no list."""
+    """The structures in the list `name` of one page, and the token of the next. A repeated token, or too many
+    pages, ends the list. Empty for anything that is not a list."""
     found = record(answer) or {}
     following = text(found.get(token))
     if following in seen or len(seen) >= PAGES:

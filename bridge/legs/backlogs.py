@@ -1,4 +1,4 @@
-"""Looks at places where messages wait: consumers and queues, the bridge's own and those of others.
+"""Reads backlogs: of consumers and queues, the bridge's own and those of others.
 
 Counts of a consumer come from its leader, which alone answers CONSUMER.INFO and its part of CONSUMER.LIST; those of a
 queue from GetQueueAttributes, and its age from CloudWatch where that is allowed.
@@ -26,21 +26,21 @@ from bridge.legs.aws_shapes import Facts, is_url, listed, number, record, text
 from bridge.legs.nats import NatsConnection
 
 Side = Literal["bridge", "legacy", "new", "dead_letter"]
-"""Whose place it is: our own source, that of old consumers, that of new ones, or a dead-letter queue."""
+"""Who reads the backlog: our own source, the legacy consumers, the new ones; or it is a dead-letter queue."""
 
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 CLOUDWATCH_SECONDS = 60.0  # its metrics have one value a minute
 CLOUDWATCH_STALE = timedelta(minutes=15)
 CLOCKS_APART = timedelta(
     hours=2
-)  # asked for ahead of our clock, which may be set wrong: the newest value is the newest
+)  # asked for beyond our clock, which may be wrong: the newest value is used in any case
 PAGES = 8  # of 256 consumers each
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One place as it was found. `retention` is how long it keeps a message, in seconds; `exact`: its counts are true
-    at once."""
+    """One backlog as it was read. `retention` is how long a message is kept, in seconds; `exact`: its counts are exact
+    and current."""
 
     name: str
     backlog: Backlog | BridgeError
@@ -49,7 +49,7 @@ class Seen:
 
 
 class Watched(Protocol):
-    """Places that others read. Never raises: what cannot be seen is a Seen with the error."""
+    """Backlogs that others read. Never raises: one that cannot be read is a Seen with the error."""
 
     @property
     def side(self) -> Side: ...
@@ -57,15 +57,15 @@ class Watched(Protocol):
     def system(self) -> Literal["sqs", "jetstream"]: ...
     @property
     def calls(self) -> int:
-        """AWS calls one look costs."""
+        """AWS calls one `look` costs."""
         ...
 
     async def look(self) -> Sequence[Seen]: ...
 
 
 class ConsumerLook:
-    """The backlog of one consumer, with the age of what it has not finished: the store time of the first message above
-    its ack floor. Read again only when the floor moved, for that read brings the whole message."""
+    """The backlog of one consumer, with the age of what is not acknowledged: the store time of the first message above
+    its ack floor. Read again only when the floor has moved, because that read fetches the whole message."""
 
     def __init__(self, nats: NatsConnection, stream: str, consumer: str) -> None:
         self._nats = nats
@@ -79,7 +79,7 @@ class ConsumerLook:
         return await self.read(await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}"))
 
     async def read(self, info: Answer) -> Backlog:
-        """The same from a consumer's info that is at hand."""
+        """The same from a consumer's info that was already read."""
         pending, in_flight = info.number("num_pending", 0), info.number("num_ack_pending", 0)
         floor, delivered, config = info.part("ack_floor"), info.part("delivered"), info.part("config")
         oldest = None
@@ -109,12 +109,12 @@ class ConsumerLook:
             answer = await self._nats.api(f"STREAM.MSG.GET.{self._stream}", {"seq": sequence, "next_by_subj": subject})
             return answer.part("message").moment("time")
         except BridgeError:
-            return None  # gone meanwhile, or we may not read it: the age is unknown, and the counts still hold
+            return None  # gone meanwhile, or not permitted: the age is unknown, and the counts are still valid
 
 
 class WatchedConsumers:
-    """Consumers of one stream: the one that is named, or the durable ones but those in `ours`. An ephemeral consumer is
-    somebody's look at the stream (`nats sub`, a KV watch), and left by Ctrl-C it stays for a while without a reader."""
+    """Consumers of one stream: the one that is named, or all durable ones except `ours`. An ephemeral consumer is only
+    a temporary reader (`nats sub`, a KV watch), and after Ctrl-C it stays for a while without one."""
 
     system: Literal["jetstream"] = "jetstream"
     calls = 0
@@ -142,7 +142,7 @@ class WatchedConsumers:
             about = await self._nats.api(f"STREAM.INFO.{self._stream}")
             infos, kept = await self._infos(), retention(about.part("config"))
         except BridgeError as error:
-            # Without their names, those seen before are what cannot be seen now.
+            # Without the list, the consumers seen before are reported as unreadable.
             names = [self._consumer] if self._consumer else list(self._looks)
             return [Seen(f"{self._stream}/{name}", error) for name in names]
         self._looks = {name: self._looks.get(name) or self._new(name) for name in infos}
@@ -172,12 +172,12 @@ class WatchedConsumers:
             seen += len(found)
             if not found or seen >= page.number("total", 0):
                 break
-        # A bridge that watched more would drown its metrics in them.
+        # Watching more would flood the bridge's metrics.
         return {name: named[name] for name in sorted(named)[: self._most]}
 
 
 class WatchedQueue:
-    """A queue others read: its counts, and its age where CloudWatch may be asked."""
+    """A queue others read: its counts, and its age if CloudWatch may be used."""
 
     system: Literal["sqs"] = "sqs"
     calls = 1
@@ -218,8 +218,8 @@ class WatchedQueue:
 
 
 def counts_of(answer: Mapping[str, Any], queue: str) -> tuple[int, int, int]:
-    """COUNTS in an answer of GetQueueAttributes. Raises Unavailable where there are none, or no numbers: a queue that
-    was not counted is not empty."""
+    """COUNTS in an answer of GetQueueAttributes. Raises Unavailable if they are missing or not numbers: a queue
+    that was not counted is not empty."""
     facts = Facts(answer, f"queue {queue}")
     if COUNTS[0] not in facts:
         raise unreadable(f"queue {queue}", "no counts")
@@ -228,8 +228,8 @@ def counts_of(answer: Mapping[str, Any], queue: str) -> tuple[int, int, int]:
 
 
 class CloudWatchAge:
-    """ApproximateAgeOfOldestMessage of one queue, asked once a minute. It leaves out messages received three times or
-    more, so it hides poison; it is the only age AWS tells without a receive."""
+    """ApproximateAgeOfOldestMessage of one queue, read once a minute. It leaves out messages received three times or
+    more, so it hides poison messages; it is the only age AWS reports without a receive."""
 
     def __init__(self, aws: AwsConnection, queue: str) -> None:
         self._aws = aws
@@ -238,7 +238,7 @@ class CloudWatchAge:
         self._oldest: float | None = None
 
     async def oldest(self) -> float | None:
-        """When the oldest message was sent, in seconds since the epoch; None where CloudWatch does not tell."""
+        """When the oldest message was sent, in seconds since the epoch; None if CloudWatch does not report it."""
         now = asyncio.get_running_loop().time()
         if now - self._asked >= CLOUDWATCH_SECONDS:
             self._asked = now
@@ -261,7 +261,7 @@ class CloudWatchAge:
                 Statistics=["Maximum"],
             )
         except BridgeError:
-            return None  # not permitted: the age stays unknown, and the counts still hold
+            return None  # not permitted: the age stays unknown, and the counts are still valid
         points = [
             (each["Timestamp"].timestamp(), maximum)
             for each in listed(answer.get("Datapoints")) or ()
@@ -272,8 +272,8 @@ class CloudWatchAge:
 
 
 async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str:
-    """The URL of a queue given by name or ARN. Raises NotUsable, with the hint `missing` where there is none, and for
-    an ARN of another region: a queue of the same name here is another queue."""
+    """The URL of a queue given by name or ARN. Raises NotUsable, with the hint `missing` if there is none, and for an
+    ARN of another region: a queue of the same name here is another queue."""
     arguments: dict[str, Any] = {"QueueName": queue}
     if queue.startswith("arn:"):
         region, account, name = queue.split(":")[3:6]
@@ -289,7 +289,7 @@ async def queue_url(aws: AwsConnection, queue: str, *, missing: str = "") -> str
 
 async def same_queue(aws: AwsConnection, asked: str, arn: str) -> None:
     """Raises NotUsable unless `arn`, as AWS answered it, is the queue that was asked for by name, URL or ARN; and
-    Unavailable where it is none."""
+    Unavailable if it is not a queue's ARN."""
     parts = arn.split(":")
     name = name_of(asked)
     if len(parts) != 6 or parts[0] != "arn":

@@ -1,10 +1,10 @@
-"""Claim checks at work: a destination that fetches what pointers point to, and stores what is too large.
+"""Claim checks: a destination that fetches the payloads pointers refer to, and stores payloads that are too large.
 
-    fetch   the pointer's payload, where the route names the place and the destination takes it; else the pointer goes
-            on as it is
+    fetch   the pointer's payload, if the route allows its bucket and the destination takes its size; else the pointer
+            is forwarded as it is
     store   a payload the destination would refuse, and send the pointer; the same message has the same key each time
 
-A payload takes its room before it is in memory, and gives it back when it is published: `Room` is the route's.
+A payload reserves its bytes in `Room`, one for each route, before it is in memory, and frees them when it is published.
 May not: follow a pointer the route does not allow, create a bucket, or delete a payload: other readers may hold the
 same pointer.
 """
@@ -26,7 +26,7 @@ from bridge.core.models import Claim, JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
 from bridge.legs.payloads import LARGEST, Payloads, Store
 
-AT_ONCE = 8  # fetches and stores side by side on one route
+AT_ONCE = 8  # concurrent fetches and stores on one route
 
 
 class Sized(Destination, Protocol):
@@ -37,7 +37,7 @@ class Sized(Destination, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Where a route stores what is too large; `form` is how pointers into S3 are written."""
+    """Where a route stores payloads that are too large; `form` is the format of pointers into S3."""
 
     store: Store
     bucket: str
@@ -46,7 +46,7 @@ class Kept:
 
 
 class Room:
-    """A number of bytes, lent first come, first served. Who asks for more than there is at all goes alone."""
+    """A limit of bytes in memory, granted first come, first served. A request above the whole limit runs alone."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -55,7 +55,7 @@ class Room:
 
     @asynccontextmanager
     async def take(self, size: int) -> AsyncIterator[None]:
-        """Waits for so many bytes, and has them until the end of the block. Who has some may not ask for more."""
+        """Waits for so many bytes and holds them until the end of the block. A holder may not ask for more."""
         taken = min(size, self.size)
         if self._waiting or taken > self.free:
             turn = asyncio.get_running_loop().create_future()
@@ -64,7 +64,7 @@ class Room:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self.free += taken  # it came together with the cancel
+                    self.free += taken  # granted at the moment of the cancel
                 else:
                     self._waiting = deque(each for each in self._waiting if each[1] is not turn)
                 self._next()
@@ -87,8 +87,8 @@ class Room:
 
 class ClaimChecked:
     """A Destination in front of another. `kept` None: nothing is stored, and what is too large is refused. `allowed`
-    are the places pointers are followed into. What is fetched or stored is published by itself, so that its memory is
-    free as soon as it is durable; messages of one lane never meet in one call (core/lanes.py), so no order is lost."""
+    are the places pointers may be followed into. What is fetched or stored is published by itself, so that its memory
+    is freed as soon as it is durable; messages of one lane are never in one call (core/lanes.py), so order is kept."""
 
     def __init__(
         self, inner: Sized, stores: dict[Store, Payloads], kept: Kept | None, *, allowed: Allowed, room: Room
@@ -136,14 +136,14 @@ class ClaimChecked:
                 answers[place] = await self._one(outs[place], down)
 
         work = [one(place) for place in alone]
-        # All of them end before an unexpected error goes on: none may publish behind the caller's back.
+        # All of them end before an unexpected error is raised: none may still publish after the call returned.
         for ended in await asyncio.gather(*([rest()] if together else []), *work, return_exceptions=True):
             if isinstance(ended, BaseException):
                 raise ended
         return answers
 
     async def _one(self, out: Out, down: dict[str, BridgeError]) -> Receipt | BridgeError:
-        """`down` holds what cannot be reached in this call: the others need not wait for the same silence."""
+        """`down` holds the stores this call could not reach, so that the others do not wait for the same timeout."""
         store = out.claim.store if out.claim is not None else self._kept.store if self._kept is not None else ""
         if (known := down.get(store) or down.get("destination")) is not None:
             return known
@@ -155,8 +155,8 @@ class ClaimChecked:
         except BridgeError as error:
             answer = error
             if doing != "destination":
-                # A store that is down is an outage, and uses up no receive counts. What else is wrong with a payload
-                # or its bucket concerns only the messages that need it.
+                # A store that is down is an outage, and uses up no receive counts. Other problems with a payload
+                # or its bucket concern only the messages that need it.
                 answer.outage = isinstance(answer, Unavailable)
                 answer.own = not answer.outage
         finally:
@@ -166,14 +166,14 @@ class ClaimChecked:
         return answer
 
     async def _fetched(self, out: Out, claim: Claim, held: AsyncExitStack) -> Out:
-        # Too large on the other side as well, a pointer into the route's own kind of store serves as it is.
+        # Too large for the destination too: a pointer into the route's own kind of store is forwarded as it is.
         serves = self._kept is None or self._kept.store == claim.store
         async with self._stores[claim.store].open(claim.bucket, claim.key) as found:
             size = LARGEST if found.size is None else found.size
             if size > LARGEST:
                 if serves:
                     return out
-                raise Refused(f"the payload has {size:,} bytes; a claim check takes {LARGEST:,}")
+                raise Refused(f"the payload has {size:,} bytes; a claim check takes at most {LARGEST:,}")
             await held.enter_async_context(self._room.take(size))
             payload = await found.read()
         whole = _with_payload(out, payload)
@@ -186,7 +186,7 @@ class ClaimChecked:
         return await self._put(out)
 
     async def _put(self, out: Out) -> Out:
-        """Stores the payload, for which there is room."""
+        """Stores the payload, whose bytes are reserved."""
         assert self._kept is not None
         store, bucket, prefix, form = self._kept.store, self._kept.bucket, self._kept.prefix, self._kept.form
         content = _content(out)
@@ -196,12 +196,12 @@ class ClaimChecked:
             except UnicodeEncodeError:
                 raise Refused("its body has half a surrogate pair and is not valid UTF-8") from None
         if len(content) > LARGEST:
-            raise Refused(f"{len(content):,} bytes; a claim check takes {LARGEST:,}")
+            raise Refused(f"{len(content):,} bytes; a claim check takes at most {LARGEST:,}")
         name = out.msg_id if isinstance(out, JetStreamOut) else out.dedup_id
         claim = Claim(store, bucket, key_for(prefix, name, content))
         pointed = _with_pointer(out, claim, len(content), form)
         if not self._inner.fits(pointed):
-            return out  # it is the attributes that are too large: the refusal has the numbers
+            return out  # the attributes are too large: the refusal has the numbers
         await self._stores[store].put(bucket, claim.key, content)
         return pointed
 
@@ -210,8 +210,8 @@ def _unlisted(claim: Claim) -> Refused:
     where = "S3 bucket" if claim.store == "s3" else "Object Store"
     return Refused(
         f"its payload is in {where} {shown((claim.bucket,))} under {shown((claim.key,))}, "
-        "from where this route may not fetch",
-        hint="name the bucket, or that part of it, under source.buckets, if its payloads are for this route",
+        "which this route may not read",
+        hint="if this route should fetch from there, add the bucket or the prefix to source.buckets",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a route must know of the durable pull consumer it reads, and whether that consumer can serve it.
+"""What a route must know about the durable pull consumer it reads, and whether that consumer is suitable.
 
 May not: create or change a consumer, or pull from one.
 """
@@ -16,8 +16,8 @@ from bridge.legs.nats import NatsConnection, place_of, stream_info
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What the source must know of its consumer. `ack_wait` is in seconds, the shortest and the longest there is;
-    `group` is its priority group; `place` names its stream; a `max_deliver` of 0 is none."""
+    """What the source must know about its consumer. `ack_wait` is in seconds, the shortest and the longest there is;
+    `group` is its priority group; `place` names its stream; a `max_deliver` of 0 is unlimited."""
 
     stream: str
     name: str
@@ -30,7 +30,7 @@ class Consumer:
     pinned: bool
     place: str
     removes: bool
-    """Whether its stream forgets what is acknowledged (a work queue)."""
+    """Whether its stream removes what is acknowledged (a work queue)."""
     retention: float
     """How long its stream keeps a message, in seconds; infinite without max_age."""
 
@@ -38,8 +38,8 @@ class Consumer:
 async def open_consumer(
     nats: NatsConnection, stream: str, name: str, filters: Sequence[str] | None = None, *, ordered: bool = False
 ) -> Consumer:
-    """Reads the consumer and sees that it can serve a route, and with `ordered` that it has one reader at a time.
-    Raises NotUsable with the command that would mend it."""
+    """Reads the consumer and checks that it can serve a route, and with `ordered` that it has one reader at a time.
+    Raises NotUsable with the command that would fix it."""
     wanted = advice.filters(filters)
     create = (
         f"nats consumer add {stream} {name} --pull --ack explicit --deliver all --wait 60s --max-pending 5000{wanted} "
@@ -82,11 +82,11 @@ async def open_consumer(
 
 
 SHARED = (
-    "consumer {name} of {stream} has another reader, and the order of groups takes exactly one "
-    "(a bridge that was killed a moment ago counts for a few seconds)"
+    "consumer {name} of {stream} has another reader, and keeping the order of groups needs exactly one "
+    "(a bridge that was just killed still counts for a few seconds)"
 )
 PIN = (
-    "stop the other reader; or, for replicas that stand by, use nats-server 2.11 or newer and a consumer whose "
+    "stop the other reader; or, for standby replicas, use nats-server 2.11 or newer and a consumer whose "
     "priority policy is pinned_client: "
     "nats consumer add {stream} {name} --pull --pinned-groups bridge --pinned-ttl 10s …"
 )

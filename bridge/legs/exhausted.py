@@ -1,11 +1,11 @@
 """Messages that ran out of deliveries at a consumer of ours. JetStream stops delivering them and leaves them in the
-stream, where no consumer's count shows them; here they are found again, to be parked.
+stream, where no consumer's count includes them; this module finds them, so that they are parked.
 
-While we run, the server's advisory names each. On a work queue they are also looked for now and then: when nothing is
-pending, whatever was delivered and is still there is one. An advisory is a message like any other, and whoever may
-publish to its subject can write one: it counts only for what was delivered, is still there and, for an ack wait at
-least, is not pending elsewhere. What was acknowledged in a stream that keeps it can be parked once more by a forged
-one; nothing is lost by it. May not: touch a message before it is parked.
+While we run, the server's advisory names each. On a work queue they are also searched for periodically: when nothing is
+pending, any message that was delivered and is still there is one. An advisory is an ordinary message, and anyone who
+may publish to its subject can forge one: it counts only for a message that was delivered, is still there and, for at
+least an ack wait, is not pending elsewhere. A forged one can make an acknowledged message be parked again in a stream
+that keeps it; nothing is lost by that. May not: touch a message before it is parked.
 Source: nats-server, MAX_DELIVERIES advisory; ADR-31 (direct and by-sequence gets).
 """
 
@@ -26,23 +26,23 @@ from bridge.legs.wire import WireClient, header_pairs_of
 
 NOT_FOUND = 10037  # err_code: no message at this sequence
 AGAIN_SECONDS = 30.0
-MOST_KNOWN = 100_000  # advisories kept: whoever floods the subject must not fill the memory
-LOOK_SECONDS = 60.0  # between two looks through a work queue for what no advisory told us of
+MOST_KNOWN = 100_000  # advisories kept: a publisher that floods the subject must not fill the memory
+LOOK_SECONDS = 60.0  # between two searches of a work queue for messages without an advisory
 
 
 @dataclass(slots=True)
 class _Told:
-    """Of one message, not lent yet: how often it was delivered, and since when that is known, in loop time; infinitely
-    long where it was found by looking."""
+    """For one message that is not in flight yet: how often it was delivered, and since when that is known, in loop
+    time; minus infinity if a search found it."""
 
     deliveries: int
     since: float
 
 
 class Exhausted:
-    """`found` what ran out, `settle` what became of it. `removes`: the stream is a work queue, and would have forgotten
-    the message had it been acknowledged. `held` are the sequences on loan, which may still be carried; `wait` is how
-    long another reader may keep one without a word, in seconds."""
+    """`found` returns what ran out, `settle` takes the outcome. `removes`: the stream is a work queue, and would have
+    removed the message if it had been acknowledged. `held` are the sequences in flight, which may still be carried;
+    `wait` is how long another reader may keep one without an ack or extension, in seconds."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Exhausted:
         self._look = 0.0
 
     async def found(self, limit: int) -> list[tuple[JetStreamMessage, BridgeError]]:
-        """Up to `limit` messages and why each is hopeless. Never raises: what cannot be read now is tried again."""
+        """Up to `limit` messages and why each must be parked. Never raises: what cannot be read now is retried."""
         now = asyncio.get_running_loop().time()
         if now < self._again:
             return []
@@ -90,8 +90,8 @@ class Exhausted:
         return found
 
     async def _ripe(self, limit: int) -> list[int]:
-        """The sequences that ran out for all that can be known. What an advisory names was delivered, or it is forged;
-        and while more is pending than we hold, it may be with another reader, or wait for its next delivery."""
+        """The sequences that ran out, as far as can be known. A message named by an advisory was delivered, or the
+        advisory is forged; while more is pending than we hold, another reader may hold it, or it awaits redelivery."""
         for sequence in [each for each in self._known if each in self._held]:
             del self._known[sequence]
         if not self._known:
@@ -119,7 +119,7 @@ class Exhausted:
         return None
 
     async def close(self) -> None:
-        """Hears no more advisories."""
+        """Ends the subscription to advisories."""
         if self._listening is not None:
             client, number = self._listening
             self._listening = None
@@ -140,7 +140,7 @@ class Exhausted:
         self._listening = client, await client.listen(subject, heard)
 
     def _advised(self, payload: bytes) -> tuple[int, int] | None:
-        """Sequence and deliveries out of an advisory; None for what is none of this consumer's."""
+        """Sequence and deliveries out of an advisory; None if it is not about this consumer."""
         try:
             found = orjson.loads(payload)
             told = Answer(found if isinstance(found, dict) else {}, "an advisory")
@@ -152,8 +152,8 @@ class Exhausted:
 
     async def _look_behind(self) -> None:
         info = await self._nats.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
-        # The ack floor does not move past a message that ran out, so it tells nothing. The server gives a message up
-        # only when it is pulled for, so right after the start there may still be some pending.
+        # The ack floor does not move past a message that ran out, so it does not help. The server gives up a message
+        # only during a pull, so right after the start there may still be some pending.
         if info.number("num_ack_pending", 0):
             self._look = asyncio.get_running_loop().time() + 1.0
             return
@@ -172,9 +172,9 @@ class Exhausted:
     async def _message(self, sequence: int, deliveries: int) -> JetStreamMessage | None:
         found = await self._get({"seq": sequence})
         if found is None:
-            return None  # gone meanwhile: consumed by somebody else, or too old
+            return None  # gone meanwhile: consumed by another reader, or expired
         block, subject = found.content("hdrs"), found.text("subject")
-        if "\ufffd" in subject:  # the API answers in JSON, which has no room for what is not UTF-8
+        if "\ufffd" in subject:  # the API answers in JSON, which cannot hold bytes that are not UTF-8
             subject = await self._true_subject(sequence) or subject
         return JetStreamMessage(
             subject=subject,
@@ -187,7 +187,7 @@ class Exhausted:
         )
 
     async def _true_subject(self, sequence: int) -> str:
-        """As a direct get gives it, in bytes; empty where the stream allows none."""
+        """As a direct get returns it, in bytes; empty if the stream does not allow direct gets."""
         subject = self._nats.api_subject(f"DIRECT.GET.{self._stream}")
         (answer,) = await self._nats.replies.ask_for(
             [(subject, orjson.dumps({"seq": sequence}), b"")], API_SECONDS, lambda _at, block, _payload: block or None

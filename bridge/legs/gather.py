@@ -1,6 +1,6 @@
-"""Small batches joined: what comes while a call is under way goes together in the next one.
+"""Joins small batches: items that arrive while a call is under way go together in the next one.
 
-With nothing under way a batch goes at once, so an idle route waits for nothing; a full batch never waits. May not: know
+With no call under way a batch is sent at once, so an idle route adds no delay; a full batch never waits. May not: know
 what is in a batch, or hold one longer than `linger` seconds.
 """
 
@@ -20,7 +20,7 @@ A = TypeVar("A")
 
 
 class _Joined(Generic[T, A]):
-    """One batch that gathers. Whoever began it sends it; the others wait for `answers`."""
+    """One batch being gathered. The caller that started it sends it; the others wait for `answers`."""
 
     def __init__(self, items: Sequence[T]) -> None:
         self.items = list(items)
@@ -29,7 +29,7 @@ class _Joined(Generic[T, A]):
 
 
 class Gather(Generic[T, A]):
-    """`send` takes a batch and gives one answer each, in order; `most` is a full batch."""
+    """`send` takes a batch and returns one answer each, in order; `most` is a full batch."""
 
     def __init__(self, send: Callable[[Sequence[T]], Awaitable[list[A]]], *, most: int, linger: float) -> None:
         self._send = send
@@ -46,7 +46,7 @@ class Gather(Generic[T, A]):
         if len(items) >= self._most or not self._flying:
             return await self._fly(items)
         if joined is not None:
-            joined.ready.set()  # no room for these: it goes as it is
+            joined.ready.set()  # these do not fit: it is sent as it is
         return await self._lead(items)
 
     async def _join(self, joined: _Joined[T, A], items: Sequence[T]) -> list[A]:

@@ -1,9 +1,9 @@
-"""The least of HTTP/1.1 that SQS takes: a POST at a time on a kept connection, over TCP or TLS.
+"""The part of HTTP/1.1 that SQS needs: one POST at a time on a kept connection, over TCP or TLS.
 
-One call of SQS carries ten messages, and through a general client it costs more than all the rest of carrying them.
-May not: follow a redirect, speak to a proxy, repeat a request, or keep a connection it is not sure of: whatever ends
-out of turn closes it; or to keep more of an answer than its caller allows. Raises OSError or TimeoutError, and nothing
-else. Source: RFC 9112.
+One call of SQS carries ten messages, and through a general client it costs more than everything else done for them.
+May not: follow a redirect, speak to a proxy, retry a request, keep a connection in an uncertain state (anything out of
+order closes it), or store more of an answer than its caller allows. Raises OSError or TimeoutError, and nothing else.
+Source: RFC 9112.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ HEADERS = 200  # lines of one head
 INTERIM = 10  # answers with a status of 1xx before the one that counts
 LIMIT = 1_048_576  # bytes of a body, unless the caller says more
 CHUNK_LINE = 1024  # bytes of the line before a chunk, and of all trailers
-IDLE_SECONDS = 20.0  # a connection that rested longer may be closed at the other end just as we use it
-WATCHES = 20  # looks at what is under way in the time an answer may take
+IDLE_SECONDS = 20.0  # a connection idle for longer may be closed by the peer just as we use it
+WATCHES = 20  # checks for late answers within one read timeout
 
 
 class Broken(ConnectionError):
-    """The connection ended, or what came was no HTTP, or no answer to what was asked."""
+    """The connection ended, or what came was not HTTP, or not an answer to the request."""
 
 
 class TooLarge(ValueError):
     """An answer has more bytes than its limit."""
 
     def __init__(self, limit: int, size: int | None = None) -> None:
-        super().__init__(f"an answer of {f'{size:,}' if size else 'more'} bytes, where {limit:,} is the most")
+        super().__init__(f"an answer of {f'{size:,} bytes; the limit is' if size else 'more than'} {limit:,} bytes")
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class _Body:
             raise TooLarge(limit, length)
         self._length = length
         self._limit = limit
-        self._raw = 0  # bytes of chunks and their lines together: chunks of one byte are six each
+        self._raw = 0  # bytes of chunks and their lines together: a chunk of one byte takes six
         self._data = bytearray()
         self._chunks: bytearray | None = bytearray() if chunked else None
 
@@ -65,7 +65,7 @@ class _Body:
         return self._length is None and self._chunks is None
 
     def add(self, data: bytes) -> bytes | None:
-        """The whole body once it is there. Raises ValueError for what is no body."""
+        """The whole body once it is there. Raises ValueError for an invalid body."""
         self._data += data
         if self._chunks is not None:
             self._raw += len(data)
@@ -94,7 +94,7 @@ class _Body:
                 if tail.endswith(b"\r\n\r\n"):
                     return bytes(whole)
                 if len(tail) > CHUNK_LINE:
-                    raise ValueError("trailers without end")
+                    raise ValueError("trailers without an end")
                 return None
             if len(whole) + size > self._limit:
                 raise TooLarge(self._limit)
@@ -102,17 +102,17 @@ class _Body:
                 return None
             whole += self._data[end + 2 : end + 2 + size]
             if self._data[end + 2 + size : end + 4 + size] != b"\r\n":
-                raise ValueError("a chunk that is longer than it says")
+                raise ValueError("a chunk longer than its size")
             del self._data[: end + 4 + size]
         if len(self._data) > CHUNK_LINE:
-            raise ValueError("no line before a chunk")
+            raise ValueError("no size line before a chunk")
         return None
 
 
 def _chunk_size(line: bytes) -> int:
     text = line.partition(b";")[0].strip()
     if not text.isalnum() or len(text) > 16 or b"x" in text.lower():  # int() takes 0x, signs and underscores too
-        raise ValueError("no size of a chunk")
+        raise ValueError("an invalid chunk size")
     return int(text, 16)
 
 
@@ -120,7 +120,7 @@ class _Connection(asyncio.Protocol):
     """One request at a time. `answered` is a future of the answer while one is awaited."""
 
     def __init__(self) -> None:
-        self.transport: Any = None  # uvloop's is no asyncio.Transport
+        self.transport: Any = None  # uvloop's is not an asyncio.Transport
         self.open = True
         self.rested = 0.0
         self._answered: asyncio.Future[Answer] | None = None
@@ -162,13 +162,13 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answered is None:
-            return self.close()  # nobody asked
+            return self.close()  # no request is open
         try:
             found = self._begin(data) if self._body is None else self._body.add(data)
         except TooLarge as error:
             return self._failed(Broken(str(error)))
         except (ValueError, LookupError):
-            return self._failed(Broken("what answered speaks no HTTP/1.1"))
+            return self._failed(Broken("what answered does not speak HTTP/1.1"))
         if found is not None:
             self._done(found)
         return None
@@ -179,7 +179,7 @@ class _Connection(asyncio.Protocol):
         while True:
             end = data.find(b"\r\n\r\n")
             if (len(data) if end < 0 else end) > HEAD_LIMIT:
-                raise ValueError("a head without end")
+                raise ValueError("a head without an end")
             if end < 0:
                 self._head = data
                 return None
@@ -193,7 +193,7 @@ class _Connection(asyncio.Protocol):
                 break
             self._interim += 1  # an interim answer
             if self._status < 100 or self._status == 101 or self._interim > INTERIM:
-                raise ValueError("interim answers without end")
+                raise ValueError("too many interim answers")
         self._head = b""
         return self._headed(version, lines, data)
 
@@ -215,10 +215,10 @@ class _Connection(asyncio.Protocol):
             raise ValueError(length)
         if self._status in (204, 304):
             length = "0"
-        # Only 200 brings messages; errors are a few hundred bytes.
+        # Only a 200 contains messages; errors are a few hundred bytes.
         limit = self._limit if self._status == 200 else min(self._limit, LIMIT)
         self._body = _Body(None if length is None or chunked else int(length), chunked=chunked, limit=limit)
-        # Who gives both a length and chunks may mean either: what follows on this connection is not certain.
+        # With both a length and chunks it is ambiguous where the answer ends: the connection is not used again.
         self._keep = keep.lower() != "close" and not self._body.to_the_end and not (chunked and length is not None)
         return self._body.add(data)
 
@@ -237,7 +237,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Connections:
-    """Kept connections to one host, at most `limit`; one more request waits for its turn. Times in seconds: `connect`
+    """Kept connections to one host, at most `limit`; further requests wait for their turn. Times in seconds: `connect`
     to be connected, TLS included, `read` for the answer, which is late by up to a WATCHth of that."""
 
     def __init__(
@@ -255,7 +255,7 @@ class Connections:
         self._watch: asyncio.TimerHandle | None = None
 
     async def ask(self, request: bytes, limit: int = LIMIT) -> Answer:
-        """Sends `request`, whole, and returns what answers, of at most `limit` bytes. Cancelled, it closes the
+        """Sends the complete `request` and returns the answer, of at most `limit` bytes. Cancelled, it closes the
         connection."""
         async with self._room:
             loop = self._loop = self._loop or asyncio.get_running_loop()
@@ -279,7 +279,7 @@ class Connections:
             return answer
 
     def _look(self) -> None:
-        """One timer looks after all that are busy: one for each request would cost more than its signature."""
+        """One timer for all busy connections: one for each request would cost more than its signature."""
         self._watch = None
         if self._loop is None or not self._busy:
             return
@@ -298,7 +298,7 @@ class Connections:
 
     def _rested(self, now: float) -> _Connection | None:
         while self._idle:
-            connection = self._idle.pop()  # the last one: those not needed grow old, and are closed
+            connection = self._idle.pop()  # the last one: those not needed grow old and are closed
             if connection.open and now - connection.rested < IDLE_SECONDS:
                 return connection
             connection.close()

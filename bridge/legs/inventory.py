@@ -1,7 +1,7 @@
-"""What exists out there, for `check`: facts about queues, topics, streams and consumers, read-only.
+"""What exists in AWS and NATS, for `check`: facts about queues, topics, streams and consumers, read-only.
 
-Permissions are tried with calls that can change nothing: a delete of a handle that is none, an empty batch. AWS decides
-about the permission before it looks at the arguments.
+Permissions are tried with calls that change nothing: a delete of an invalid handle, an empty batch. AWS checks the
+permission before it checks the arguments.
 May not: judge (core/findings.py does), or touch a message.
 """
 
@@ -24,7 +24,7 @@ from bridge.legs.nats import NatsConnection, stream_info
 from bridge.legs.sns import open_topic, queues_among, subscriptions
 from bridge.legs.sqs import Queue, open_queue
 
-LISTED_PAGES = 50  # of a hundred subscriptions; those of an account with more are not known
+LISTED_PAGES = 50  # of a hundred subscriptions; beyond that they are not read
 NO_HANDLE = "nats-sqs-bridge-check"
 
 
@@ -44,7 +44,7 @@ async def queue_facts(aws: AwsConnection, name: str) -> QueueFacts:
 
 
 async def topics_of(aws: AwsConnection, queue_arn: str) -> tuple[str, ...] | None:
-    """The ARNs of the topics a queue is subscribed to, or None where we may not look."""
+    """The ARNs of the topics a queue is subscribed to, or None without the permission to list them."""
     found: list[str] = []
     token: dict[str, Any] = {}
     seen: set[str] = set()
@@ -64,7 +64,7 @@ async def topics_of(aws: AwsConnection, queue_arn: str) -> tuple[str, ...] | Non
 
 
 async def feeds_of(aws: AwsConnection, topic: TopicFacts) -> tuple[QueueFacts, ...]:
-    """The queues subscribed to a topic in its own region and account, as far as we may look at them."""
+    """The queues subscribed to a topic in its own region and account, as far as we may read them."""
     found = []
     for arn in topic.feeds or ():
         if arn_place(arn) == arn_place(topic.arn):
@@ -74,8 +74,8 @@ async def feeds_of(aws: AwsConnection, topic: TopicFacts) -> tuple[QueueFacts, .
 
 
 async def may_consume(aws: AwsConnection, name: str) -> list[BridgeError]:
-    """What of receiving, deleting and extending we may not do. A receive for zero messages is an error everywhere that
-    checks it, and brings none where nobody does."""
+    """Which of receiving, deleting and extending are not permitted. A receive for zero messages is an error on servers
+    that check the number, and returns none on the others."""
     queue = await open_queue(aws, name)
     handle = [{"Id": "0", "ReceiptHandle": NO_HANDLE}]
     hidden = [{**handle[0], "VisibilityTimeout": 0}]
@@ -106,7 +106,7 @@ async def _denied(aws: AwsConnection, queue: Queue, *calls: tuple[str, str, dict
 
 
 async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[BridgeError]]:
-    """The topic, and what of publishing we may not do."""
+    """The topic, and the publish permissions that are missing."""
     topic = await open_topic(aws, name)
     denied: list[BridgeError] = []
     try:
@@ -119,7 +119,7 @@ async def topic_facts(aws: AwsConnection, name: str) -> tuple[TopicFacts, list[B
     return TopicFacts(topic.name, topic.arn, topic.fifo, queues_among(found), count), denied
 
 
-PAGES = 400  # of 256 consumers; an answer that promises ever more is none to follow
+PAGES = 400  # of 256 consumers; a list that never ends is not followed
 
 
 async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
@@ -147,7 +147,7 @@ async def stream_facts(nats: NatsConnection, name: str) -> StreamFacts:
 
 
 async def see_watched(nats: NatsConnection, stream: str, consumer: str | None) -> None:
-    """Raises NotUsable if there is no such stream, or no such consumer in it; with what there is instead."""
+    """Raises NotUsable if there is no such stream, or no such consumer in it, and lists what exists instead."""
     await stream_info(nats, stream)
     if consumer is None:
         return
@@ -183,14 +183,14 @@ async def max_payload(nats: NatsConnection) -> int:
 
 
 async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError]:
-    """The subjects our user may not use, as the server tells it. Empty where it tells nothing."""
+    """The subjects our user may not use, as the server reports them. Empty if it reports nothing."""
     (reply,) = await nats.replies.ask([("$SYS.REQ.USER.INFO", b"", b"")], 2)
     try:
         told = Answer({"answer": orjson.loads(reply.data if reply else b"")}, "$SYS.REQ.USER.INFO").part("answer")
         permissions = told.part("data").part("permissions")
         rules = {verb: permissions.part(verb) for verb in ("publish", "subscribe")}
         lists = {verb: (rule.texts("allow"), rule.texts("deny")) for verb, rule in rules.items()}
-    except (ValueError, Unavailable):  # old servers, and those that keep it to themselves
+    except (ValueError, Unavailable):  # old servers, and those that do not disclose it
         return []
     found: list[BridgeError] = []
     for verb, subjects in (("publish", publish), ("subscribe", subscribe)):

@@ -27,16 +27,16 @@ from bridge.legs.exhausted import Exhausted
 from bridge.legs.nats import NatsConnection
 from bridge.legs.wire import NOBODY, WireClient, header_pairs_of, status_of
 
-APART_SECONDS = 1.0  # two looks closer than that may both see the same pull of ours end
+APART_SECONDS = 1.0  # two reads closer together may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
-KEPT = 200  # how much a handover keeps back before it waits for what it needs instead of pulling on
+KEPT = 200  # how many messages a handover holds back before it waits for the missing ones and stops pulling
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
-    """One message on loan. `reply` is the newest ack subject, empty for one that ran out of deliveries; `until` is loop
-    time. `lapsed`: another reader has the pin, and may have the message when its ack wait is over."""
+    """One unacknowledged message. `reply` is the newest ack subject, empty for one that ran out of deliveries; `until`
+    is loop time. `lapsed`: another reader has the pin, and may get the message when its ack wait is over."""
 
     reply: str
     until: float
@@ -46,8 +46,8 @@ class _Loan:
 
 
 class _Pull:
-    """One inbox for one pull at a time. A delivered message carries its own subject, not the inbox's, so pulls that
-    run side by side each need their own subscription: `number`, of `client`."""
+    """One inbox for one pull at a time. A delivered message carries its own subject, not the inbox's, so
+    concurrent pulls each need their own subscription: `number`, of `client`."""
 
     def __init__(self, inbox: str, client: WireClient) -> None:
         self.inbox = inbox
@@ -60,8 +60,8 @@ class _Pull:
         self._ended: asyncio.Future[tuple[str, str]] | None = None
 
     def begin(self, limit: int) -> tuple[str, asyncio.Future[tuple[str, str]]]:
-        """A fresh reply subject, so that the late status of an earlier pull is known as such; and a future of the
-        status this one ends with, empty when it brought all it may."""
+        """A fresh reply subject, so that the late status of an earlier pull is recognised; and a future of the status
+        this one ends with, empty when it delivered its full batch."""
         self._reply, self._limit = f"{self.inbox}.{next(self._serial):x}", limit
         self._ended = asyncio.get_running_loop().create_future()
         return self._reply, self._ended
@@ -87,8 +87,8 @@ class _Pull:
 class JetStreamSource:
     """A Source over a durable pull consumer. Source: ADR-13 (pull), ADR-15 (ack subjects), ADR-42 (pinned clients).
 
-    `ordered`: it lends in stream order, across readers that die too (core/handover.py); then there is one receive at a
-    time. `exhausted`: it also lends, as hopeless, what ran out of deliveries.
+    `ordered`: it delivers in stream order, even when readers die (core/handover.py); then there is one receive at a
+    time. `exhausted`: it also delivers what ran out of deliveries, to be parked.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class JetStreamSource:
     ) -> None:
         self.consumer = consumer
         self.batch = min(batch, consumer.max_batch)
-        self.locks_groups = False  # what is given back comes again behind newer messages of its group
+        self.locks_groups = False  # a released message is redelivered behind newer ones of its group
         self._nats = nats
         self._loans: dict[int, _Loan] = {}
         self._idle: list[_Pull] = []
@@ -130,7 +130,7 @@ class JetStreamSource:
         )
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
-        """What is there now, or what comes first within POLL_SECONDS. Raises Unavailable, NotUsable."""
+        """What is available now, or the first to arrive within POLL_SECONDS. Raises Unavailable, NotUsable."""
         if self._exhausted is not None and (found := await self._exhausted.found(limit)):
             return [self._lend_hopeless(message, why) for message, why in found]
         if self._handover is None:
@@ -146,8 +146,8 @@ class JetStreamSource:
         now = asyncio.get_running_loop().time()
         if not handover.waiting:
             self._handover_began = now
-        # What is due again is delivered before what is new: once every ack wait is over, one pull brings the missing.
-        # Until then it pulls a little, for the pin goes to another reader when nobody asks.
+        # Redeliveries come before new messages: once every ack wait is over, one pull brings the missing ones.
+        # Until then it pulls a little: without pulls the pin goes to another reader.
         full = len(handover.kept) >= KEPT and now - self._handover_began <= self.consumer.longest_wait
         handover.keep(
             (_sequence(each), each) for each in await self._receive(1 if handover.waiting and full else limit)
@@ -158,7 +158,7 @@ class JetStreamSource:
             before = self._settled
             held = sum(loan.tended and not loan.lapsed for loan in self._loans.values())
             info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
-            # What was settled meanwhile may have been gone already when the server counted.
+            # What was settled meanwhile may already be missing from the server's count.
             handover.told(pending=info.number("num_ack_pending", 0), held=held - (self._settled - before))
         return handover.lendable(limit)
 
@@ -169,8 +169,8 @@ class JetStreamSource:
             self._idle.remove(pull)
         else:
             pull = await self._new_pull(client)
-        # The subscriptions of a client that closed for good died with it. What they brought late is in flight all the
-        # same, and its lease is renewed: left behind, it would never be carried.
+        # The subscriptions of a client that closed for good ended with it. What they delivered late is in flight
+        # and its ack wait is extended: left behind, it would never be carried.
         for gone in [each for each in self._idle if each.client is not client]:
             self._idle.remove(gone)
             pull.arrived += gone.arrived
@@ -193,8 +193,8 @@ class JetStreamSource:
         inside = f"{pull.inbox}."
 
         def arrived(subject: str, reply: str, block: bytes, payload: bytes) -> None:
-            # A message of the stream's has its own subject and is to be acknowledged at our consumer. What somebody
-            # publishes to the inbox has the inbox's.
+            # A message from the stream has its own subject and an ack subject of our consumer. One that a client
+            # publishes to the inbox has the inbox's subject.
             if subject.startswith(inside):
                 if not reply and block:
                     pull.told(subject, *status_of(block))
@@ -205,18 +205,18 @@ class JetStreamSource:
         return pull
 
     async def _pull(self, client: WireClient, pull: _Pull, limit: int) -> list[Delivery]:
-        # Messages of an earlier pull that came after its end are on loan already: they go first.
+        # Messages of an earlier pull that came after its end are in flight already: they go first.
         if late := pull.take(limit):
             return late
         reply, ended = pull.begin(limit)
-        # no_wait with expires: hands over what is there and says so, or lingers until something is.
+        # no_wait with expires: delivers what is there and ends, or waits until something is.
         request: dict[str, Any] = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
         if self.consumer.group is not None:
             request |= {"group": self.consumer.group, **({"id": self._pin} if self._pin else {})}
         subject = self._nats.api_subject(f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}")
         await client.publish(subject, json.dumps(request).encode(), reply=reply)
         try:
-            async with asyncio.timeout(POLL_SECONDS + 1.0):  # no status comes from a server that went away
+            async with asyncio.timeout(POLL_SECONDS + 1.0):  # a server that is gone sends no status
                 code, text = await ended
         except TimeoutError:
             if denied := self._nats.denied(subject):
@@ -228,7 +228,7 @@ class JetStreamSource:
         return brought
 
     async def _ended(self, code: str, text: str) -> None:
-        """The pull brought nothing and ended with a status. Ordinary ends return; others raise."""
+        """The pull delivered nothing and ended with a status. Ordinary ends return; others raise."""
         if code in ("404", "408"):
             return
         where = f"consumer {self.consumer.name} of {self.consumer.stream}"
@@ -236,7 +236,7 @@ class JetStreamSource:
             await self._lost_pin()
             return
         if code == "503" or "deleted" in text.lower():
-            # Nobody answers for the consumer: it is gone, or has no leader just now. INFO tells which.
+            # No responder for the consumer: it is gone, or has no leader just now. INFO shows which.
             await open_consumer(self._nats, self.consumer.stream, self.consumer.name, self.consumer.filters or None)
             raise Unavailable(f"{where} does not answer: {code} {text}".rstrip())
         if code == "409" and "maxwaiting" not in text.replace(" ", "").lower():
@@ -246,8 +246,9 @@ class JetStreamSource:
         raise Unavailable(f"{where}: {code} {text}")
 
     async def _lost_pin(self) -> None:
-        """Another reader has the pin. What we carry we finish, as long as our leases last; what we only keep is its."""
-        self._pin = ""  # without one, the next pull waits for its turn
+        """Another reader has the pin. Messages being carried are finished while their ack waits last; those held back
+        are left to it."""
+        self._pin = ""  # without it, the next pull waits for its turn
         for loan in self._loans.values():
             loan.lapsed = True
         await self._give_back_kept()
@@ -259,9 +260,9 @@ class JetStreamSource:
                 await self.release(kept)
 
     def _lend(self, subject: str, reply: str, block: bytes, payload: bytes, now: float) -> Delivery | None:
-        """A delivery for a new message; None for one we still hold, whose new ack subject is kept, and for what no
-        consumer of ours delivered. A delivery that cannot be read is lent as hopeless: dropped, it would come again and
-        again."""
+        """A delivery for a new message; None for one we still hold, whose new ack subject is stored, and for what our
+        consumer did not deliver. A message that cannot be read is delivered to be parked: dropped, it would be
+        redelivered again and again."""
         meta = parse_ack_subject(reply)
         if meta is None:
             return None
@@ -321,14 +322,14 @@ class JetStreamSource:
             loans.append(loan)
             words.append(_nak(outcome.after) if isinstance(outcome, Retry) else b"+ACK")
             self._settled += loan.tended
-            loan.tended = False  # a +WPI behind a -NAK would undo its delay
+            loan.tended = False  # a +WPI after a -NAK would undo its delay
         answers = await self._tell(loans, words, repeat=repeat)
         for loan in loans:
             self._loans.pop(loan.sequence, None)
         return answers
 
     async def _tell(self, loans: Sequence[_Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
-        """Awaited acks, repeated while the lease lives: an ack that is not answered may never have arrived."""
+        """Awaited acks, repeated until the ack wait is over: an ack without an answer may never have arrived."""
         loop = asyncio.get_running_loop()
         answers: list[BridgeError | None] = [Unavailable("the ack was not answered")] * len(loans)
         todo = list(range(len(loans)))
@@ -354,7 +355,7 @@ class JetStreamSource:
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         # Ordinary NAKs: JetStream counts them as deliveries. It has no way to hand a message back uncounted.
-        # Not repeated: we may be on our way out, and what is not heard comes back with the ack wait.
+        # Not repeated: we may be shutting down, and a lost NAK only delays redelivery until the ack wait is over.
         back = [Settlement(delivery, Retry(0)) for delivery in deliveries]
         await self._settle([each for each in back if not _gone(each.delivery)], repeat=False)
         for each in back:
@@ -368,7 +369,7 @@ class JetStreamSource:
             await self._give_back_kept()
 
     async def _tend(self) -> None:
-        """+WPI restarts the whole ack wait; sent at a third of it, one may get lost."""
+        """+WPI restarts the whole ack wait; sent every third of it, so that one may get lost."""
         loop = asyncio.get_running_loop()
         third = self.consumer.ack_wait / 3
         while True:
@@ -386,20 +387,20 @@ class JetStreamSource:
                     await client.publish(loan.reply, b"+WPI")
                     loan.until = loop.time() + self.consumer.ack_wait
             except (BridgeError, nats_errors.Error, OSError):
-                continue  # the connection is down; what expires meanwhile is lent again and recognised by its sequence
+                continue  # the connection is down; what expires meanwhile is redelivered and recognised by its sequence
 
     async def backlog(self) -> Backlog:
         backlog = await self._look.backlog()
         now = asyncio.get_running_loop().time()
         if not self.consumer.pinned and now - self._looked >= APART_SECONDS:
-            # Seen twice in a row, it is no pull of ours that has just ended.
+            # Seen twice in a row, it is not a pull of ours that has just ended.
             self._looked = now
             self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
         return backlog
 
     async def hear_again(self) -> None:
-        """New subscriptions from the next pull on. Those of a pull under way may be deaf: they are not used again. When
-        that does not help, a connection of its own: the one it shares serves other routes."""
+        """Resubscribes from the next pull on. The subscriptions of pulls under way may have stalled: they are not used
+        again. If that does not help, it opens its own connection: the shared one serves other routes."""
         self._deaf += 1
         await self._leave_idle()
         if self._deaf > 1:
@@ -410,7 +411,7 @@ class JetStreamSource:
 
     async def close(self) -> None:
         """Ends its subscriptions, and its own connection where it has one."""
-        self._deaf += 1  # a pull that is under way ends its own
+        self._deaf += 1  # a pull under way ends its own subscription
         await self._leave_idle()
         if self._exhausted is not None:
             await self._exhausted.close()
@@ -424,7 +425,7 @@ class JetStreamSource:
 
     async def _leave(self, pull: _Pull) -> None:
         await pull.client.leave(pull.number)
-        if left := pull.take(len(pull.arrived)):  # came after their pull had ended, and were not lent to anybody
+        if left := pull.take(len(pull.arrived)):  # came after their pull had ended; no receive returned them
             with suppress(BridgeError):
                 await self.release(left)
 

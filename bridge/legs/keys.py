@@ -1,4 +1,4 @@
-"""Files of NATS credentials: what is wrong with one is said, where nats-py would end in a traceback or never return.
+"""NATS credentials files: an invalid one gives a clear error, where nats-py would end in a traceback or never return.
 
 May not: keep a key, or put one into an error.
 """
@@ -16,17 +16,17 @@ from bridge.legs.wire import WireClient
 
 
 class NoKey(errors.Error):  # type: ignore[misc]
-    """A file of credentials does not hold them."""
+    """A credentials file does not contain credentials."""
 
 
 class KeyedClient(WireClient):
-    """Refuses a file of credentials that holds none, with a sentence, before anything is sent."""
+    """Refuses a credentials file without credentials, with a clear error, before anything is sent."""
 
     _signature_cb: Any
     _user_jwt_cb: Any
 
     def _setup_nkeys_connect(self) -> None:
-        """Raises for a file that holds something else, before anything is sent."""
+        """Raises for a file with other content, before anything is sent."""
         super()._setup_nkeys_connect()
         self._signature_cb = _read_or_refused(self._signature_cb)
         if self._user_credentials is not None:
@@ -35,7 +35,7 @@ class KeyedClient(WireClient):
             self._user_jwt_cb()
 
     def _read_creds_user_jwt(self, creds: str) -> bytearray:
-        # nats-py looks for the JWT without regard to the end of the file: where there is none, it never returns.
+        # nats-py does not check for the end of the file when it searches the JWT: without one, it never returns.
         if b"BEGIN NATS USER JWT" not in Path(creds).read_bytes():
             raise ValueError("it holds no user JWT")
         found: bytearray = super()._read_creds_user_jwt(creds)
@@ -43,8 +43,8 @@ class KeyedClient(WireClient):
 
 
 def _read_or_refused(read: Callable[..., Any]) -> Callable[..., Any]:
-    """nats-py takes only its own errors and OSError as a failed attempt to reconnect; after any other it gives up and
-    does not say so."""
+    """nats-py treats only its own errors and OSError as a failed attempt to reconnect; after any other it
+    silently gives up."""
 
     def reading(*arguments: Any) -> Any:
         try:

@@ -1,9 +1,9 @@
 """The ledger: which messages a route has carried, in a JetStream Key-Value bucket whose entries expire by themselves.
 
-A stream forgets message ids after its duplicate window, SQS after five minutes or at once. The ledger remembers for as
-long as its bucket's TTL. It is asked only about messages the source lends again, and written before the source is told:
-what is left open is a kill between the PubAck and the write, followed by an absence longer than the window.
-May not: create a bucket, or call a message carried that is not durable at the destination.
+A stream forgets message ids after its duplicate window, SQS after five minutes or at once. The ledger remembers them
+for its bucket's TTL. It is read only for redelivered messages, and written before the source is settled. One gap
+remains: a kill between the PubAck and the write, followed by a downtime longer than the window.
+May not: create a bucket, or report a message as carried that is not durable at the destination.
 Source: ADR-8 (Key-Value), ADR-31 (direct get).
 """
 
@@ -25,8 +25,8 @@ NOT_FOUND = "404"  # the status of a direct get that found nothing
 
 
 async def open_ledger(nats: NatsConnection, bucket: str, *, source: str, destinations: Sequence[str]) -> Ledger:
-    """The ledger of what is carried from one place to others: both are part of every key, for a stream that was made
-    anew numbers its messages anew. Raises NotUsable."""
+    """The ledger of what is carried from one place to others: both are part of every key, because a stream that
+    was recreated numbers its messages from 1 again. Raises NotUsable."""
     create = f"nats kv add {bucket} --ttl 24h"
     info = await nats.api(f"STREAM.INFO.KV_{bucket}", missing=create)
     if not info.part("config").flag("allow_direct"):
@@ -46,7 +46,7 @@ class Ledger:
         self._known = {self._stream: Captures.of(info, f"{self._prefix}*")}
 
     async def known(self, ids: Sequence[str]) -> list[str | None]:
-        """What was noted of each, or None. Raises Unavailable when that cannot be known now."""
+        """What was noted for each, or None. Raises Unavailable if that cannot be read now."""
         subjects = [self._subject(each) for each in ids]
         get = self._nats.api_subject(f"DIRECT.GET.{self._stream}")
 
@@ -54,9 +54,9 @@ class Ledger:
             if status := status_of(block)[0] if block else "":
                 return Reply(b"", status) if status in (NOT_FOUND, NOBODY) else None
             pairs = header_pairs_of(block)
-            if any(name == "KV-Operation" for name, _ in pairs):  # somebody deleted the key
+            if any(name == "KV-Operation" for name, _ in pairs):  # the key was deleted
                 return Reply(b"", NOT_FOUND)
-            # The server writes where a value is from behind the headers it was written with.
+            # The server writes where a value is from after the headers it was stored with.
             found = last_header(pairs, "Nats-Stream"), last_header(pairs, "Nats-Subject")
             return Reply(payload) if found == (self._stream, subjects[at]) else None
 
@@ -70,7 +70,7 @@ class Ledger:
         return found
 
     async def note(self, carried: Sequence[tuple[str, str]]) -> list[bool]:
-        """Writes (id, ref) of each; whether it is written for certain."""
+        """Writes (id, ref) of each; returns whether the write is confirmed."""
         requests = [(self._subject(each), ref.encode(), b"") for each, ref in carried]
 
         def read(at: int, block: bytes, payload: bytes) -> bool | None:
@@ -87,7 +87,7 @@ class Ledger:
 
 class Ledgered:
     """A Destination in front of another. What is noted is a duplicate and is not published; what is published is noted
-    before its Receipt is given, so that the source is told only of what the ledger knows."""
+    before its Receipt is returned, so that the source settles only what the ledger knows."""
 
     def __init__(self, inner: Destination, ledger: Ledger) -> None:
         self._inner = inner
@@ -101,8 +101,8 @@ class Ledgered:
             for place, ref in zip(asked, await self._ledger.known([_id(messages[p]) for p in asked]), strict=True):
                 answers[place] = None if ref is None else Receipt(ref, duplicate=True)
         noted = {place for place in asked if answers[place] is not None}
-        # Two of a batch may have one id, which whoever sent them chose. What is durable under it stands for both; what
-        # went wrong with one says nothing of the other.
+        # Two messages of a batch may have the same id, chosen by their publisher. What is durable under it counts for
+        # both; an error of one does not apply to the other.
         while fresh := _first_of_each(messages, answers):
             found = await self._inner.publish([messages[place] for place in fresh.values()])
             for place, answer in zip(fresh.values(), found, strict=True):
@@ -130,9 +130,9 @@ class Ledgered:
             written = [False] * len(places)
         for at, good in zip(places, written, strict=True):
             if good:
-                self._unnoted.pop(_id(messages[at]), None)  # two of a batch may have one id
+                self._unnoted.pop(_id(messages[at]), None)  # two of a batch may have the same id
             else:
-                answers[at] = Unavailable("it is carried, and the ledger cannot be written now")
+                answers[at] = Unavailable("the message is published, but the ledger cannot be written now")
         return answers
 
 

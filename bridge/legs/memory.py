@@ -1,6 +1,6 @@
-"""Both legs in memory, with faults on demand: what the pump is examined on.
+"""Both legs in memory, with faults on demand: for testing the pump.
 
-May not: be gentler than a real leg. Leases expire, settles fail and publishes are refused when told to.
+May not: be more forgiving than a real leg. Leases expire, settles fail and publishes are refused on request.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class _Loan:
 
 
 class MemorySource:
-    """A queue. `visibility` is the lease in seconds, `wait` the longest a receive waits, `most` how often it lends a
-    message (0: for ever); order is that of `put`. What is in `hopeless` is lent as such."""
+    """A queue. `visibility` is the lease in seconds, `wait` the longest a receive waits, `most` how often it
+    delivers a message (0: no limit); order is that of `put`. What is in `hopeless` is delivered to be parked."""
 
     locks_groups = False
 
@@ -68,7 +68,7 @@ class MemorySource:
         self._changed.set()
 
     def __len__(self) -> int:
-        """Everything not acked yet."""
+        """All messages not acknowledged yet."""
         return len(self._kept)
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
@@ -93,7 +93,7 @@ class MemorySource:
             if kept.until is not None and kept.until > now:
                 continue
             if kept.held:
-                kept.until = now + self.visibility  # lent again to us, who still hold it: the lease is renewed
+                kept.until = now + self.visibility  # redelivered while we still hold it: the lease is renewed
             else:
                 free.append(kept)
         return sorted(free, key=lambda kept: kept.place)[:limit]
@@ -128,7 +128,7 @@ class MemorySource:
         if self.settle_faults:
             return self.settle_faults.pop(0)
         if kept is None:
-            return LeaseLost(f"{name} was lent again meanwhile")
+            return LeaseLost(f"{name} was redelivered meanwhile")
         match settlement.outcome:
             case Ack():
                 del self._kept[name]

@@ -1,7 +1,7 @@
-"""One supervised NATS connection: opened when needed, rebuilt when the client closed for good, never in clear text when
-TLS is required. Requests in bulk (`Replies`) and the JetStream API as JSON (`api`).
+"""One supervised NATS connection: opened when needed, reopened when the client closed for good, never in clear text
+when TLS is required. Requests in bulk (`Replies`) and the JetStream API as JSON (`api`).
 
-May not: know a route, log, or let an error of nats-py out. What a human should hear goes to `notice`.
+May not: know a route, log, or let an error of nats-py out. What an operator should know goes to `notice`.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class NatsOptions:
 
     @property
     def hosts(self) -> str:
-        """The servers as a human may read them, without what a URL may hold besides."""
+        """The servers as an operator may see them, without the secrets a URL may hold."""
         return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self.servers)
 
 
 class NatsConnection:
-    """`live()` gives a connected client or raises. `generation` changes when subscriptions must be made anew."""
+    """`live()` gives a connected client or raises. `generation` changes when subscriptions must be made again."""
 
     def __init__(
         self, options: NatsOptions, *, name: str = "default", notice: Callable[[str, str], None] | None = None
@@ -99,7 +99,7 @@ class NatsConnection:
 
     @property
     def max_payload(self) -> int:
-        """What the server takes of headers and payload together, in bytes; 0 while it was not asked yet."""
+        """The server's limit on headers and payload together, in bytes; 0 before the first connection."""
         return int(self._client.max_payload) if self._client is not None else 0
 
     async def live(self) -> WireClient:
@@ -118,13 +118,13 @@ class NatsConnection:
         return self._client
 
     def apart(self) -> NatsConnection:
-        """Another connection to the same place, with the same name. Who asks for it closes it."""
+        """Another connection to the same servers, with the same name. The caller closes it."""
         return NatsConnection(self.options, name=self.name, notice=self._notice)
 
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            self._notice = _silent  # that it closes is no news
+            self._notice = _silent  # its closing need not be reported
             await _close(client)
 
     async def _open(self) -> WireClient:
@@ -161,7 +161,7 @@ class NatsConnection:
                 case NoKey() | OSError() | ValueError() | NkeysError():  # unreadable credentials, seed or certificate
                     raise NotUsable(
                         f"NATS connection {self.name}: {_files(options)}: {error}",
-                        hint="check that the files named under nats hold what their keys say",
+                        hint="check that each file named under nats contains what its key requires",
                     ) from error
                 case _:
                     raise
@@ -172,7 +172,7 @@ class NatsConnection:
     async def api(self, call: str, request: Mapping[str, Any] | None = None, *, missing: str = "") -> Answer:
         """One JetStream API call, as `STREAM.INFO.orders`; the answer as the server gave it.
 
-        `missing` is the hint when what was asked for does not exist. What others than JetStream answer is left aside.
+        `missing` is the hint when what was asked for does not exist. Answers that are not from JetStream are ignored.
         Source: ADR-1 (wire API), ADR-8 (domains).
         """
         subject = self.api_subject(call)
@@ -190,8 +190,8 @@ class NatsConnection:
         return answer
 
     async def ask_api(self, calls: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[Answer | Reply | None]:
-        """Many calls at once, each with the whole subject of the API. A Reply says that nobody is there; None, that
-        JetStream did not answer."""
+        """Many calls at once, each with the whole subject of the API. A Reply means that there is no responder; None,
+        that JetStream did not answer."""
 
         def read(at: int, block: bytes, payload: bytes) -> Answer | Reply | None:
             if block:
@@ -207,11 +207,11 @@ class NatsConnection:
         return f"$JS.{domain}.API.{call}" if domain else f"$JS.API.{call}"
 
     def report(self, text: str) -> None:
-        """Something a human should hear that stops nothing."""
+        """Something an operator should know that does not stop the connection."""
         self._notice("error", text)
 
     def denied(self, subject: str) -> str | None:
-        """What the server said when it refused us `subject`, or None. No reply comes then."""
+        """The server's error when it denied us `subject`, or None. No reply comes then."""
         quoted = f'"{subject}"'.lower()
         return next((text for text in reversed(self._denied) if quoted in text.lower()), None)
 
@@ -219,7 +219,7 @@ class NatsConnection:
         text = str(error) or type(error).__name__
         self._last_error = text
         if _is_refusal(text):
-            self._refusal = text  # the next attempt may end in a mere reset, and this is what a human must hear
+            self._refusal = text  # the next attempt may only see a reset, and this is the cause an operator needs
         if "permissions violation" in text.lower():
             self._denied.append(text)
         self._notice("error", text)
@@ -236,11 +236,11 @@ class NatsConnection:
 
 
 Read = Callable[[int, bytes, bytes], T]
-"""Told which request is answered, and the header block and payload of what came. None: whoever sent that is not who was
+"""Takes the request's number, and the header block and payload that came. None: it was not sent by the peer that was
 asked, and the answer is still awaited. May not raise."""
 
 Confirm = Callable[[list[int]], Awaitable[Sequence[int]]]
-"""Given the requests that were answered with 503; those of them that may be answered all the same."""
+"""Takes the requests that got a 503; returns those that may still be answered."""
 
 
 @dataclass(slots=True)
@@ -258,7 +258,7 @@ class _Asked(Generic[T]):
         if answer is None:
             return False
         if block and status_of(block)[0] == NOBODY:
-            # The server's word comes at once, but anybody may send it: what comes later from who was asked counts.
+            # The server's 503 comes at once, but any client may send one: a later answer from the right one counts.
             self.nobody.setdefault(at, answer)
         else:
             self.answers[at] = answer
@@ -273,7 +273,7 @@ class _Asked(Generic[T]):
             self.done.set_result(None)
 
     def too_late(self) -> None:
-        """What has not come by now does not count any more."""
+        """Answers that arrive from now on do not count."""
         self.late = True
         self.end()
 
@@ -288,8 +288,8 @@ class _Asked(Generic[T]):
 
 class Replies:
     """Requests in bulk: one wildcard inbox for all of them and one future per batch, where nats-py's own request takes
-    a task, a future and a timer for each message. Each request has a reply subject of its own that nobody can guess,
-    and only what comes to exactly that subject is an answer: who may see one request cannot answer another."""
+    a task, a future and a timer for each message. Each request has its own reply subject that cannot be guessed,
+    and only what comes to exactly that subject is an answer: a client that sees one request cannot answer another."""
 
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
@@ -298,7 +298,7 @@ class Replies:
         self._generation = 0
 
     async def ask(self, requests: Sequence[tuple[str, bytes, bytes]], timeout: float) -> list[Reply | None]:
-        """`ask_for` where whatever comes is the answer."""
+        """`ask_for` where any reply is the answer."""
         return await self.ask_for(requests, timeout, _as_it_came)
 
     async def ask_for(
@@ -308,9 +308,10 @@ class Replies:
         read: Read[T],
         confirm: Confirm | None = None,
     ) -> list[T | None]:
-        """Each request is (subject, payload, header block or nothing). What `read` made of each answer, in order; None
-        where none came within `timeout` seconds: what was asked may have been done all the same. A 503, nobody is
-        there, gives way to an answer; `confirm` is asked before it counts. Raises what `live()` and `confirm` raise."""
+        """Each request is (subject, payload, header block or nothing). Returns what `read` made of each answer, in
+        order; None if none came within `timeout` seconds: the request may still have been executed. An answer
+        overrides a 503 (no responders); `confirm` is called before a 503 counts. Raises what `live()` and `confirm`
+        raise."""
         client = await self._connection.live()
         if self._generation != self._connection.generation:
             self._generation, inbox = self._connection.generation, client.new_inbox()
@@ -326,7 +327,7 @@ class Replies:
             reply = prefix + tokens[16 * place : 16 * place + 16]
             waiting[reply] = asked, place
             messages.append((subject, reply, block, payload))
-        # Not asyncio.timeout, which costs ten times a timer: only a write that waits for room needs what it does.
+        # Not asyncio.timeout, which costs ten times a timer: only a write that waits for room needs it.
         timer = loop.call_later(timeout, asked.too_late)
         try:
             if client.has_room(messages):
@@ -338,7 +339,7 @@ class Replies:
             if asked.nobody and confirm is not None:
                 await asked.wait_on(await confirm(list(asked.nobody)))
         except (TimeoutError, errors.Error, OSError):
-            pass  # the answers that did come count; the rest stay None
+            pass  # the answers that came count; the rest stay None
         finally:
             timer.cancel()
             if asked.missing:
@@ -350,7 +351,7 @@ class Replies:
 
     def _arrived(self, subject: str, _: str, block: bytes, payload: bytes) -> None:
         found = self._waiting.get(subject)
-        if found is not None:  # else it is too late, or a guess
+        if found is not None:  # else it is too late, or forged
             asked, at = found
             if asked.arrived(at, block, payload):
                 self._waiting.pop(subject, None)
@@ -361,7 +362,7 @@ def _as_it_came(_: int, block: bytes, payload: bytes) -> Reply:
 
 
 async def stream_info(nats: NatsConnection, stream: str) -> Answer:
-    """About a stream others make. Raises NotUsable that says which streams there are instead."""
+    """About a stream that others create. Raises NotUsable that lists the existing streams."""
     try:
         return await nats.api(f"STREAM.INFO.{stream}")
     except NotUsable as error:
@@ -372,12 +373,12 @@ async def stream_info(nats: NatsConnection, stream: str) -> Answer:
 
 
 def place_of(info: Answer) -> str:
-    """A stream's name as no other stream in the world has it: made of its name and the moment of its creation."""
+    """A globally unique name of a stream: its name and the time of its creation."""
     return f"jetstream:{info.part('config').text('name')}@{info.text('created')}"
 
 
 def _is_refusal(text: str) -> bool:
-    """Whether the server turned us away, as against not being there."""
+    """Whether the server rejected us, as opposed to being unreachable."""
     return any(word in text.lower() for word in ("authorization", "authentication", "tls", "ssl", "certificate"))
 
 
@@ -394,18 +395,18 @@ def _connect_error(text: str, connection: NatsConnection) -> BridgeError:
 
 
 def _files(options: NatsOptions) -> str:
-    """The files a connection is made with, as one of them is at fault and the library does not say which."""
+    """The files a connection uses: one of them is invalid, and the library does not say which."""
     tls = options.tls or Tls()
     named = (options.credentials_file, options.nkey_seed_file, tls.ca_file, tls.cert_file, tls.key_file)
     return ", ".join(name for name in named if name)
 
 
 def _silent(event: str, detail: str) -> None:
-    """For whoever does not want to hear."""
+    """For callers that want no notices."""
 
 
 async def _close(client: WireClient) -> None:
-    # Not drain(): it can hang on a subscription that still holds messages. A client that never began to connect, for a
-    # file was wrong, answers with an AssertionError.
+    # Not drain(): it can hang on a subscription that still holds messages. A client that never began to connect,
+    # because of an invalid file, raises an AssertionError.
     with suppress(errors.Error, OSError, asyncio.InvalidStateError, AssertionError):
         await client.close()

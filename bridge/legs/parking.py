@@ -1,6 +1,6 @@
-"""Parking places as a human goes through them: look at what is parked, and take away what is dealt with.
+"""Parking places as an operator works through them: list what is parked, and remove what has been dealt with.
 
-May not: take anything away that it was not told to, or decide whether a message can be carried by now.
+May not: remove anything unasked, or decide whether a message can be carried by now.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bridge.legs.sqs import Queue
 from bridge.legs.sqs_messages import received
 from bridge.legs.wire import header_pairs_of
 
-HIDE_SECONDS = 120  # how long a parking queue hides what is being looked at; renewed by every look
+HIDE_SECONDS = 120  # how long a parking queue hides what is being listed; renewed meanwhile
 NO_MESSAGE = "(err_code 10037)"
 
 
@@ -40,16 +40,16 @@ class Shelved:
 
 
 class Shelf(Protocol):
-    """A parking place. What it holds is untrusted. `unreadable` counts what a look met that is no parked message."""
+    """A parking place. What it holds is untrusted. `unreadable` counts listed messages that are not parked ones."""
 
     unreadable: int
 
     def look(self) -> AsyncIterator[Shelved]:
-        """Everything of ours in it, oldest first where it has an order. Raises NotUsable, Unavailable."""
+        """All our messages in it, oldest first if it has an order. Raises NotUsable, Unavailable."""
         ...
 
     async def count(self) -> int:
-        """How many messages are in it, as far as the place knows. Raises NotUsable, Unavailable."""
+        """How many messages are in it, as far as the queue or stream knows. Raises NotUsable, Unavailable."""
         ...
 
     async def take_away(self, shelved: Shelved) -> None:
@@ -103,8 +103,8 @@ class StreamShelf:
 
 
 class QueueShelf:
-    """Parked messages in a queue. To look is to receive: what is seen is hidden from others until the end of the look.
-    A FIFO queue shows ten messages of a group at a time."""
+    """Parked messages in a queue. Listing receives: what is listed is hidden from others until the end of the
+    listing. A FIFO queue returns ten messages of a group at a time."""
 
     def __init__(self, aws: AwsConnection, queue: Queue) -> None:
         self._aws = aws
@@ -115,7 +115,7 @@ class QueueShelf:
     async def look(self) -> AsyncIterator[Shelved]:
         self.unreadable = 0
         empty = 0
-        while empty < 2:  # a short look asks some of the servers; two in a row that bring nothing are an end
+        while empty < 2:  # a receive may sample only some servers; two empty ones in a row are the end
             answer = await self._call(
                 "receive_message",
                 MaxNumberOfMessages=10,
@@ -127,7 +127,7 @@ class QueueShelf:
             messages = received(answer, self._queue).messages
             fresh = [each for each in messages if each[0].message_id not in self._seen]
             empty = 0 if fresh else empty + 1
-            # Whoever looks may stop early; and of what shows again, the newest handle is the one that works.
+            # The reader may stop early; and if a message comes again, only its newest handle works.
             self._seen |= {kept.message_id: handle for kept, handle, *_ in messages}
             for kept, _, sent_at, *_ in fresh:
                 if (parked := parked_in_sqs(kept)) is not None:
@@ -146,15 +146,15 @@ class QueueShelf:
         await self._call("delete_message", ReceiptHandle=handle)
 
     async def put_back(self) -> None:
-        """Shows what was seen and not taken away to others again."""
+        """Makes what was listed and not removed visible to others again."""
         handles, self._seen = list(self._seen.values()), {}
         await self._hide(handles, 0)
 
     async def keep_hidden(self) -> None:
-        """Renews what is seen, until cancelled: a long look must not show the same message twice."""
+        """Keeps what was listed hidden, until cancelled: a long listing must not show a message twice."""
         while True:
             await asyncio.sleep(HIDE_SECONDS / 3)
-            with suppress(BridgeError):  # the next round tries again; what shows meanwhile is known by its id
+            with suppress(BridgeError):  # the next round tries again; what comes again is recognised by its id
                 await self._hide(list(self._seen.values()), HIDE_SECONDS)
 
     async def _hide(self, handles: Sequence[str], seconds: int) -> None:
@@ -187,7 +187,7 @@ async def queue_shelf(aws: AwsConnection, queue: Queue) -> AsyncIterator[QueueSh
         try:
             yield shelf
         except BridgeError as error:
-            failure = error  # raised below, for the group would wrap it
+            failure = error  # raised below, because the group would wrap it
         finally:
             hiding.cancel()
             with suppress(BridgeError):  # SQS shows them again by itself, a little later

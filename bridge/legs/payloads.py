@@ -1,13 +1,13 @@
-"""Where payloads are kept that travel as pointers: S3, and a JetStream Object Store.
+"""Stores for payloads that are sent as pointers: S3, and a JetStream Object Store.
 
 Both say how large a payload is before they read it, read no more than that, and answer with a BridgeError, whatever
-their SDK raises. Whose fault a failed fetch is decides whether good messages stop or good messages are parked:
+their SDK raises. The cause of a failed fetch decides whether the route holds or the message is parked:
 
-    throttling, 5xx, lost connections            Unavailable, Throttled: hold, and try again
-    credentials nobody accepts                   NotUsable: hold, a human has to act
-    no such key, bucket or version, archived,    Refused: this payload cannot be had, and its message is parked
+    throttling, 5xx, lost connections            Unavailable, Throttled: hold, and retry
+    credentials that are not accepted            NotUsable: hold, an operator has to act
+    no such key, bucket or version, archived,    Refused: this payload cannot be read, and its message is parked
     another region, a digest that is wrong
-    denied (S3 policies and KMS)                 asked of the bucket: if it answers for another key, Refused;
+    denied (S3 policies and KMS)                 the bucket is tested: if it allows another key, Refused;
                                                  if it denies all of them, NotUsable
 
 May not: create a bucket, delete a payload, or decide which bucket may be read (core/mapping/claims.py does).
@@ -35,7 +35,7 @@ from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_errors import SDK_ERRORS, aws_error
 from bridge.legs.nats import NatsConnection
 
-LARGEST = 64 * 2**20  # bytes; no destination takes a payload beyond it
+LARGEST = 64 * 2**20  # bytes; no destination takes a larger payload
 CHUNK = 256 * 1024  # bytes of one read
 ABSENT = "nats-sqs-bridge-is-there-a-key-of-this-name"
 NO_MESSAGE = "(err_code 10037)"
@@ -45,7 +45,7 @@ Store = Literal["s3", "object_store"]
 
 
 class Payload(NamedTuple):
-    """A payload that was found and not read yet. `size` is in bytes, None where the store does not say; `read` raises
+    """A payload that was found and not read yet. `size` is in bytes, None if the store does not say; `read` raises
     a BridgeError."""
 
     size: int | None
@@ -56,7 +56,7 @@ class Payloads(Protocol):
     """A place for payloads. Raises a BridgeError, never an SDK's."""
 
     def open(self, bucket: str, key: str) -> AbstractAsyncContextManager[Payload]:
-        """Finds one. Nothing of it is in memory before it is read."""
+        """Finds one. None of it is in memory before it is read."""
         ...
 
     async def put(self, bucket: str, key: str, payload: bytes) -> None: ...
@@ -73,10 +73,10 @@ ROUTES = frozenset(
     | {"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
     | {"RequestTimeTooSkewed", "AuthFailure", "AccountProblem", "NotSignedUp", "InvalidSecurity", "OptInRequired"}
 )
-"""S3's codes that say nothing of the object asked for: no key at all can be had with these credentials."""
+"""S3's codes that are not about the requested object: no key can be read with these credentials."""
 
 OBJECTS = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "InvalidObjectState", "InvalidRange"})
-"""Its codes for what is not there, or is archived; some of them come with status 403."""
+"""Its codes for an object that does not exist or is archived; some come with status 403."""
 
 TRANSIENT = frozenset(
     {"OperationAborted", "TemporaryRedirect", "RequestTimeout", "InternalError", "ServiceUnavailable"}
@@ -93,7 +93,7 @@ _OF_THE_OBJECT = (
 
 
 def fault_of(error: BridgeError) -> Literal["route", "object", "denied"]:
-    """Whose fault a failed fetch is, as S3 or botocore says it, which `error` was made from."""
+    """What caused a failed fetch, according to the S3 or botocore error that `error` was made from."""
     cause = error.__cause__
     if isinstance(error, Unavailable):
         return "route"
@@ -111,8 +111,8 @@ def fault_of(error: BridgeError) -> Literal["route", "object", "denied"]:
 
 
 class S3Payloads:
-    """Remembers of each bucket one key it gave, to tell a key that is denied from a bucket that is. `prefixes` are what
-    keys begin with that may be read, by bucket."""
+    """Remembers one readable key of each bucket, to distinguish a denied key from a denied bucket. `prefixes` are
+    those of the keys that may be read, by bucket."""
 
     def __init__(self, aws: AwsConnection, prefixes: Mapping[str, Sequence[str]] | None = None) -> None:
         self._aws = aws
@@ -146,7 +146,7 @@ class S3Payloads:
         try:
             yield Payload(size, read)
         finally:
-            body.close()  # what was not read is not read for nothing: the connection goes with it
+            body.close()  # do not read the rest: the connection is closed with it
 
     async def put(self, bucket: str, key: str, payload: bytes) -> None:
         missing = f"aws s3 mb s3://{bucket}"
@@ -159,8 +159,8 @@ class S3Payloads:
             raise Failed(f"s3 put_object {about}: {type(error).__name__}") from error
 
     async def see(self, bucket: str, prefix: str) -> None:
-        """S3 says of a key that is not there that it is not there only to who may read and list; it denies it to all
-        others."""
+        """S3 reports a missing key as missing only to a caller that may read and list; to all others it answers with
+        access denied."""
         try:
             self._close(await self._get(bucket, f"{prefix}{ABSENT}"))
         except BridgeError as error:
@@ -182,8 +182,8 @@ class S3Payloads:
                 cause = cause.__cause__ or cause.__context__
             if cause is None:
                 raise
-            # botocore follows a redirect without end, where S3 names no region
-            raise Refused(f"s3 get_object {about}: S3 redirects it, and does not say where to") from error
+            # botocore follows a redirect endlessly if S3 names no region
+            raise Refused(f"s3 get_object {about}: S3 redirects the request and does not say where to") from error
         except Exception as error:
             raise Failed(f"s3 get_object {about}: {type(error).__name__}") from error
         return answer
@@ -202,11 +202,11 @@ class S3Payloads:
             case _:
                 wrong = await self._denial(bucket)
                 text = str(error.args[0])
-                return Refused(f"{text}: S3 denies this key, and not the bucket") if wrong is None else wrong
+                return Refused(f"{text}: S3 denies this key, but not the bucket") if wrong is None else wrong
 
     async def _denial(self, bucket: str) -> BridgeError | None:
-        """Whether the bucket denies every key, None if not: asked for one it gave before, else for one that cannot be
-        there. Many that were denied together ask once."""
+        """Whether the bucket denies every key, None if not: tested with a key that was readable before, else with one
+        that cannot exist. Keys denied at the same time share one test."""
         denied_at = time.monotonic()
         async with self._asking.setdefault(bucket, asyncio.Lock()):
             asked_at, wrong = self._asked.get(bucket, (-1.0, None))
@@ -224,7 +224,7 @@ class S3Payloads:
                 except BridgeError as error:
                     if fault_of(error) != "object":
                         raise
-                    del self._gave[bucket]  # it was deleted since, as consumers do with what they have read
+                    del self._gave[bucket]  # deleted since, as consumers do after reading
                 else:
                     return None
             *others, last = self._prefixes.get(bucket) or ("",)
@@ -239,14 +239,14 @@ class S3Payloads:
 
 
 async def _read(body: Any, size: int, about: str) -> bytes:
-    """All of a body that has `size` bytes; not one more is kept."""
+    """A body of `size` bytes, complete; no more than that is kept."""
     parts: list[bytes] = []
     left = size
     try:
         while part := await body.read(min(CHUNK, left + 1)):
             left -= len(part)
             if left < 0:
-                raise Refused(f"{about}: it has more than the {size:,} bytes it was said to have")
+                raise Refused(f"{about}: it is larger than the {size:,} bytes S3 announced")
             parts.append(part)
     except BridgeError:
         raise
@@ -280,15 +280,15 @@ def _unusable(bucket: str, error: BridgeError) -> NotUsable:
     elif code == "AccessDenied":
         hint = (
             f"allow this role s3:GetObject on {bucket}/*, kms:Decrypt on its key, and s3:ListBucket on {bucket}: "
-            "without that, S3 denies a missing key too"
+            "without it, S3 reports a missing key as denied"
         )
     elif code.startswith("KMS"):
-        hint = f"allow this role kms:Decrypt on the key of {bucket}, and see that the key is enabled"
+        hint = f"allow this role kms:Decrypt on the key of {bucket}, and check that the key is enabled"
     return NotUsable(str(error.args[0]), hint=hint)
 
 
 def _is_page(answer: dict[str, Any]) -> bool:
-    """Whether a proxy answered with a page of its own: S3 numbers each of its answers."""
+    """Whether a proxy answered with its own page: S3 puts a request id on each of its answers."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return "x-amz-request-id" not in headers and "html" in str(headers.get("content-type", ""))
 
@@ -312,14 +312,14 @@ class ObjectPayloads:
             try:
                 return await self._read(bucket, info, about)
             except _Changed:
-                # It was stored again meanwhile, and its old chunks are gone; the same again is no change.
+                # It was replaced meanwhile, and its old chunks are gone; the same metadata again is not a change.
                 now = await self._info(bucket, key, about)
                 if now.nuid == info.nuid or now.size != info.size:
                     raise Refused(f"{about}: a part of it is gone") from None
                 try:
                     return await self._read(bucket, now, about)
                 except _Changed:
-                    raise Failed(f"{about}: it changes while it is read") from None
+                    raise Failed(f"{about}: it keeps changing while it is read") from None
 
         yield Payload(info.size, read)
 
@@ -359,7 +359,7 @@ class ObjectPayloads:
                 raise _Changed
             left -= len(found.data)
             if left < 0:
-                raise Refused(f"{about}: it has more than the {info.size:,} bytes it was said to have")
+                raise Refused(f"{about}: it is larger than the {info.size:,} bytes in its metadata")
             digest.update(found.data)
             parts.append(found.data)
             sequence = found.sequence + 1
@@ -387,7 +387,7 @@ class ObjectPayloads:
 
 
 class _Changed(Exception):
-    """A chunk that was promised is not there."""
+    """A chunk that the metadata lists is missing."""
 
 
 class _Kept(NamedTuple):
@@ -396,7 +396,7 @@ class _Kept(NamedTuple):
 
 
 class _Info(NamedTuple):
-    """What the meta message of an object says: anyone who may write into the store may have written it."""
+    """The content of an object's meta message: anyone who may write into the store may have written it."""
 
     nuid: str
     size: int
@@ -417,7 +417,7 @@ class _Info(NamedTuple):
             kind, _, value = text.partition("=")
             digest = base64.urlsafe_b64decode(value) if kind.upper() == "SHA-256" else None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise Refused(f"{about}: what describes it is no object of an Object Store") from error
+            raise Refused(f"{about}: its metadata is not that of an Object Store object") from error
         return cls(nuid, size, digest)
 
 

@@ -1,4 +1,4 @@
-"""What the legs know of a queue: looked up when a route opens, compared with what was asked for, and read again.
+"""What the legs know about a queue: read when a route opens, compared with what was asked for, and refreshed.
 
 May not: create or change a queue, or receive or send.
 """
@@ -21,14 +21,14 @@ from bridge.legs.backlogs import queue_url, same_queue
 LEASE = 30
 RULES = ("VisibilityTimeout", "MaximumMessageSize", "MessageRetentionPeriod", "RedrivePolicy", "KmsMasterKeyId")
 """What an operator may change at any time, by the names of GetQueueAttributes."""
-AGAIN_SECONDS = 5.0  # between two looks at a limit that refuses messages
+AGAIN_SECONDS = 5.0  # between two reads of a limit that refuses messages
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What the legs must know of a queue. Times in seconds, sizes in bytes."""
+    """What the legs must know about a queue. Times in seconds, sizes in bytes."""
 
     url: str
     arn: str
@@ -47,22 +47,22 @@ class Queue:
 
 
 def no_such_queue(aws: AwsConnection, name: str) -> str:
-    """What to do when it is not there: most often it is, elsewhere."""
+    """What to do when it does not exist: most often it does, in another account or region."""
     fifo = " --attributes FifoQueue=true" if name.endswith(".fifo") else ""
     region = f" ({aws.options.region})" if aws.options.region else ""
     return (
         f"is the name right, and is it in the account and region{region} of this connection? "
-        f"else: aws sqs create-queue --queue-name {name}{fifo} "
+        f"if not, create it: aws sqs create-queue --queue-name {name}{fifo} "
         "(a new queue also needs its subscription, its policy and a redrive policy)"
     )
 
 
 async def open_queue(aws: AwsConnection, queue: str) -> Queue:
-    """Looks up a queue by name, URL or ARN. Raises NotUsable that says where to look and how to create it, and when
-    what answers is another queue than was asked for; Unavailable when it is none."""
+    """Looks up a queue by name, URL or ARN. Raises NotUsable, with where to look and how to create it, if it does
+    not exist or another queue answers; Unavailable if the answer is not a queue."""
     name = name_of(queue)
     if queue.startswith(("https://", "http://")):
-        url = queue.rstrip("/")  # AWS takes no other
+        url = queue.rstrip("/")  # AWS accepts no other form
     else:
         url = await queue_url(aws, queue, missing=no_such_queue(aws, name))
     answer = await aws.call(
@@ -104,8 +104,8 @@ def _dead_letter(policy: str) -> str:
 
 
 class Limit:
-    """The largest message a queue or topic takes, in bytes. `read` looks again, at most every AGAIN_SECONDS: it is
-    asked before a message is refused, and when AWS refused one."""
+    """The largest message a queue or topic takes, in bytes. `read` refreshes it, at most every AGAIN_SECONDS: it is
+    called before a message is refused, and when AWS refused one."""
 
     def __init__(self, size: int, look: Callable[[], Awaitable[int]]) -> None:
         self.size = size
@@ -120,11 +120,11 @@ class Limit:
         try:
             self.size = await self._look()
         except BridgeError:
-            return  # as far as we know it is what it was
+            return  # the known value stays in use
 
     async def judged(self, answers: Sequence[T | BridgeError], sizes: Sequence[int]) -> list[T | BridgeError]:
-        """The answers, but one: a message refused because the limit was lowered meanwhile is tried again, and then
-        refused, or kept elsewhere, for the limit there is now."""
+        """The answers, with one change: a message refused because the limit was lowered meanwhile is retried, and then
+        refused, or stored by claim check, because of the current limit."""
         refused = [place for place, answer in enumerate(answers) if isinstance(answer, Refused)]
         judged = list(answers)
         if not refused or not any(sizes[place] <= self.size for place in refused):

@@ -1,8 +1,8 @@
-"""When a call to AWS is made again: the standard retry mode of AWS's SDKs, once for both transports.
+"""When a call to AWS is retried: the standard retry mode of AWS's SDKs, once for both transports.
 
-botocore's own is off (aws.py), so that its transport and the lean one obey the same rules and share one quota. It is
-about calls that failed as a whole; an entry that failed inside a 200 is the pump's. On top of the standard comes
-PATIENCE. May not: wait, make a call, or judge what an error means for a message.
+botocore's own is off (aws.py), so that its transport and the lean one obey the same rules and share one quota. This
+covers calls that failed as a whole; the pump handles an entry that failed inside a 200. PATIENCE is added to the
+standard. May not: wait, make a call, or judge what an error means for a message.
 Source: botocore 1.43, retries/standard.py and quota.py as they are without AWS_NEW_RETRIES_2026; AWS SDKs and Tools
 reference guide, Retry behavior.
 """
@@ -18,13 +18,13 @@ from botocore import exceptions as boto
 from bridge.legs.aws_lean import CALLS, LeanError
 
 REPEATED: Mapping[str, str] = {**CALLS, "publish_batch": "PublishBatch"}
-"""The calls that carry messages, by botocore's method name. All others are asked again by who wants to know."""
+"""The calls that carry messages, by botocore's method name. The callers of all others retry themselves."""
 
 ATTEMPTS = 3
 LONGEST = 20.0  # seconds between two attempts
-PATIENCE = 10.0  # seconds after a call began in which another attempt may: a silent AWS is told of after one, not three
+PATIENCE = 10.0  # seconds after a call began in which it may be retried: a timeout is reported after one, not three
 QUOTA = 500
-COST, TIMEOUT_COST, UNREPEATED = 5, 10, 1  # of the quota: what an attempt takes, what a call gives that needed none
+COST, TIMEOUT_COST, UNREPEATED = 5, 10, 1  # of the quota: what a retry takes, what a call without one gives back
 
 STATUSES = frozenset({500, 502, 503, 504})
 CODES = frozenset(
@@ -33,7 +33,7 @@ CODES = frozenset(
     | {"TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "LimitExceededException"}
     | {"SlowDown", "EC2ThrottledException", "ProvisionedThroughputExceededException", "TransactionInProgressException"}
 )
-"""As botocore lists them; a code is not stripped of anything, so that none is repeated that botocore would not."""
+"""As botocore lists them; a code is compared as it is, so that nothing is retried that botocore would not."""
 
 _TIMEOUTS = (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError)
 _NETWORK = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, aiohttp.ClientError, OSError)
@@ -47,7 +47,7 @@ class Again(NamedTuple):
 
 
 class Retries:
-    """The quota of one connection: while AWS fails all the time, it empties, and every call is made once. `jitter`
+    """The quota of one connection: while AWS keeps failing, it empties, and every call is made once. `jitter`
     gives a number from 0 to 1."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
@@ -67,12 +67,12 @@ class Retries:
         return Again(after, cost)
 
     def succeeded(self, cost: int) -> None:
-        """A call succeeded whose last repetition took `cost`, or UNREPEATED."""
+        """A call succeeded whose last retry took `cost`, or UNREPEATED."""
         self.left = min(QUOTA, self.left + cost)
 
 
 def cost_of(error: Exception) -> int:
-    """What it costs to make the call again; 0 if it would be of no use."""
+    """What a retry of the call costs; 0 if it would be useless."""
     match error:
         case LeanError():
             return COST if error.status in STATUSES or not CODES.isdisjoint(error.names) else 0

@@ -1,7 +1,7 @@
 """Signatures of SNS envelopes, checked against Amazon's certificates before a message is published.
 
-Needs the extra: pip install 'nats-sqs-bridge[verify]'. May not: follow a redirect, or judge where a certificate comes
-from: the mapping has seen to that (core/mapping/signature.py).
+Needs the extra: pip install 'nats-sqs-bridge[verify]'. May not: follow a redirect, or check where a certificate comes
+from: the mapping has done that (core/mapping/signature.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.S
 
 
 class Signatures:
-    """`check` one envelope. A certificate is fetched once, however many ask for it at the same time."""
+    """`check` one envelope. A certificate is fetched once, even if several checks need it at the same time."""
 
     def __init__(self, topics: Collection[str]) -> None:
         self._topics = frozenset(topics)
@@ -48,7 +48,7 @@ class Signatures:
             await self._session.close()
 
     async def check(self, envelope: SignedEnvelope) -> BridgeError | None:
-        """None when it is genuine. Refused when it is not, Unavailable when that cannot be known now."""
+        """None if it is genuine; Refused if it is not; Unavailable if that cannot be checked now."""
         if envelope.topic_arn not in self._topics:
             return Refused(f"an envelope of {envelope.topic_arn}, which is not among the route's verify topics")
         if (algorithm := HASHES.get(envelope.version)) is None:
@@ -61,7 +61,7 @@ class Signatures:
             return Refused("the certificate it was signed with is not valid now")
         key = certificate.public_key()
         if not isinstance(key, rsa.RSAPublicKey):
-            return Refused("the certificate it was signed with holds no RSA key")
+            return Refused("the certificate it was signed with has no RSA key")
         try:
             key.verify(envelope.signature, envelope.text, padding.PKCS1v15(), algorithm())
         except InvalidSignature:
@@ -91,15 +91,15 @@ class Signatures:
         if answer.status >= 500 or answer.status == 429:
             raise Unavailable(f"the certificate {url} cannot be fetched: HTTP {answer.status}")
         if answer.status != 200 or len(pem) > BYTES:
-            raise Refused(f"there is no certificate at {url}: HTTP {answer.status}")
+            raise Refused(f"no certificate at {url}: HTTP {answer.status}")
         try:
             return x509.load_pem_x509_certificate(pem)
         except ValueError as error:
-            raise Refused(f"there is no certificate at {url}") from error
+            raise Refused(f"no certificate at {url}") from error
 
 
 class Verified:
-    """A Destination in front of another: what is not genuine is refused, and the rest goes on."""
+    """A Destination in front of another: what is not genuine is refused, and the rest is passed on."""
 
     def __init__(self, inner: Destination, signatures: Signatures) -> None:
         self._inner = inner
@@ -117,7 +117,7 @@ class Verified:
     async def _problem(self, out: Out) -> BridgeError | None:
         assert isinstance(out, JetStreamOut)
         if out.signed is None and HEADER in out.headers:
-            return None  # only the mapping can set it, on a canary of the route's own, which has room for nothing else
+            return None  # only the mapping can set it, on the route's own canary, which carries nothing else
         if out.signed is None:
-            return Refused("it came in no SNS envelope, and the route carries none without a signature")
+            return Refused("it did not arrive in an SNS envelope, and the route requires a signature")
         return await self._signatures.check(out.signed)

@@ -22,12 +22,12 @@ from bridge.legs.gather import LINGER, Gather
 from bridge.legs.queues import Limit
 from bridge.legs.sqs_messages import attribute_entries
 
-DEFAULT_SIZE = 262_144  # bytes, of a topic that does not say
+DEFAULT_SIZE = 262_144  # bytes, if the topic has no MaximumMessageSize
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What the leg must know of a topic. `max_message_size` in bytes."""
+    """What the leg must know about a topic. `max_message_size` in bytes."""
 
     arn: str
     name: str
@@ -70,7 +70,7 @@ async def _arn_of(aws: AwsConnection, name: str, create: str) -> str:
             answer = await aws.call("sns", "list_topics", about=name, **token)
         except NotUsable as error:
             raise NotUsable(
-                str(error.args[0]), hint="write the topic's ARN in the route, or allow sns:ListTopics"
+                str(error.args[0]), hint="use the topic's ARN in the route, or allow sns:ListTopics"
             ) from error
         topics, following = pages(answer, "Topics", "NextToken", seen)
         for each in topics:
@@ -83,7 +83,7 @@ async def _arn_of(aws: AwsConnection, name: str, create: str) -> str:
 
 
 async def subscribers(aws: AwsConnection, arn: str) -> tuple[str, ...] | None:
-    """The ARNs of the queues subscribed to a topic, or None where we may not look."""
+    """The ARNs of the queues subscribed to a topic, or None without the permission to list them."""
     return queues_among(await subscriptions(aws, arn))
 
 
@@ -92,7 +92,7 @@ def queues_among(found: Sequence[tuple[str, str]] | None) -> tuple[str, ...] | N
 
 
 async def subscriptions(aws: AwsConnection, arn: str) -> Sequence[tuple[str, str]] | None:
-    """Protocol and endpoint of each subscription that was confirmed, or None where we may not look."""
+    """Protocol and endpoint of each confirmed subscription, or None without the permission to list them."""
     found: list[tuple[str, str]] = []
     token: dict[str, Any] = {}
     seen: set[str] = set()
@@ -125,18 +125,18 @@ class SnsDestination:
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def close(self) -> None:
-        """Holds nothing open: connections are shared, and closed by who made them."""
+        """Holds nothing open: connections are shared, and closed by their owner."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         sizes = [sns_bytes(_out(out)) for out in messages]
         if max(sizes, default=0) > self._limit.size:
-            await self._limit.read()  # it may have been raised, as the refusal advises
+            await self._limit.read()  # it may have been raised, as the error's hint advises
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
         entries: list[Entry] = []
         places: list[int] = []
         for place, (out, size) in enumerate(zip(messages, sizes, strict=True)):
             if size > self._limit.size:
-                refused = f"{size:,} bytes with attributes; topic {self.topic.name} takes {self._limit.size:,}"
+                refused = f"{size:,} bytes with attributes; topic {self.topic.name} takes at most {self._limit.size:,}"
                 hint = "raise the topic's MaximumMessageSize, set claim_check on the route, or park it"
                 answers[place] = Refused(refused, hint=hint)
             else:
@@ -166,7 +166,7 @@ class SnsDestination:
         if self.topic.fifo:
             entry |= {"MessageGroupId": out.group, "MessageDeduplicationId": out.dedup_id}
         elif out.group:
-            entry["MessageGroupId"] = out.group  # passed on to the fair queues that are subscribed
+            entry["MessageGroupId"] = out.group  # passed on to subscribed fair queues
         return entry
 
     async def _call(self, entries: list[dict[str, Any]]) -> Any:

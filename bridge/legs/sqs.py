@@ -27,15 +27,15 @@ from bridge.legs.sqs_messages import Received, attribute_entries, received, sqs_
 __all__ = ["LEASE", "Queue", "SqsDestination", "SqsSource", "attribute_entries", "open_queue", "sqs_message"]
 
 LONGEST_LEASE = 43_200.0  # 12 h from the receive; asking for more is an error, not a shorter lease
-SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE instead
-STUCK = 5.0  # seconds on loan from which on a redelivery counts for its age: what was carried before is gone by then
+SHORT_LEASE = 5.0  # a queue's own timeout below this leaves no time to extend it: the receive asks for LEASE
+STUCK = 5.0  # seconds in flight after which a redelivery counts for the age: by then, one carried before is gone
 BACK_KEPT = 10_000
-BACK_SECONDS = 3600.0  # what was handed back and has not come again by then went to a dead-letter queue
+BACK_SECONDS = 3600.0  # a message handed back and not redelivered by then went to a dead-letter queue
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
-    """One message on loan. `handle` is the newest receipt handle; times are loop time."""
+    """One leased message. `handle` is the newest receipt handle; times are loop time."""
 
     message_id: str
     handle: str
@@ -47,7 +47,8 @@ class _Loan:
 
 
 class SqsSource:
-    """A Source over one queue. A message received again while it is held is not lent twice: its handle is renewed."""
+    """A Source over one queue. A message received again while it is in flight is not delivered twice: its handle is
+    renewed."""
 
     batch = 10
 
@@ -57,33 +58,33 @@ class SqsSource:
         self._aws = aws
         self._wait = int(wait_seconds)
         self._lease = lease_of(queue)
-        # FIFO: a receive whose answer was lost is asked again under its id, and SQS answers what it answered then.
+        # FIFO: a receive whose answer was lost is repeated under its id, and SQS gives the same answer again.
         # Without one, the groups in the lost answer stay locked for a visibility timeout.
         self._attempts = f"{uuid.uuid4().hex}-"
         self._attempt = 0
         self._loans: dict[str, _Loan] = {}
         self._missing = no_such_queue(aws, queue.name)
         self._deletes = Gather(self._delete, most=self.batch, linger=LINGER)
-        # For the age of what waits: when the newest message was sent that came for the first time, when nothing was
-        # there, and what was handed back and has not come again (message id: sent, handed back).
+        # For the age of the backlog: when the newest first-time message was sent, when the queue was last empty, and
+        # what was handed back and has not been redelivered (message id: sent, handed back).
         self._newest = 0.0
-        self._empty_at: float | None = None  # monotonic, as all moments of our own
+        self._empty_at: float | None = None  # monotonic, as all our own times
         self._back: dict[str, tuple[float, float]] = {}
         self._leases_lost = 0
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
-        """One long poll. Cancelled, it may strand messages for a whole visibility timeout: SQS hands them to the dead
-        connection. Raises Unavailable, NotUsable."""
+        """One long poll. Cancelled, it may leave messages invisible for a whole visibility timeout: SQS sends them to
+        the closed connection. Raises Unavailable, NotUsable."""
         more: dict[str, Any] = {}
         if self.queue.fifo:
-            self._attempt += 1  # an id of its own for each receive; the repeats of one (retries.py) share it
+            self._attempt += 1  # a new id for each receive; its retries (retries.py) share it
             more["ReceiveRequestAttemptId"] = f"{self._attempts}{self._attempt}"
         lease = self._lease
         answer = await self._call(
             "receive_message",
             MaxNumberOfMessages=min(limit, self.batch),
             WaitTimeSeconds=self._wait,
-            # What is counted on is what is asked for: the queue's own timeout may change at any time.
+            # The receive asks for the lease we rely on: the queue's own timeout may change at any time.
             VisibilityTimeout=int(lease),
             MessageSystemAttributeNames=["All"],
             MessageAttributeNames=["All"],
@@ -94,7 +95,7 @@ class SqsSource:
             # Without a handle nothing can be done with them: SQS delivers them again, or to a dead-letter queue.
             self._leases_lost += found.lost
             self._aws.report(
-                "unreadable", f"{found.lost} messages of queue {self.queue.name} came without id or handle"
+                "unreadable", f"{found.lost} messages of queue {self.queue.name} came without id or receipt handle"
             )
         elif not found.messages:
             self._empty_at = time.monotonic()
@@ -121,7 +122,7 @@ class SqsSource:
         backs: list[tuple[_Loan, float]] = []
         for delivery, outcome in settled:
             loan = _loan(delivery)
-            loan.tended = False  # an extension behind a hand-back would hide the message again
+            loan.tended = False  # an extension after a hand-back would hide the message again
             loans.append(loan)
             if isinstance(outcome, Retry):
                 backs.append((loan, outcome.after))
@@ -146,7 +147,7 @@ class SqsSource:
         return [failed.get(loan.message_id) for loan in loans] if failed else [None] * len(loans)
 
     async def _until_done(self, loans: Sequence[_Loan], attempt: Any) -> dict[str, BridgeError]:
-        """Repeats what failed while its lease lives; then the message will be lent again. Errors by message id."""
+        """Retries what failed while its lease lasts; after that the message is redelivered. Errors by message id."""
         loop = asyncio.get_running_loop()
         failed: dict[str, BridgeError] = {}
         pause = 0.2
@@ -177,10 +178,10 @@ class SqsSource:
         for loan in loans:
             self._loans.pop(loan.message_id, None)
         self._handed_back(loans)
-        # Last first: the moment the first of a group is visible, nothing of the group may still be hidden behind it.
+        # Last first: when the first of a group becomes visible, none of the group may still be hidden behind it.
         answers = await self._show([(loan, 0.0) for loan in reversed(loans)], at_once=1 if self.queue.fifo else 8)
         if error := next((each for each in answers if isinstance(each, BridgeError)), None):
-            raise Unavailable(f"some messages come back only when their lease expires: {error}")
+            raise Unavailable(f"some messages are redelivered only when their lease expires: {error}")
 
     async def tend(self) -> None:
         """Extends every lease once half of it is over."""
@@ -197,18 +198,18 @@ class SqsSource:
             ]
             if not due:
                 continue
-            # Not repeated by the connection: that could come behind a hand-back, and hide the message again.
+            # Not retried by the connection: a retry could arrive after a hand-back, and hide the message again.
             answers = await self._show([(loan, self._lease) for loan in due], once=True)
             for loan, answer in zip(due, answers, strict=True):
                 if isinstance(answer, LeaseLost | Refused):
-                    loan.tended = False  # lost; lent again it brings a new handle
+                    loan.tended = False  # lost; its redelivery has a new handle
                     self._leases_lost += 1
                 elif not isinstance(answer, BridgeError):
                     loan.until = now + self._lease
 
     async def backlog(self) -> Backlog:
-        """`oldest` is our own sampling: SQS tells an age only through CloudWatch. Of what is on loan or was handed back
-        it is known; what waits was sent after the newest that came, for standard queues roughly keep their order."""
+        """`oldest` is our own estimate: SQS reports an age only through CloudWatch. For messages in flight or handed
+        back it is known; waiting ones were sent after the newest received, as standard queues roughly keep order."""
         answer = await self._call("get_queue_attributes", AttributeNames=[*COUNTS, *RULES])
         pending, in_flight, delayed = counts_of(answer, self.queue.name)
         self.queue = read_queue(self.queue, answer)
@@ -236,7 +237,7 @@ class SqsSource:
         self._aws.renew()
 
     async def close(self) -> None:
-        """Holds nothing open: connections are shared, and closed by who made them."""
+        """Holds nothing open: connections are shared, and closed by their owner."""
 
     def _handed_back(self, loans: Iterable[_Loan]) -> None:
         now = time.monotonic()
@@ -253,7 +254,7 @@ class SqsSource:
     async def _show(
         self, loans: Sequence[tuple[_Loan, float]], *, at_once: int = 8, once: bool = False
     ) -> list[Answer]:
-        """Makes each visible again after so many seconds from now."""
+        """Makes each visible again after so many seconds."""
         now = asyncio.get_running_loop().time()
 
         async def call(entries: list[dict[str, Any]]) -> Any:
@@ -289,12 +290,12 @@ class SqsDestination:
         self._sends = Gather(self._send, most=ENTRIES, linger=LINGER)
 
     async def close(self) -> None:
-        """Holds nothing open: connections are shared, and closed by who made them."""
+        """Holds nothing open: connections are shared, and closed by their owner."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
         sizes = [sqs_bytes(_out(out)) for out in messages]
         if max(sizes, default=0) > self._limit.size:
-            await self._limit.read()  # it may have been raised, as the refusal advises
+            await self._limit.read()  # it may have been raised, as the error's hint advises
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
         entries: list[Entry] = []
         places: list[int] = []
@@ -330,10 +331,10 @@ class SqsDestination:
     def _refused(self, out: SqsOut, size: int) -> Refused | None:
         if size > self._limit.size:
             return Refused(
-                f"{size:,} bytes with attributes; queue {self.queue.name} takes {self._limit.size:,}",
+                f"{size:,} bytes with attributes; queue {self.queue.name} takes at most {self._limit.size:,}",
                 hint="raise the queue's MaximumMessageSize (at most 1,048,576), set claim_check, or park it",
             )
-        return Refused("an empty body; SQS takes none") if not out.body else None
+        return Refused("the body is empty, which SQS does not accept") if not out.body else None
 
     def _entry(self, out: SqsOut) -> dict[str, Any]:
         entry: dict[str, Any] = {"MessageBody": out.body}

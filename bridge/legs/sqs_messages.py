@@ -1,7 +1,7 @@
-"""Messages as ReceiveMessage brings them, and attributes as SQS and SNS take them.
+"""Messages as ReceiveMessage returns them, and attributes as SQS and SNS take them.
 
-A message of another shape than SQS gives is not guessed at: what can be read of it is kept, with the reason it must be
-parked for, and the other messages of its batch are not concerned.
+A malformed message is not guessed at: what can be read of it is kept, with the reason why it must be parked, and the
+other messages of its batch are not affected.
 May not: make a call. Source: SQS API reference, ReceiveMessage, Message, MessageAttributeValue.
 """
 
@@ -19,12 +19,12 @@ from bridge.legs.aws_errors import unreadable
 from bridge.legs.aws_shapes import LARGEST, listed, number, record, text
 from bridge.legs.queues import Queue
 
-new: Any = tuple.__new__  # makes a NamedTuple for half the price of calling it, which pays for looking at the types
+new: Any = tuple.__new__  # makes a NamedTuple at half the cost of calling it, which pays for the type checks
 NUMBERS = ("SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")
 
 
 Received = tuple[SqsMessage, str, float, int, BridgeError | None]
-"""A message, its receipt handle, when it was sent in seconds since the epoch (0 where SQS does not say), how often it
+"""A message, its receipt handle, when it was sent in seconds since the epoch (0 if SQS does not say), how often it
 was received, and why it can only be parked, if so. A plain tuple: made ten times a receive."""
 
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 def received(answer: Any, queue: Queue) -> Batch:
-    """The messages of one answer. Raises Unavailable where it is none of SQS."""
+    """The messages of one answer. Raises Unavailable if it is not from SQS."""
     found = listed(answer.get("Messages"))
     if found is None:
         raise unreadable(f"queue {queue.name}", "Messages is not a list")
@@ -45,7 +45,7 @@ def received(answer: Any, queue: Queue) -> Batch:
 
 
 def sqs_message(message: Any, queue: Queue) -> SqsMessage:
-    """One message as ReceiveMessage has it. Raises Unmappable for one of another shape."""
+    """One message as ReceiveMessage returns it. Raises Unmappable for a malformed one."""
     found = _well_formed(message, queue)
     if found is None:
         raise Unmappable("message", _complaint(message))
@@ -53,12 +53,12 @@ def sqs_message(message: Any, queue: Queue) -> SqsMessage:
 
 
 def _well_formed(message: Any, queue: Queue) -> Received | None:
-    """The message, if all of it is of the right type. On the hot path: types are compared, nothing is converted that
-    need not be."""
+    """The message, if all of it is of the right type. On the hot path: types are compared, nothing is converted
+    needlessly."""
     try:
         name, handle, body = message["MessageId"], message["ReceiptHandle"], message["Body"]
         system = message.get("Attributes") or NONE
-        "".join(system.values())  # raises TypeError unless all are texts, at half the price of looking at each
+        "".join(system.values())  # raises TypeError unless all are texts, at half the cost of checking each
         attributes: Mapping[str, Attribute] = NONE
         if found := message.get("MessageAttributes"):
             attributes = {}
@@ -83,7 +83,7 @@ def _well_formed(message: Any, queue: Queue) -> Received | None:
 
 
 def _attribute(found: Any) -> Attribute:
-    """Raises TypeError, AttributeError or KeyError for what is none."""
+    """Raises TypeError, AttributeError or KeyError for anything else."""
     kind = found["DataType"]
     if found.get("BinaryValue") is None:
         value: Any = found.get("StringValue", "")
@@ -91,13 +91,13 @@ def _attribute(found: Any) -> Attribute:
             raise TypeError
         return Attribute(kind, value)
     value = found["BinaryValue"]
-    if type(value) is not bytes or type(kind) is not str:  # a text: it was no base64
+    if type(value) is not bytes or type(kind) is not str:  # a text: it was not base64
         raise TypeError
     return Attribute(kind, value)
 
 
 def _kept(message: Any, queue: Queue) -> Received | None:
-    """A message of another shape: sound but for nulls and numbers, or what can be read of it. None without a receipt
+    """A malformed message: valid except for nulls and numbers, or what can be read of it. None without a receipt
     handle."""
     if not isinstance(message, dict) or (handle := text(message.get("ReceiptHandle"))) is None:
         return None
@@ -145,10 +145,10 @@ def _texts(value: Any) -> dict[str, Any]:
 def _complaint(message: Any) -> str:
     """What is wrong with it, without quoting it."""
     if not isinstance(message, dict):
-        return "not a message of SQS"
+        return "not an SQS message"
     wrong = [name for name in ("MessageId", "ReceiptHandle", "Body") if not isinstance(message.get(name), str)]
-    named = f"{', '.join(wrong)} is missing or not a text" if wrong else "its attributes are not those of SQS"
-    return f"not a message of SQS: {named}"
+    named = f"{', '.join(wrong)} is missing or not a text" if wrong else "its attributes are malformed"
+    return f"not an SQS message: {named}"
 
 
 def _json(value: Any) -> str:

@@ -21,7 +21,7 @@ from bridge.legs.answers import Answer, Captures, pub_ack
 from bridge.legs.nats import NatsConnection, place_of, stream_info
 from bridge.legs.wire import NOBODY, Reply, status_of
 
-SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, for a schedule takes a while itself
+SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, because a schedule itself takes a while
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
 HEADER_LIMIT = 65_535  # JetStream's own limit on a header block (err_code 10097); core NATS has none
 STRANGE = 16  # how many names of unknown streams are looked up after one batch
@@ -31,8 +31,9 @@ LINE_LIMIT = 4_000  # the server cuts the connection at a control line of 4,096 
 async def open_destination(
     nats: NatsConnection, *, pattern: str, stream: str | None, ttl: bool = False, schedules: str | None = None
 ) -> JetStreamDestination:
-    """Sees that what `pattern` (`*` for what a template fills in) publishes would be kept, with `ttl` that messages may
-    have a life of their own, and that the stream of `schedules` delivers later. Raises NotUsable."""
+    """Checks that messages published under `pattern` (`*` for what a template fills in) would be kept, with `ttl` that
+    the stream allows a TTL for each message, and that the stream of `schedules` allows scheduled delivery. Raises
+    NotUsable."""
     name = stream or pattern.replace("*", "").strip(".").split(".")[0].upper() or "ORDERS"
     create = add_stream(name, pattern)
     names = (await nats.api("STREAM.NAMES", {"subject": pattern})).texts("streams")
@@ -40,7 +41,7 @@ async def open_destination(
         about = await nats.api(f"STREAM.INFO.{stream}", missing=create)
         if stream not in names:
             raise NotUsable(
-                f"stream {stream} captures nothing of {pattern}",
+                f"stream {stream} captures no subject matching {pattern}",
                 hint=add_subjects(stream, about.part("config").texts("subjects"), pattern),
             )
     if not names:
@@ -68,14 +69,14 @@ async def open_destination(
 
 def _see_stream(name: str, info: Answer, *, ttl: bool) -> None:
     """Raises NotUsable for a stream that would not keep what is published."""
-    # A server before 2.11 takes the setting, forgets it, and never lets a message expire.
+    # A server before 2.11 accepts the setting, ignores it, and never lets a message expire.
     if ttl and not info.part("config").flag("allow_msg_ttl"):
         raise NotUsable(
-            f"stream {name} lets no message have a time to live, and the route asks for ttl",
-            hint=f"nats stream edit {name} --allow-msg-ttl (nats-server 2.11), or leave destination.ttl out",
+            f"stream {name} does not allow per-message TTLs, and the route sets ttl",
+            hint=f"nats stream edit {name} --allow-msg-ttl (nats-server 2.11), or remove destination.ttl",
         )
     if info.part("config").text("retention", "") == "interest" and not info.part("state").number("consumer_count", 0):
-        # The server answers such a publish with a good PubAck and keeps nothing.
+        # The server answers such a publish with a normal PubAck and stores nothing.
         raise NotUsable(
             f"stream {name} has interest retention and no consumer: it would drop every message",
             hint=f"create its consumers first, with nats consumer add {name}",
@@ -83,7 +84,7 @@ def _see_stream(name: str, info: Answer, *, ttl: bool) -> None:
 
 
 async def subjects_of(nats: NatsConnection, stream: str) -> tuple[str, ...]:
-    """What a stream captures; nothing, for a mirror."""
+    """The subjects a stream captures; none for a mirror."""
     info = await stream_info(nats, stream)
     return tuple(info.part("config").texts("subjects"))
 
@@ -98,19 +99,19 @@ async def _see_schedules(nats: NatsConnection, names: Sequence[str], schedules: 
             hint=add_subjects(names[0], config.texts("subjects"), f"{schedules}.*"),
         )
     if not config.flag("allow_msg_schedules"):
-        # A server before 2.12 takes the setting and the schedule, and never delivers.
+        # A server before 2.12 accepts the setting and the schedule, and never delivers.
         raise NotUsable(
-            f"stream {names[0]} delivers nothing later, and the route asks for deliver_at",
-            hint=f"nats stream edit {names[0]} --allow-schedules (nats-server 2.12), or leave deliver_at out",
+            f"stream {names[0]} does not allow scheduled delivery, and the route sets deliver_at",
+            hint=f"nats stream edit {names[0]} --allow-schedules (nats-server 2.12), or remove deliver_at",
         )
 
 
 class JetStreamDestination:
     """A Destination that publishes whole batches and awaits every PubAck. A message is published again under the same
-    Nats-Msg-Id, so an answer that got lost costs a duplicate ack, not a duplicate message.
+    Nats-Msg-Id, so a lost answer costs a duplicate ack, not a duplicate message.
 
-    Only a stream in `known` that captures the subject is believed. Whatever else comes to a reply subject, for anyone
-    may subscribe to what is published, changes nothing: the stream's own answer is awaited."""
+    Only answers from a stream in `known` that captures the subject are accepted. Anything else on a reply subject is
+    ignored, as anyone may subscribe to what is published: the stream's own answer is awaited."""
 
     def __init__(
         self,
@@ -130,11 +131,11 @@ class JetStreamDestination:
         self._nats = nats
         self._pattern = pattern
         self._known = dict(known)
-        # Whether the one stream that is meant captures only some of the subjects the route may publish to.
+        # Whether the configured stream captures only some of the subjects the route may publish to.
         self._partial = stream is not None and stream in known and not known[stream].whole
         self._stream = stream
         self._ttl = ttl
-        self._strange: set[str] = set()  # streams that answered and are not known, or not for that subject
+        self._strange: set[str] = set()  # streams that answered and are unknown, or do not capture that subject
 
     def fits(self, out: Out) -> bool:
         """Whether the server takes a message of this size, as far as it is known."""
@@ -145,7 +146,7 @@ class JetStreamDestination:
         try:
             block = publish_block(out, _life(out))
         except Refused:
-            return True  # its size is not what is wrong with it
+            return True  # its size is not the problem
         return _too_large(out, block, limit) is None
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
@@ -182,22 +183,22 @@ class JetStreamDestination:
         return answers
 
     async def _see_captured(self, subject: str) -> None:
-        """Refuses a subject that is another stream's, before it is published: a header that says which stream is meant
-        would be stored, and make NATS refuse what a service publishes with the headers it was given."""
+        """Refuses a subject that another stream captures, before it is published: a header that names the expected
+        stream would be stored, and NATS would refuse a service that publishes again with the headers it received."""
         if self._stream is None or any(covers(each, subject) for each in self._known[self._stream].subjects):
             return
         names = (await self._nats.api("STREAM.NAMES", {"subject": subject})).texts("streams")
         if names and self._stream not in names:
             raise Refused(
                 f"stream {names[0]} captures {subject}, and destination.stream is {self._stream}",
-                hint=f"leave destination.stream out, or give the subject to {self._stream}",
+                hint=f"remove destination.stream, or add the subject to {self._stream}",
             )
-        if names:  # it captures more than it did
+        if names:  # it captures more than before
             self._known[self._stream] = Captures.of(await self._nats.api(f"STREAM.INFO.{self._stream}"), self._pattern)
 
     def _scheduled(self, out: JetStreamOut) -> tuple[JetStreamOut, list[tuple[str, str]]]:
-        """A message due later goes to a subject of its own, from which the server delivers it, and has headers that say
-        so. Source: ADR-51."""
+        """A message due later goes to its own schedule subject, from which the server delivers it, with headers that
+        say so. Source: ADR-51."""
         if self._schedules is None or out.due_at is None or out.due_at - time.time() < SOONEST:
             return out, []
         at = datetime.fromtimestamp(out.due_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -205,7 +206,7 @@ class JetStreamDestination:
         subject = f"{self._schedules}.{encode_token(out.msg_id)}"
         if out.expires_at is not None:
             left = int(out.expires_at - out.due_at)
-            if left > 0:  # what is due behind the end of its life is delivered, and kept as long as the stream keeps it
+            if left > 0:  # what is due after its TTL ends is delivered, and kept as long as the stream keeps it
                 schedule.append(("Nats-Schedule-TTL", str(left)))
         return out._replace(subject=subject, expires_at=None), schedule
 
@@ -214,7 +215,7 @@ class JetStreamDestination:
 
         def read(at: int, block: bytes, payload: bytes) -> Receipt | BridgeError | None:
             subject = requests[at][0]
-            if block:  # a PubAck has none
+            if block:  # a PubAck has no headers
                 return NotUsable(f"no stream captures {subject}") if status_of(block)[0] == NOBODY else None
             ack = pub_ack(payload, subject, known)
             if ack.__class__ is tuple:
@@ -227,8 +228,8 @@ class JetStreamDestination:
             return None
 
         async def confirm(places: list[int]) -> list[int]:
-            """Those of a subject that a stream captures, or may: a stream without a leader does not answer either, and
-            anyone may say that nobody does."""
+            """Those whose subject a stream captures, or may: a stream without a leader does not answer either, and any
+            client can forge a 503."""
             subjects = list({requests[at][0]: None for at in places})
             names = self._nats.api_subject("STREAM.NAMES")
             found = await self._nats.ask_api([(names, {"subject": each}) for each in subjects])
@@ -243,14 +244,14 @@ class JetStreamDestination:
         hint = ""
         if self._strange:
             who = ", ".join(sorted(self._strange))
-            hint = f"the route does not know {who}, which answered: does it capture this now, or is nats.domain wrong?"
+            hint = f"an unexpected stream answered: {who}; does it capture this subject now, or is nats.domain wrong?"
         return Unavailable(f"no PubAck within {PUBLISH_SECONDS:g} s", hint=hint)
 
     async def _learn(self) -> None:
-        """Looks whether a stream that answered captures the route's subjects by now. What it answered comes again: the
+        """Checks whether a stream that answered captures the route's subjects by now. Its answer is not lost: the
         message is published again, and recognised by its id."""
         strange, self._strange = self._strange, set()
-        with suppress(BridgeError):  # then it stays unknown, and what it answers is not believed
+        with suppress(BridgeError):  # then it stays unknown, and its answers are not accepted
             for each in (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).texts("streams"):
                 if each in strange and self._stream in (None, each):
                     info = await self._nats.api(f"STREAM.INFO.{each}")
@@ -258,17 +259,17 @@ class JetStreamDestination:
                     self._known[each] = Captures.of(info, self._pattern)
 
     async def close(self) -> None:
-        """Holds nothing open: the reply subjects are the connection's."""
+        """Holds nothing open: the reply subjects belong to the connection."""
 
     async def _whose_fault(
         self, messages: Sequence[Out], answers: Sequence[Receipt | BridgeError]
     ) -> list[Receipt | BridgeError]:
-        """No stream took a subject. Where streams do capture others of the route's subjects, it is this message that is
-        wrong, and holding it would stop the rest; where none does, a human must act and every message waits."""
+        """No stream accepted a subject. If streams do capture other subjects of the route, this message is at fault,
+        and holding it would stop the rest; if none does, an operator must act and every message waits."""
         try:
             known = (await self._nats.api("STREAM.NAMES", {"subject": self._pattern})).texts("streams")
         except BridgeError:
-            return list(answers)  # not to be found out now: they are held, and asked again
+            return list(answers)  # cannot be checked now: they are held and retried
         create = add_stream("NAME", self._pattern)
         return [
             answer
@@ -281,26 +282,26 @@ class JetStreamDestination:
 
 
 def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | None:
-    # Found out by the server, each of these cuts the connection and takes every other message's ack with it.
+    # If the server detects one of these, it closes the connection, and the acks of all other messages are lost.
     total = len(block) + len(out.payload)
     if total <= max_payload and len(block) <= HEADER_LIMIT and len(out.subject) * 4 <= LINE_LIMIT - 200:
         return None
     if total > max_payload:
         return Refused(
-            f"{total:,} bytes with headers; the server takes {max_payload:,} (max_payload)",
+            f"{total:,} bytes with headers; the server takes at most {max_payload:,} (max_payload)",
             hint="raise max_payload in the server's configuration (8MB is safe)",
         )
     if len(block) > HEADER_LIMIT:
-        return Refused(f"its headers take {len(block):,} bytes; JetStream takes {HEADER_LIMIT:,}")
+        return Refused(f"its headers have {len(block):,} bytes; JetStream takes at most {HEADER_LIMIT:,}")
     line = len(out.subject.encode("utf-8", "surrogateescape"))
     if line > LINE_LIMIT - 200:  # the reply subject and the sizes share the line
-        return Refused(f"its subject takes {line:,} bytes, too long for the server")
+        return Refused(f"its subject has {line:,} bytes, too long for the server")
     return None
 
 
 def _life(out: JetStreamOut) -> list[tuple[str, str]]:
-    """What is left of its life, in whole seconds. Where none is left (it was parked for long, say), it lives as long as
-    the stream keeps it: less than a second is refused, and a second is too short to be read."""
+    """What is left of its TTL, in whole seconds. If nothing is left (it was parked for long, say), it is kept as
+    long as the stream keeps messages: less than a second is refused, and a second is too short to be read."""
     left = 0 if out.expires_at is None else int(out.expires_at - time.time())
     return [("Nats-TTL", str(left))] if left > 0 else []
 
@@ -331,18 +332,18 @@ def publish_error(error: Answer) -> BridgeError:
     text = f"{said if isinstance(said, str) else 'refused'} (err_code {number})"
     match number:
         case 10060:
-            return Refused(text, hint="another stream captures this subject than destination.stream says")
-        case 10165 | 10166:  # the stream no longer takes a time to live
-            return NotUsable(text, hint="nats stream edit STREAM --allow-msg-ttl, or leave destination.ttl out")
-        case 10190:  # the target of a schedule is no subject of the stream
-            return Refused(text, hint="the stream must capture the subject the message is due at")
-        case 10054 | 10097:  # message or headers larger than the stream takes
+            return Refused(text, hint="a stream other than destination.stream captures this subject")
+        case 10165 | 10166:  # the stream no longer allows TTLs
+            return NotUsable(text, hint="nats stream edit STREAM --allow-msg-ttl, or remove destination.ttl")
+        case 10190:  # the target of a schedule is not a subject of the stream
+            return Refused(text, hint="the stream must capture the subject of the scheduled message")
+        case 10054 | 10097:  # message or headers larger than the stream allows
             return Refused(text, hint="raise max_msg_size of the stream, or park it")
         case 10077 if "per subject" in text:  # max_msgs_per_subject with discard_new_per_subject: others still pass
             return Full(f"the subject is full: {text}")
         case 10077:  # discard new, and full: the same class as an outage, and nothing is wrong with the message
             return Unavailable(f"the stream is full: {text}")
-        case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no room, offline, or the same id is being stored just now
+        case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no space, offline, or the same id is just being stored
             return Unavailable(text)
         case _:
             return Unavailable(text) if error.number("code", 0) >= 500 else Failed(text)

@@ -1,8 +1,8 @@
 """NATS on the wire: nats-py's client with a parser that hands messages on at once, and with header blocks as they are.
 
-nats-py gives each message a Msg, a place in a queue and a turn of a task. Here a subscription may have a sink instead,
-a function called from the parser. All that is no message (INFO, PING, errors) is left to nats-py, whose minor version
-is pinned for it. May not: know JetStream, or wait in a sink.
+nats-py makes a Msg, a queue entry and a task switch for each message. Here a subscription may have a sink instead, a
+function called from the parser. Everything that is not a message (INFO, PING, errors) is left to nats-py, whose minor
+version is pinned for this. May not: know JetStream, or wait in a sink.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Sink = Callable[[str, str, bytes, bytes], None]
 Request = tuple[str, str, bytes, bytes]
 """Subject, reply subject, header block or nothing, payload."""
 
-NOBODY = "503"  # the status of the server's own word that nobody listens to a subject
+NOBODY = "503"  # the server's status for a subject without responders
 _ROOM = 1_048_576  # bytes not written yet, half of what nats-py keeps before a write waits
 _STATUS_LINE = len("NATS/1.0")
 _PIECE = 262_144  # bytes handed to the client at a time: it pushes back at 2 MiB
@@ -59,7 +59,7 @@ def header_pairs_of(block: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def status_of(block: bytes) -> tuple[str, str]:
-    """Code and description of the server's own word, as `NATS/1.0 503 No Responders`; empty for a message's headers."""
+    """Code and description of a server status, as `NATS/1.0 503 No Responders`; empty for a message's headers."""
     if len(block) <= _STATUS_LINE or block[_STATUS_LINE] != ord(" "):
         return "", ""
     code, _, text = block[_STATUS_LINE + 1 : block.find(b"\r\n")].decode("utf-8", "replace").strip().partition(" ")
@@ -68,7 +68,7 @@ def status_of(block: bytes) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class Reply:
-    """What came to a reply subject. `status` is the server's own word in place of an answer, 503 for nobody there."""
+    """What came to a reply subject. `status` is the server's status in place of an answer, 503 for no responders."""
 
     data: bytes
     status: str = ""
@@ -77,14 +77,14 @@ class Reply:
 class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
     """Reads what nats-server writes, by the server's own grammar: a control line ends with CR LF and is split at blanks
     and tabs, at nothing else. nats-py splits at every white space, and the server lets a publisher put `\\x0b`,
-    `\\x0c`, a lone CR and bytes that are not UTF-8 into a subject: whoever did could choose the subscription.
+    `\\x0c`, a lone CR and bytes that are not UTF-8 into a subject: that publisher could choose the subscription.
 
-    Whatever goes wrong with one message is reported and ends there; a line that is none raises ProtocolError, after
-    which nats-py connects again. Source: nats-server, server/client.go (msgHeader, processPub).
+    An error with one message is reported and affects no other; an invalid line raises ProtocolError, after which
+    nats-py reconnects. Source: nats-server, server/client.go (msgHeader, processPub).
     """
 
     buf: bytearray
-    _epoch = 0  # grows when the connection is made anew: what is left of the bytes at hand belongs to the old one
+    _epoch = 0  # grows with each reconnect: unread bytes then belong to the old connection
 
     def reset(self) -> None:
         super().reset()
@@ -99,7 +99,7 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
             data = bytes(self.buf) + data
         self._wanted = at = 0
         sinks, epoch, find = self.nc.sinks, self._epoch, data.find
-        odd = b"\t" in data  # nats-server writes one blank between two words: anything else takes the longer way
+        odd = b"\t" in data  # nats-server writes one blank between two words: anything else takes the slower path
         while (end := find(b"\r\n", at)) >= 0:
             words = data[at:end].split(b" ") if not odd else _words(data[at:end])
             count = len(words)
@@ -152,14 +152,14 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
                         to = subject.decode("utf-8", "surrogateescape")
                         back = reply.decode("utf-8", "surrogateescape")
                     sink(to, back, block, payload)
-            except Exception as error:  # noqa: BLE001 - as with a callback, what fails must not stop the reading
+            except Exception as error:  # noqa: BLE001 - as with a callback, a failure must not stop the reading
                 await self.nc.failed(error)
                 if epoch != self._epoch:
                     return
         self.buf = bytearray(data[at:])
 
     async def _told(self, kind: bytes, line: bytes) -> None:
-        """A line of the server's that is no message."""
+        """A line from the server that is not a message."""
         client, text = self.nc, line[len(kind) :].strip(b" \t").decode("utf-8", "replace")
         try:
             match kind:
@@ -178,7 +178,7 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
         except (errors.ProtocolError, OSError):
             raise
         except Exception as error:
-            # nats-py stops reading at any other error, and never says so.
+            # nats-py silently stops reading at any other error.
             raise errors.ProtocolError(f"nats: {kind.decode()}: {type(error).__name__}") from error
 
 
@@ -189,10 +189,10 @@ def _words(line: bytes) -> list[bytes]:
 
 
 class _Tokens:
-    """Names for inboxes nobody can guess. Of nats-py's own, whoever sees one knows all that follow."""
+    """Names for inboxes that cannot be guessed. With nats-py's own, anyone who sees one knows all that follow."""
 
     def next(self) -> bytearray:
-        return bytearray(secrets.token_hex(11), "ascii")  # 22 characters: nats-py counts on it
+        return bytearray(secrets.token_hex(11), "ascii")  # 22 characters: nats-py relies on it
 
 
 class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
@@ -207,26 +207,26 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
         self._nuid = _Tokens()
 
     async def listen(self, subject: str, sink: Sink) -> int:
-        """A subscription whose messages go to `sink`, reconnects included, until it is left or the client closes; its
-        number."""
+        """A subscription whose messages go to `sink`, reconnects included, until `leave` or until the client closes.
+        Returns its number."""
         number: int = (await self.subscribe(subject))._id  # noqa: SLF001 - it has no public name
         self.sinks[b"%d" % number] = sink
         return number
 
     async def leave(self, number: int) -> None:
-        """Ends a subscription. Never raises: with a connection that is gone, it is gone too."""
+        """Ends a subscription. Never raises: if the connection is gone, so is the subscription."""
         self.sinks.pop(b"%d" % number, None)
         if (found := self._subs.get(number)) is not None:
             with suppress(errors.Error, OSError):
                 await found.unsubscribe()
 
     def has_room(self, requests: Sequence[Request]) -> bool:
-        """Whether `send` would hand these to the operating system without waiting for anything."""
+        """Whether `send` would pass these to the operating system without waiting."""
         size = sum([len(subject) + len(block) + len(payload) for subject, _, block, payload in requests])
         return int(self.pending_data_size) + 2 * size < _ROOM
 
     async def send(self, requests: Iterable[Request]) -> None:
-        """Publishes them in as few writes as can be. nats-py's own `publish` takes one value for a header name, and
+        """Publishes them in as few writes as possible. nats-py's own `publish` takes one value for a header name, and
         changes values."""
         if self.is_closed:
             raise errors.ConnectionClosedError
@@ -255,7 +255,7 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
 
     async def _process_headers(self, headers: bytes) -> Mapping[str, str] | None:
         if not headers or headers[_STATUS_LINE : _STATUS_LINE + 1] == b" ":
-            found: Mapping[str, str] | None = await super()._process_headers(headers)  # a status of the server's
+            found: Mapping[str, str] | None = await super()._process_headers(headers)  # a status from the server
             return found
         return Headers.parse(headers)
 

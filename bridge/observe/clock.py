@@ -1,8 +1,8 @@
-"""Moments of our own, and how a wall clock spells them.
+"""Monotonic moments, and their conversion to wall-clock time.
 
-Everything this process sees is measured on a clock that never goes back: a wall clock that is set an hour back would
-make what has waited for half an hour look as if it came just now. `wall` turns such a moment into seconds since the
-epoch for people and JSON, as the wall clock is now; `moment` does the opposite to a timestamp of a server or a message.
+Everything this process sees is measured on a clock that never goes back: with a wall clock that is set back an hour, a
+message that has waited for half an hour would seem new. `wall` converts such a moment into seconds since the epoch for
+people and JSON, by the wall clock as it is now; `moment` does the opposite to a timestamp of a server or a message.
 May not: know what is measured.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 
-STEP_SECONDS = 1.0  # a wall clock that moved by more than this was set; less is drift, and moments keep their spelling
+STEP_SECONDS = 1.0  # a wall clock that moved by more than this was set; less is drift, and is ignored
 
 _offset = time.time() - time.monotonic()
 
 
 def now() -> float:
-    """The moment it is: seconds on a clock that only runs on."""
+    """The current moment: seconds on a monotonic clock."""
     return time.monotonic()
 
 

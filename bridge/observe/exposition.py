@@ -1,9 +1,9 @@
 """Counters, gauges and histograms that are cheap to write to and cheap to scrape, and the registry that renders them.
 
 prometheus-client's own take a lock for every change and some 8 us for every line of every scrape: 40 ms with fifty
-routes. These keep the text of each series and render anew only what changed. They are ordinary collectors, so the
+routes. These keep the text of each series and render only what changed. They are ordinary collectors, so the
 library's `generate_latest` renders them too, to the same lines (tests/test_exposition.py), and its own metrics may
-stand beside them in the same registry. For one thread: that of the event loop.
+be in the same registry. For one thread: that of the event loop.
 May not: know a metric's name or meaning; metrics.py does.
 Source: Prometheus text format 0.0.4; OpenMetrics 1.0.
 """
@@ -59,7 +59,7 @@ class Number:
         self._prefix = f"{name}{label_text(labels)} "
 
     def set(self, value: float) -> None:
-        if value != self.value or not value:  # what stays need not be rendered anew; zero has two signs
+        if value != self.value or not value:  # an unchanged value need not be rendered again; zero has two signs
             self.value = float(value)
 
     def inc(self, amount: float = 1.0) -> None:
@@ -88,7 +88,7 @@ class Distribution:
         self._template = "".join(f"{each.replace('%', '%%')}%s\n" for each in self._prefixes)
 
     def observe(self, amounts: Sequence[float], trace: str = "") -> None:
-        """Counts each of them; the largest is an example of the `trace`, if there is one."""
+        """Counts each of them; the largest is an exemplar of the `trace`, if there is one."""
         counts, bounds = self.counts, self._bounds
         for each in amounts:
             counts[bisect_left(bounds, each)] += 1
@@ -102,7 +102,7 @@ class Distribution:
         self.text = self._template % tuple(self._values())
 
     def with_exemplars(self) -> str:
-        """The lines with an example where there is one, which only OpenMetrics knows."""
+        """The lines with their exemplars, which only OpenMetrics has."""
         examples = [_example(self.exemplars.get(at)) for at in range(len(self._prefixes))]
         parts = zip(self._prefixes, self._values(), examples, strict=True)
         return "".join(f"{prefix}{value}{example}\n" for prefix, value, example in parts)
@@ -110,7 +110,7 @@ class Distribution:
     def _values(self) -> list[str]:
         values, before, text = [], -1, ""
         for count in accumulate(self.counts):
-            if count != before:  # beyond the slowest of them every bucket says the same
+            if count != before:  # beyond the slowest of them every bucket has the same count
                 before, text = count, written(float(count))
             values.append(text)
         return [*values, text, written(self.sum)]
@@ -190,7 +190,7 @@ class Family(Collector, Generic[Series]):
 
     @abstractmethod
     def _texts(self, *, openmetrics: bool) -> list[str]:
-        """The lines of each series, rendered anew only where it changed."""
+        """The lines of each series, rendered again only where it changed."""
 
 
 class _Numbers(Family[Number]):

@@ -1,4 +1,4 @@
-"""What became of a route's heartbeats: gauges, snapshot and log. May not: send one, or count one as a message."""
+"""The results of a route's heartbeats: gauges, snapshot and log. May not: send one, or count one as a message."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bridge.observe import clock
 from bridge.observe.logs import Repeats
 from bridge.observe.metrics import Metrics
 
-REMEMBERED = 32  # canaries under way: those of an earlier life of the route may still come
-LOST_AFTER = 10  # periods without a sign of the last one, until another is sent all the same
+REMEMBERED = 32  # canaries under way: those sent before a restart of the route may still arrive
+LOST_AFTER = 10  # periods without news of the last one, until another is sent anyway
 
 
 class Heartbeats:
-    """The Pulse of one route, and the arrivals its pump tells of. Times in seconds since the epoch; `running` says
+    """The Pulse of one route, and the arrivals its pump reports. Times in seconds since the epoch; `running` returns
     whether the route receives. Only a canary that was sent from here counts, once, and by the time it was sent here:
-    its form can be copied, and what it says of itself is not believed. `unknown` counts the others, those of another
-    replica among them."""
+    its form can be copied, and its own claims are not trusted. `unknown` counts the others, including those of another
+    replica."""
 
     def __init__(self, name: str, log: Any, metrics: Metrics, running: Callable[[], bool]) -> None:
         self.every: float | None = None
@@ -39,11 +39,11 @@ class Heartbeats:
         self._sent_at = 0.0  # the last one
         self._repeats = Repeats()
 
-    # -- told by the timer
+    # -- reported by the timer
 
     def expected(self, every: float | None) -> None:
         self.every = every
-        self._under_way = False  # what an earlier life of the route sent may be long gone
+        self._under_way = False  # what was sent before a restart of the route may be lost
         for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
             if every is None:
                 gauge.remove_by_labels({"route": self._name})
@@ -51,7 +51,7 @@ class Heartbeats:
                 gauge.labels(self._name).set(float("nan"))  # none has arrived: unknown is a value, never zero
 
     def restarting(self) -> None:
-        """The next life of the route may have none; if it has, it says so."""
+        """The restarted route may have none; if it has, `expected` is called again."""
         self.every, self._under_way = None, False
         for gauge in (self._metrics.heartbeat, self._metrics.heartbeat_at):
             gauge.remove_by_labels({"route": self._name})
@@ -72,10 +72,10 @@ class Heartbeats:
         self._under_way = False
         self._failed("heartbeat_not_sent", error)
 
-    # -- told by the pump
+    # -- reported by the pump
 
     def without_canaries(self, carried: Sequence[tuple[Delivery, Receipt]]) -> Sequence[tuple[Delivery, Receipt]]:
-        """The messages among what is durable now; the canaries have arrived."""
+        """The messages among what is durable now; notes the arrival of the canaries."""
         messages = [each for each in carried if each[0].canary is None]
         if len(messages) < len(carried):
             for delivery, _ in carried:
@@ -89,7 +89,7 @@ class Heartbeats:
         self._failed("heartbeat_failed", reason, id=delivery.id)
 
     def _arrived(self, canary: Canary) -> None:
-        self._under_way = False  # whose it was: the route carries, and the next may go
+        self._under_way = False  # from any replica: the route carries, and the next may be sent
         if (sent_at := self._sent.pop(canary.id, None)) is None:
             self.unknown += 1
             self.log.debug("heartbeat_unknown")
@@ -103,7 +103,7 @@ class Heartbeats:
     def _failed(self, event: str, error: BridgeError, **facts: str) -> None:
         self.failed += 1
         if self._repeats.first(f"{event}:{type(error).__name__}"):
-            self.log.warning(event, error=str(error), meaning="the route itself goes on", **facts)
+            self.log.warning(event, error=str(error), meaning="the route itself continues", **facts)
 
     def snapshot(self) -> dict[str, Any] | None:
         """As /status has it; None for a route without heartbeats."""

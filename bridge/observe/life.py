@@ -1,4 +1,4 @@
-"""What a route is at, and what stands in its way: its state, as operators and troubles change it.
+"""The state of a route, as operators and errors change it, and what stands in its way.
 
 May not: decide, wait, or know a message.
 """
@@ -19,19 +19,19 @@ State = Literal[
 ]
 AT_REST: tuple[State, ...] = ("pausing", "paused", "drained", "stopping", "stopped")  # deliberately: no trouble shows
 RESTARTS_SECONDS = 300.0
-FEWEST_RESTARTS = 2  # within RESTARTS_SECONDS: one alone may have been a coincidence
+FEWEST_RESTARTS = 2  # within RESTARTS_SECONDS: a single one may be a coincidence
 DRAIN_TOLD_SECONDS = 60.0  # how often a drain that goes on is logged
 
 
 class RouteLife:
-    """Each method is an event; the state follows from them. `up` is the gauge that says whether it can carry."""
+    """Each method is an event; the state follows from them. `up` is the gauge that shows whether it can carry."""
 
     def __init__(self, name: str, log: Any, up: Any) -> None:
         self.name = name
         self.log: Any = log
         self._state: State = "starting"
         self.state_since = clock.now()
-        self._resuming = False  # a pause is taken back, and the receive it was waiting for has not ended yet
+        self._resuming = False  # a pause was cancelled, and the receive it waited for has not ended yet
         self.drain: dict[str, Any] | None = None
         self._drain_told = 0.0
         self._trouble = self._unopened()
@@ -52,9 +52,9 @@ class RouteLife:
             self._state, self.state_since = state, clock.now()
 
     def restarting(self) -> None:
-        """The next life of the route begins; its counters go on."""
+        """The route restarts; its counters continue."""
         self.drain = None
-        self._trouble = Troubles()  # the next one may use another connection
+        self._trouble = Troubles()  # the restarted route may use another connection
         self._begin()
 
     def _begin(self) -> None:
@@ -67,13 +67,13 @@ class RouteLife:
         return found
 
     def _lasting(self) -> Troubles:
-        """Trouble that is no one pump's own."""
+        """Trouble that does not belong to one pump."""
         found = Troubles()
         found.update({side: trouble for side, trouble in self._trouble.items() if side in ("open", "nats")})
         return found
 
     def asked(self, action: str, by: str) -> None:
-        """An operator wants something of the route."""
+        """An operator requested an action on the route."""
         self.log.info("asked", action=action, by=by)
 
     def pausing(self) -> None:
@@ -85,7 +85,7 @@ class RouteLife:
             self.log.info("paused")
 
     def resumed(self, *, carrying: bool) -> None:
-        """`carrying`: it never stopped; else it opens again first, once the receive under way has ended."""
+        """`carrying`: it never stopped; else it reopens first, once the current receive has ended."""
         self.drain = None
         self._resuming = not carrying and self.state == "pausing"
         if carrying:
@@ -96,7 +96,7 @@ class RouteLife:
         self.log.info("resumed")
 
     def emptying(self, needed_seconds: float) -> None:
-        """From here on it carries until its source is empty."""
+        """From now on it carries until its source is empty."""
         self.state = "draining"
         self.drain = {
             "since": clock.now(),
@@ -137,7 +137,7 @@ class RouteLife:
         self.log.error(
             "route_abandoned",
             after=seconds,
-            meaning="what was on loan comes back when its lease expires; duplicates are possible",
+            meaning="messages in flight are redelivered when their leases expire; duplicates are possible",
         )
 
     def stopped(self) -> None:
@@ -146,11 +146,11 @@ class RouteLife:
     def _rest(self, state: State) -> None:
         self.state = state
         self._up.set(0)
-        if state != "pausing":  # what it holds may still be in trouble
+        if state != "pausing":  # its messages in flight may still be in trouble
             self._trouble = self._lasting()
 
     def _clear(self, side: str) -> None:
-        """A success on one side. Most often there was no trouble, and this is asked for every batch."""
+        """A success on one side. Usually there was no trouble, and this is called for every batch."""
         if side in self._trouble and self._trouble.worked(side, clock.now()):
             self._recovered(side)
 
@@ -160,33 +160,33 @@ class RouteLife:
         self._rederive()
 
     def contained(self, error: Unexpected) -> None:
-        """An error no one expected stayed with the message it is about, or passed."""
+        """An unexpected error affected only its own message, or was temporary."""
         if self._repeats.first(f"contained {error.signature}"):
             self.log.error("unexpected_error", error=error.kind, where=error.where, hint=error.hint)
 
     def _fails_again_and_again(self) -> None:
-        """A route that fails whenever it has started is in trouble all the while, not only between two starts."""
+        """A route that fails after every start is in trouble all the time, not only between two starts."""
         recent = [at for at in self._failed_at if clock.now() - at < RESTARTS_SECONDS]
         if len(recent) < FEWEST_RESTARTS:
             if self._trouble.pop("restarts", None):
                 self._rederive()
         elif "restarts" not in self._trouble:
-            text = f"failed {len(recent)} times in {RESTARTS_SECONDS / 60:.0f} minutes, and starts again each time"
+            text = f"failed {len(recent)} times in {RESTARTS_SECONDS / 60:.0f} minutes, and restarts each time"
             self._trouble["restarts"] = Trouble(text, recent[0], "look for route_failed in the log")
             self._derive()
 
     def _review(self, *, held: bool, idle_since: float | None) -> None:
-        """Ends trouble that is over, though nothing was carried or received that would say so."""
+        """Ends trouble that is over, though nothing was carried or received to show it."""
         for side in list(self._trouble.over(clock.now(), held=held, idle_since=idle_since)):
             self._recovered(side)
         self._rederive()
 
     def _rederive(self) -> None:
-        if self.state != "starting" or "open" not in self._trouble:  # which is only being opened
+        if self.state != "starting" or "open" not in self._trouble:  # else it is only being opened
             self._derive()
 
     def _derive(self) -> None:
-        """What a route that is to carry looks like, from what stands in its way."""
+        """Derives the state of a route that should carry from what stands in its way."""
         if self.state in AT_REST:
             return
         now = clock.now()

@@ -1,4 +1,4 @@
-"""Logs: JSON or console on stderr, and how often the same is logged. May not: know a route or a metric."""
+"""Logs: JSON or console on stderr, and how often the same event is logged. May not: know a route or a metric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
     """`format` is json, console or auto (console on a terminal). Logs go to stderr."""
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
-    # JSON escapes by itself; on a console, text from outside could do whatever a terminal does.
+    # JSON escapes by itself; on a console, text from outside could contain terminal control sequences.
     render: list[Any] = (
         [
             _plainly,
@@ -36,7 +36,7 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Libraries speak through logging: in the same format, and only when something is wrong.
+    # Libraries log through `logging`: in the same format, and only warnings and errors.
     theirs = logging.StreamHandler(sys.stderr)
     theirs.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -54,7 +54,7 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002 - the key's n
 
 
 CREDENTIALS = ("botocore.credentials", "botocore.utils", "aiobotocore.credentials", "aiobotocore.utils")
-"""Loggers of what gets credentials, and never sees a message: the text of their errors says what an operator needs."""
+"""Loggers of code that gets credentials and never sees a message: an operator needs the text of their errors."""
 
 
 def _without_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -80,7 +80,7 @@ def _plainly(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 
 class Repeats:
-    """Which troubles were logged lately."""
+    """Which events were logged recently."""
 
     def __init__(self) -> None:
         self._logged: dict[str, float] = {}
@@ -107,7 +107,7 @@ class Quota:
         self._unlogged: dict[str, int] = {}
 
     def unlogged(self, event: str) -> dict[str, int] | None:
-        """None when this one is not to be logged; else the fact to log beside it: how many before it were not."""
+        """None when this one is not to be logged; else the fact to log with it: how many before it were not."""
         now = time.monotonic()
         left = self._left.get(event, self._burst) + (now - self._at.get(event, now)) / self._every
         left = min(self._burst, left)

@@ -1,6 +1,6 @@
-"""One place of a route where messages wait, as metrics and snapshot: the route's own source, or one that others read.
+"""One backlog of a route, as metrics and snapshot: the route's own source, or a queue or consumer it watches.
 
-May not: look, or judge (core/lag.py does); it keeps the two together and sets the gauges.
+May not: sample, or judge (core/lag.py does); it keeps the two together and sets the gauges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STATES = ("pending", "in_flight", "delayed")
 
 @dataclass(slots=True)
 class PlaceObservation:
-    """`side` says whose place it is: bridge, legacy, new or dead_letter. Moments as in observe/clock.py."""
+    """`side` is bridge, legacy, new or dead_letter. Moments as in observe/clock.py."""
 
     route: str
     side: str
@@ -29,7 +29,7 @@ class PlaceObservation:
     name: str
     metrics: Metrics
     track: Track = field(default_factory=Track)
-    judged: Judgement = field(default_factory=lambda: Judgement("UNKNOWN", "not looked at yet"))
+    judged: Judgement = field(default_factory=lambda: Judgement("UNKNOWN", "not sampled yet"))
     since: float = field(default_factory=clock.now)
     _oldest: tuple[float, float] | None = None
 
@@ -47,7 +47,7 @@ class PlaceObservation:
         self._set(backlog)
 
     def _moment(self, oldest: float) -> float:
-        # As long as it is the same message, what was known of its age goes on, whatever the wall clock does.
+        # While it is the same message, its known age stays valid, whatever the wall clock does.
         if self._oldest is None or self._oldest[0] != oldest:
             self._oldest = (oldest, clock.moment(oldest))
         return self._oldest[1]
@@ -57,7 +57,7 @@ class PlaceObservation:
         self._set(None)
 
     def judge(self, *, trouble: str = "", stopped: str = "") -> bool:
-        """Judges again; whether the verdict is another than before."""
+        """Judges again. Returns whether the verdict changed."""
         now = clock.now()
         judged = self.track.judge(now, trouble=trouble, stopped=stopped)
         changed = judged.verdict != self.judged.verdict
@@ -74,7 +74,7 @@ class PlaceObservation:
         return changed
 
     def forget(self) -> None:
-        """It is gone: so are its time series."""
+        """It no longer exists: removes its time series."""
         for gauge in self.metrics.of_places:
             gauge.remove(*self.labels)
         for state in STATES:
@@ -114,5 +114,5 @@ def _number(value: float | None) -> float:
 
 
 def _rounded(value: float | None) -> float | None:
-    """JSON knows no infinity: what never happens is null, as what is unknown."""
+    """JSON knows no infinity: what never happens is null, like what is unknown."""
     return None if value is None or isinf(value) else round(value, 1)

@@ -1,6 +1,6 @@
-"""docs/metrics.md, made from the registry itself: every metric, its labels, what it means and how many series it has.
+"""docs/metrics.md, made from the registry: every metric, its labels, what it means and how many series it has.
 
-May not: say of a metric what its help text does not.
+May not: describe a metric other than by its help text.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from bridge.observe.route import OUTCOMES
 
 PLACE = ("side", "system", "name")
 CLOSED = {"outcome": OUTCOMES, "state": STATES, "operation": AWS_CALLS}
-"""Labels with values of their own, whatever is configured."""
+"""Labels with fixed values, whatever is configured."""
 
 LABELS = {
     "route": "a route's name in the configuration",
     "outcome": ", ".join(f"`{each}`" for each in OUTCOMES),
-    "side": "whose place it is: `bridge` (what this route reads), `legacy` (a queue that old consumers read), `new` (a "
-    "consumer of a stream), `dead_letter`",
+    "side": "`bridge` (what this route reads), `legacy` (a queue that legacy consumers read), `new` (a consumer of a "
+    "stream), `dead_letter`",
     "system": "`sqs` or `jetstream`",
     "name": "the queue, or `STREAM/consumer`",
     "state": ", ".join(f"`{each}`" for each in STATES),
@@ -32,18 +32,18 @@ LABELS = {
 HEAD = """\
 # Metrics
 
-`GET /metrics`, in the Prometheus text format. This page is made by `nats-sqs-bridge schema --metrics` from the registry
+`GET /metrics`, in the Prometheus text format. `nats-sqs-bridge schema --metrics` generates this page from the registry
 itself; a test compares them. Alerts and recording rules are in [deploy/prometheus](../deploy/prometheus/rules.yaml),
 what to do about each alert is in the [runbook](runbook.md), and a dashboard is in
 [deploy/grafana](../deploy/grafana/nats-sqs-bridge.json).
 
-**Unknown is NaN, never zero**: what nobody could look at has no number, and no comparison with it is true.
+**Unknown is NaN, never zero**: what could not be read has no number, and no comparison with it is true.
 """
 
 VERDICTS_HEAD = """
 ## Verdicts
 
-`nats_sqs_bridge_verdict` is a number for each verdict; `/status` and the log have the reason in words.
+`nats_sqs_bridge_verdict` is a number for each verdict; `/status` and the log show the reason.
 
 | number | verdict |
 |---|---|
@@ -52,27 +52,27 @@ VERDICTS_HEAD = """
 CARDINALITY = """
 ## How many series there are
 
-`P` is the number of places of a route: its own source and what it watches. Left to itself a route watches its source's
-dead-letter queue and at most 20 consumers of each stream it writes to, or the queues it writes to; with `watch:` it is
-what you list, and at most 20 consumers for each stream listed. A place that is gone takes its series with it. No label
-is ever taken from a message.
+`P` is the number of queues and consumers that a route samples: its own source and those it watches. By default a route
+watches its source's dead-letter queue and at most 20 consumers of each stream it writes to, or the queues it writes to;
+with `watch:` it is what you list, and at most 20 consumers for each stream listed. The series of a queue or consumer
+that is deleted are removed. No label is ever taken from a message.
 
-**Each route has {route} series and {place} for each place: {route} + {place} P**; those of heartbeats are there only
-for routes that send some. The process has {process} besides, and some of the Prometheus client's own
-(`process_cpu_seconds_total`, `process_resident_memory_bytes` and the like). Fifty routes with four places each are
+**Each route has {route} series, and {place} for each queue or consumer: {route} + {place} P**; those of heartbeats
+exist only for routes that send them. The process has {process} more, and some of the Prometheus client's own
+(`process_cpu_seconds_total`, `process_resident_memory_bytes` and the like). Fifty routes with P = 4 are
 {fifty:,} series. Rendering them takes under 5 ms of CPU: `python -m benchmarks.scrape` measures it, and
 [performance](performance.md) has the numbers.
 """
 
 LOOKS = """
-## What looking costs
+## What sampling costs
 
-JetStream answers for nothing, so its consumers are looked at every two seconds. A look at a queue is one
+JetStream answers for free, so its consumers are read every two seconds. One read of a queue is one
 `GetQueueAttributes`, which AWS counts as a request: **3600 / `sampling.every` calls an hour for each queue** that a
 route reads or watches, **{hourly:g} at the default of {every:g} s**, and with `sampling.cloudwatch` 60 more for each
 watched queue (`GetMetricStatistics`). A route from one queue with a dead-letter queue makes {two:,.0f} calls an hour at
-the default, and {slow:g} with `sampling: {{every: 60}}`. Two routes that watch the same queue look at it twice. What is
-looked at less often is judged later: nothing is called stalled before two looks in a row found that nothing moved.
+the default, and {slow:g} with `sampling: {{every: 60}}`. Two routes that watch the same queue read it twice. A
+queue that is read less often is judged later: it is reported as stalled only after two reads in a row without progress.
 """
 
 

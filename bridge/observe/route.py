@@ -36,12 +36,12 @@ OUTCOMES = (
 )
 FAILURES_KEPT = 20
 LEFT_OUT_LOGGED = (10, 100, 1_000, 10_000, 100_000)  # after so many messages a filter that matched none is logged
-REJECTED_SECONDS = 120.0  # what is rejected comes again within this time
-GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz says so
+REJECTED_SECONDS = 120.0  # what is rejected is redelivered within this time
+GRACE_SECONDS = 5.0  # how long a route may be in trouble before /readyz shows it
 
 
 class RouteObservation(RouteLife):
-    """The pump's Observer for one route, and what the daemon says of the route."""
+    """The pump's Observer for one route, and what the daemon reports about the route."""
 
     def __init__(self, name: str, log: Any, metrics: Metrics) -> None:
         super().__init__(name, log.bind(route=name), metrics.up.labels(name))
@@ -53,7 +53,7 @@ class RouteObservation(RouteLife):
         self._healed = 0.0
         self._rejected_at = -inf
         self._held = False  # whether anything is held that the destination did not take
-        self._idle_since: float | None = None  # when a look saw that nothing waits, if the newest one did
+        self._idle_since: float | None = None  # when a sample found nothing waiting, if the newest one did
         self._leases_lost = 0
         self.on_loan = 0
         self.counts: Tally[str] = Tally()
@@ -89,7 +89,7 @@ class RouteObservation(RouteLife):
         self.log.info("route_up", source=source, destination=destination)
 
     def failed(self, error: Unexpected, after: float) -> None:
-        """The route ended with an error no one expected, and starts again in `after` seconds."""
+        """The route ended with an unexpected error, and restarts in `after` seconds."""
         self._restarts.inc()
         self._failed_at.append(clock.now())
         self.in_flight(0)
@@ -102,22 +102,25 @@ class RouteObservation(RouteLife):
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
 
     def sampled(self, backlog: Backlog) -> None:
-        """The route's own source was looked at."""
+        """The route's own source was sampled."""
         self._pending.set(backlog.pending)
         if backlog.leases_lost > self._leases_lost:
             self._leases.inc(backlog.leases_lost - self._leases_lost)
             self._note(
-                "warning", "leases_lost", count=backlog.leases_lost - self._leases_lost, meaning="they come again"
+                "warning",
+                "leases_lost",
+                count=backlog.leases_lost - self._leases_lost,
+                meaning="the source redelivers them",
             )
         self._leases_lost = backlog.leases_lost
         self._idle_since = None if backlog.pending else clock.now()
-        # What was finished is known better here than there, and so is whether anything was.
-        # Nobody asks for more while our hands are full, and that is not the same as nobody reading.
+        # Our own count of finished messages is better than the source's, and so is our record of whether any were.
+        # With messages in flight the route may not be asking for more; that is not a missing reader.
         readers = None if self.on_loan else backlog.readers
-        held = 0 if self.blocking else self.on_loan  # a blocked group is told apart, and stops no other
+        held = 0 if self.blocking else self.on_loan  # a blocked group is counted separately, and stops no other
         self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers, held=held))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
-            self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it came after the drain")
+            self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it arrived after the drain")
 
     def not_sampled(self, error: BridgeError) -> None:
         self._pending.set(float("nan"))  # unknown is a value, never zero
@@ -137,12 +140,12 @@ class RouteObservation(RouteLife):
         self.log.info("route_stopped", **self.counts)
 
     def relog(self, log: Any) -> None:
-        """From here on it logs to `log`."""
+        """From now on it logs to `log`."""
         self.log = self.waiting.log = self.heartbeats.log = log.bind(route=self.name)
 
     def deaf(self, patience: float) -> bool:
-        """Whether messages have been waiting for `patience` seconds, and none arrived though nothing is in the way.
-        Each time it did not help, patience doubles."""
+        """Whether receive has stalled: messages have waited for `patience` seconds and none arrived, without an error.
+        Each time resubscribing did not help, patience doubles."""
         own = self.waiting.own
         backlog = own.track.backlog if own is not None else None
         if own is None or backlog is None or not backlog.pending:
@@ -154,14 +157,14 @@ class RouteObservation(RouteLife):
         return quiet > patience and now - self._healed > patience * 2 ** min(self.heals, 6)
 
     def healed(self) -> None:
-        """The route listens anew."""
+        """The route resubscribes."""
         self.heals += 1
         self._healed = clock.now()
         self._heals.inc()
         self.log.warning(
             "listening_anew",
             quiet_seconds=round(clock.now() - self.last_received, 1),
-            meaning="messages wait at the source and none arrived; subscriptions and connections are opened again",
+            meaning="messages wait at the source and none arrived; reopening subscriptions and connections",
         )
 
     def connected(self) -> None:
@@ -215,7 +218,7 @@ class RouteObservation(RouteLife):
 
     def handed_back(self, delivery: Delivery, error: BridgeError, after: float) -> None:
         self._count("retried", 1)
-        self._unblocked([delivery.id])  # it does not wait here any more
+        self._unblocked([delivery.id])  # it no longer waits here
         self._keep("handed_back", delivery, error)
         self._trouble.handed_back(clock.now(), after)
         self._note(
@@ -271,7 +274,7 @@ class RouteObservation(RouteLife):
         self._settle_failures.inc()
         self._keep("unsettled", delivery, error)
         if self._repeats.first("unsettled"):
-            self.log.warning("unsettled", id=delivery.id, error=str(error), meaning="the source may lend it again")
+            self.log.warning("unsettled", id=delivery.id, error=str(error), meaning="the source may redeliver it")
 
     def released(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
@@ -281,14 +284,14 @@ class RouteObservation(RouteLife):
     def in_flight(self, count: int) -> None:
         self.on_loan = count
         self._in_flight.set(count)
-        if self._held and count <= len(self.blocking):  # what blocks its group was refused, and waits for us
+        if self._held and count <= len(self.blocking):  # what blocks its group was refused, and waits here
             self._held = False
             self._review(held=False, idle_since=self._idle_since)
 
-    # -- what it makes of them
+    # -- what follows from them
 
     def unready(self) -> str | None:
-        """Why the route is neither moving nor idle, or None. A route at rest is so because somebody wants it."""
+        """Why the route is neither moving nor idle, or None. A route at rest was stopped by an operator."""
         if self.state in AT_REST:
             return None
         if self.state == "starting":
@@ -299,11 +302,11 @@ class RouteObservation(RouteLife):
         return judged.reason if judged.verdict == "STALLED" else None
 
     def judge(self) -> None:
-        """Judges every place again, and ends trouble that is over."""
+        """Judges every backlog again, and ends trouble that is over."""
         self._fails_again_and_again()
         self._review(held=self._held, idle_since=self._idle_since)
         self._at_rest.set(self.state in ("pausing", "paused", "drained"))
-        busy = self.on_loan > 0 or self._idle_since is None  # where nothing waits, all that failed was made good
+        busy = self.on_loan > 0 or self._idle_since is None  # where nothing waits, every failure was made up for
         self.waiting.judge(trouble=self._standing(partial=busy), stopped=self._stopped())
 
     @property
@@ -316,11 +319,11 @@ class RouteObservation(RouteLife):
 
     @property
     def finished(self) -> int:
-        """Messages the source need not lend again."""
+        """Messages the source does not redeliver."""
         return sum(self.counts[outcome] for outcome in OUTCOMES if outcome not in ("retried", "rejected"))
 
     def _standing(self, *, partial: bool) -> str:
-        """The trouble that is no passing one, empty without any; with `partial` also if some calls work."""
+        """The trouble that has lasted, empty without any; with `partial` also if some calls work."""
         trouble = self._in_the_way()
         if trouble is None:
             return ""
@@ -343,20 +346,20 @@ class RouteObservation(RouteLife):
             return []
         held, waiting = self.on_loan - len(self.blocking), self._idle_since is None
         if clock.now() - self._rejected_at < REJECTED_SECONDS:
-            waiting = False  # what waits has arrived, could not be carried, and comes again
+            waiting = False  # what waits has arrived, could not be carried, and is redelivered
         return broken(self.judged.verdict, self._not_passing(), self.systems, held=held, waiting=waiting)
 
     def _stopped(self) -> str:
         """Why the route does not run at all, empty if it does."""
         match self.state:
             case "starting" if self._resuming:
-                return "it is resumed, and opens again when the receive under way has ended (up to 20 s)"
+                return "resuming: it reopens when the current receive ends (up to 20 s)"
             case "starting":
                 return "it is being opened"
             case "down":
                 return self._trouble["open"].error if "open" in self._trouble else "down"
             case "pausing" | "paused":
-                return f"paused; nats-sqs-bridge resume {self.name} lets it go on"
+                return f"paused; nats-sqs-bridge resume {self.name} resumes it"
             case "drained":
                 return "drained: its source was provably empty"
             case "stopping" | "stopped":
@@ -365,7 +368,7 @@ class RouteObservation(RouteLife):
                 return ""
 
     def history(self) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
-        """Of every place, by side, system and name: when, how many messages, how old the oldest. None is unknown."""
+        """Of every backlog, by side, system and name: when, how many messages, how old the oldest. None is unknown."""
         return {
             (place.side, place.system, place.name): [
                 (clock.wall(point.at), point.messages, point.seconds) for point in place.track.history
@@ -408,7 +411,7 @@ class RouteObservation(RouteLife):
         }
 
     def _note(self, level: str, event: str, **facts: Any) -> None:
-        """A line of an event that may come with every message: no flood of messages is a flood of lines."""
+        """Logs an event that may happen with every message: a flood of messages must not become a flood of lines."""
         if (more := self._quota.unlogged(event)) is not None:
             getattr(self.log, level)(event, **facts, **more)
 
@@ -427,7 +430,7 @@ class RouteObservation(RouteLife):
             )
 
     def _filter_matched_none(self) -> bool:
-        """Whether the filter has left out every message it was asked about since the start."""
+        """Whether the filter has left out every message it was applied to since the start."""
         decided = ("filtered", "parked", "carried", "duplicate", "retried", "rejected")
         return 0 < self.left_out == sum(self.counts[outcome] for outcome in decided)
 

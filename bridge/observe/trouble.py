@@ -1,13 +1,13 @@
-"""What stands in a route's way, side by side, and when it is over.
+"""What stands in a route's way, by side, and when it is over.
 
 A success disproves trouble of its side at once. Trouble that comes back soon was not over: from then on it is one
 state, in which some calls fail, until none has failed for a while. And trouble must not outlive its cause on an idle
 route, where no success comes: what else disproves it is below, by side.
 
     open          the route has opened
-    nats          the connection says that it is there
-    source        a receive was answered; or a look saw nothing waiting, and a receive that was due again has not failed
-    destination   something was carried; or nothing is held any more that it refused, and nothing of it is to come back
+    nats          the connection reports that it is connected
+    source        a receive was answered; or a sample found nothing waiting, and the receive due since has not failed
+    destination   something was carried; or nothing it refused is held any more, and none of it is due to be redelivered
 
 May not: log, or know a message.
 """
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 
 QUIET_SECONDS = 10.0  # without a failure, until calls that failed now and then count as working
 AGAIN_SECONDS = 60.0  # trouble that comes back within this time is the same one
-ANSWERED_SECONDS = 5.0  # in which a receive that is made again fails, if it does: what takes longer is a long poll
+ANSWERED_SECONDS = 5.0  # a retried receive that fails does so within this time; one that takes longer is a long poll
 BY_CALLS = ("source", "destination")  # sides whose trouble and success are single calls
 
 
 @dataclass(slots=True)
 class Trouble:
     """What stands in the way on one side of a route, and since when. Times are monotonic. `again_at` is when it is
-    tried again, `worked_at` the last success since it began; `returned`: it was over, and came back soon."""
+    retried, `worked_at` the last success since it began; `returned`: it was over, and came back soon."""
 
     error: str
     since: float
@@ -50,7 +50,7 @@ class Troubles(dict[str, Trouble]):
         self._owed_until = 0.0
 
     def began(self, side: str, error: str, hint: str, now: float, after: float = 0.0) -> None:
-        """A failure. It is tried again `after` seconds from now."""
+        """A failure. It is retried `after` seconds from now."""
         known, returned = self.get(side), False
         if known is None and side in BY_CALLS and side in self._past:
             past, ended = self._past.pop(side)
@@ -77,8 +77,8 @@ class Troubles(dict[str, Trouble]):
         self._owed_until = max(self._owed_until, now + after + ANSWERED_SECONDS)
 
     def over(self, now: float, *, held: bool, idle_since: float | None) -> Iterator[str]:
-        """Ends what is over without a success, and says of which sides. `held`: something is on its way to the
-        destination; `idle_since`: when a look last saw the source empty, None if the newest did not."""
+        """Ends what is over without a success, and yields those sides. `held`: something is on its way to the
+        destination; `idle_since`: when a sample last found the source empty, None if the newest did not."""
         for side in BY_CALLS:
             trouble = self.get(side)
             if trouble is None:

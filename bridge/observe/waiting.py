@@ -1,6 +1,6 @@
-"""Every place of one route where messages wait: its own source, and those that others read.
+"""Every backlog of one route: its own source, and the queues and consumers it watches.
 
-May not: look, or judge; it keeps the places apart, and says when the verdict of one changes.
+May not: sample, or judge; it keeps the backlogs separate, and logs when the verdict of one changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Waiting:
         self._quota = Quota(*CHANGES)
 
     def opened(self, source: str, *, every: float, exact: bool, retention: float) -> None:
-        """`source` is `system name`. Another source than before begins anew."""
+        """`source` is `system name`. A new source starts with an empty history."""
         system, _, name = source.partition(" ")
         if self.own is None or self.own.name != name:
             if self.own is not None:
@@ -40,7 +40,7 @@ class Waiting:
         track.every, track.exact, track.retention, track.finishing = every, exact, retention, "carried"
 
     def looked(self, backlog: Backlog) -> None:
-        """At the route's own source."""
+        """A sample of the route's own source."""
         assert self.own is not None
         if backlog.retention is not None:
             self.own.track.retention = backlog.retention
@@ -53,7 +53,7 @@ class Waiting:
     def watches(
         self, side: str, system: Literal["sqs", "jetstream"], before: Iterable[str], seen: Mapping[str, Track]
     ) -> None:
-        """The places there are now, by name, each with a fresh track; those there were `before` keep theirs, or go."""
+        """The backlogs there are now, by name, each with a new track; those of `before` keep theirs, or are removed."""
         for name in before:
             if name not in seen and (gone := self.watched.pop((side, system, name), None)):
                 gone.forget()
@@ -63,13 +63,13 @@ class Waiting:
                 self.watched[key] = PlaceObservation(self._route, side, system, name, self._metrics, track)
 
     def watches_nothing(self) -> None:
-        """The places are other ones from here on."""
+        """From now on the route watches other queues and consumers."""
         for place in self.watched.values():
             place.forget()
         self.watched.clear()
 
     def judge(self, *, trouble: str, stopped: str) -> None:
-        """Judges every place anew. `trouble` and `stopped` are the route's own."""
+        """Judges every backlog again. `trouble` and `stopped` are the route's own."""
         if self.own is not None and self.own.judge(trouble=trouble, stopped=stopped):
             self._changed(self.own)
         for place in self.watched.values():
@@ -77,7 +77,7 @@ class Waiting:
                 self._changed(place)
 
     def places(self) -> list[PlaceObservation]:
-        """The route's own source first, then those watched, old before new."""
+        """The route's own source first, then those watched, legacy before new."""
         others = sorted(self.watched.values(), key=lambda place: (ORDER.get(place.side, 3), place.name))
         return [*([self.own] if self.own is not None else []), *others]
 

@@ -1,4 +1,4 @@
-"""What the whole process knows of itself: its routes, its connections, its beginning and end. May not: decide, wait, or
+"""What the whole process knows about itself: its routes, its connections, its start and end. May not: decide, wait, or
 know a message."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridge.observe.route import RouteObservation
 
 
 class Observation:
-    """Everything the daemon knows of itself: the registry, the routes and the log of the process."""
+    """Everything the daemon knows about itself: the registry, the routes and the log of the process."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
@@ -29,7 +29,7 @@ class Observation:
         self.routes: dict[str, RouteObservation] = {}
         self.connections: dict[str, str] = {}
         self.failed_reload: dict[str, Any] | None = None  # the last one, until one succeeds
-        self._rejected: dict[str, tuple[int, float | None]] = {}  # by route: how many at the last look, when it grew
+        self._rejected: dict[str, tuple[int, float | None]] = {}  # by route: how many at the last check, when it grew
         self._repeats = Repeats()
         self._quota = Quota(*CHANGES)
 
@@ -40,7 +40,7 @@ class Observation:
         return self.routes[name]
 
     def forget(self, name: str) -> None:
-        """The route is configured no more: its status and its series go."""
+        """The route is no longer configured: removes its status and its series."""
         self.routes.pop(name, None)
         self._rejected.pop(name, None)
         self.metrics.forget(name)
@@ -58,7 +58,7 @@ class Observation:
             if self._repeats.first(f"{name}:{detail}") and (more := self._quota.unlogged("nats_error")) is not None:
                 self.log.warning("nats_error", connection=name, error=detail, **more)
             return
-        # How it came to be connected is for the log; an outage of last week is no state.
+        # How it became connected is for the log; an outage last week is not a state.
         self.connections[name] = "connected" if event == "reconnected" else event
         for route in self.routes.values():
             if route.connection == name:
@@ -71,12 +71,12 @@ class Observation:
             level(f"nats_{event}", connection=name, **({"detail": detail} if detail else {}), **more)
 
     def aws_reported(self, name: str, event: str, detail: str) -> None:
-        """Of an AWS connection: credentials that were renewed, messages that cannot be read."""
+        """Notices of an AWS connection: credentials that were renewed, messages that cannot be read."""
         if self._repeats.first(f"{name}:{event}:{detail}"):
             self.log.warning("aws_notice", connection=name, about=event, detail=detail)
 
     def aws_call_repeated(self, operation: str) -> None:
-        """A call to AWS that failed is made again."""
+        """A failed call to AWS is retried."""
         self.metrics.aws_call_retries.labels(operation).inc()
         self.log.debug("aws_call_repeated", operation=operation)
 
@@ -90,7 +90,7 @@ class Observation:
         self.metrics.reload_timestamp.set(time.time())
 
     def relog(self) -> None:
-        """Loggers made before `configure_logs` keep their level: makes them anew."""
+        """Recreates loggers: those made before `configure_logs` keep their old level."""
         self.log = structlog.get_logger()
         for route in self.routes.values():
             route.log = route.waiting.log = self.log.bind(route=route.name)
@@ -106,18 +106,21 @@ class Observation:
         self.failed_reload = {"failed_at": clock.now(), "complaints": list(complaints)}
         self.metrics.reload_successful.set(0)
         self.log.error(
-            "reload_failed", by=by, complaints=list(complaints), meaning="nothing has changed; the old one goes on"
+            "reload_failed",
+            by=by,
+            complaints=list(complaints),
+            meaning="nothing has changed; the previous configuration stays in use",
         )
 
     def reload_refused(self, by: str, reason: str) -> None:
         self.log.warning("reload_refused", by=by, reason=reason)
 
     def control_open(self, host: str) -> None:
-        """Actions are allowed, and not on loopback alone."""
+        """Actions are allowed, and not only on loopback."""
         self.log.warning(
             "control_exposed",
             host=host,
-            meaning="the token crosses the network in clear text; end TLS in front of this port, and let only that in",
+            meaning="the token crosses the network in clear text; put a TLS proxy in front and admit only the proxy",
         )
 
     def control_denied(self, by: str, why: str) -> None:
@@ -129,26 +132,27 @@ class Observation:
         self.log.info("draining", shutdown_timeout=timeout)
 
     def release_began(self) -> None:
-        self.log.warning("releasing", reason="three quarters of shutdown_timeout are over")
+        self.log.warning("releasing", reason="three quarters of shutdown_timeout have passed")
 
     def stopped(self, *, abandoned: bool) -> None:
         if abandoned:
             self.log.error(
-                "abandoned", meaning="what was on loan comes back when its lease expires; duplicates are possible"
+                "abandoned",
+                meaning="messages in flight are redelivered when their leases expire; duplicates are possible",
             )
         else:
             self.log.info("stopped")
 
     def crashed(self, error: BaseException) -> None:
-        """Where it happened and what kind it was. Not its text, which may quote a message."""
+        """Logs where it happened and its type. Not its text, which may quote a message."""
         for each in _leaves(error):
             frames = traceback.extract_tb(each.__traceback__)
             stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-            # Not `stack`: the console format takes that for a text of its own.
+            # Not `stack`: the console format gives that key a meaning of its own.
             self.log.error("crashed", error=type(each).__name__, frames=stack)
 
     def contained(self, error: Unexpected) -> None:
-        """An error no one expected, of the process and not of one route, stayed where it came up."""
+        """An unexpected error of the process, not of one route, was contained where it happened."""
         if self._repeats.first(f"contained {error.signature}"):
             self.log.error("unexpected_error", error=error.kind, where=error.where, hint=error.hint)
 
@@ -159,7 +163,7 @@ class Observation:
         return [f"{name}: {reason}" for name, route in self.routes.items() if (reason := route.unready())]
 
     def judge(self) -> None:
-        """Every place of every route anew. Called every few seconds, so that a verdict is never older than that."""
+        """Judges every backlog of every route again. Called every few seconds, so that verdicts are never older."""
         for name, route in self.routes.items():
             route.judge()
             known, grew = self._rejected.get(name, (0, None))
@@ -167,7 +171,7 @@ class Observation:
             self._rejected[name] = (count, clock.now() if count > known else grew)
 
     def history(self, route: str) -> dict[tuple[str, str, str], list[tuple[float, int | None, float | None]]]:
-        """What is remembered of the places of one route."""
+        """The history of the backlogs of one route."""
         return self.routes[route].history()
 
     def snapshot(self) -> dict[str, Any]:

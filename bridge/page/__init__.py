@@ -1,4 +1,4 @@
-"""The page at `/`, for whoever is paged at three in the morning: the worst first, and what to do.
+"""The page at `/`, for the engineer on call: the worst problem first, and what to do about it.
 
 Rendered from the document of /status and the histories of its places, as a string; complete without JavaScript, and
 `script.js` fetches it again and puts the fresh parts in place. No style, script or picture from elsewhere.
@@ -16,7 +16,7 @@ from bridge.page.flow import tone
 from bridge.page.html import Child, Markup, document, el
 from bridge.page.section import History, badge, moment, section
 
-MOST_SECTIONS = 6  # routes shown whole on one page; each has a page of its own, so that fifty cost no more than six
+MOST_SECTIONS = 6  # routes shown in full on one page; each has its own page, so that fifty cost no more than six
 SEVERITY = ("OK", "SLOW", "UNKNOWN", "STALLED", "STOPPED")
 RELOAD_SECONDS = 10  # without JavaScript
 ASSETS = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -123,7 +123,7 @@ def _headline(found: story.Finding, findings: list[story.Finding], now: float, *
             el("p", "Since ", moment(found.since, now), class_="quiet") if found.since else None,
             class_=f"headline {tone(found.verdict)}",
         ),
-        el("ul", [_also(each) for each in others[:12]], class_="also", aria_label="What else there is")
+        el("ul", [_also(each) for each in others[:12]], class_="also", aria_label="Other findings")
         if others and whole
         else None,
     ]
@@ -146,7 +146,7 @@ def _overview(names: list[str], routes: Mapping[str, Any]) -> Markup:
         "Route",
         "Verdict",
         "Lag of the bridge",
-        "of old consumers",
+        "of legacy consumers",
         "of new consumers",
         "Pace",
         "Parked since the start",
@@ -186,7 +186,7 @@ def _row(name: str, route: Mapping[str, Any]) -> Markup:
 
 
 def _worst(route: Mapping[str, Any], side: str) -> Child:
-    """The lag of the one that is worst off."""
+    """The lag of the worst one."""
     places = [place for place in route["places"] if place["side"] == side]
     if not places:
         return words.UNKNOWN if side == "bridge" else words.NOT_WATCHED

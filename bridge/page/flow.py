@@ -1,7 +1,7 @@
-"""The picture of one route: source, bridge, destination, and who reads on both sides, with the verdict of each.
+"""The picture of one route: source, bridge, destination, and the readers on both sides, with the verdict of each.
 
-Drawn twice, wide and tall; the style sheet shows the one that fits. Colour says nothing that a word does not say too.
-Only the hop that is broken is marked: what is on the far side of it has done nothing wrong.
+Drawn twice, wide and tall; the style sheet shows the one that fits. Colour only repeats what the words say.
+Only the hop that is broken is marked: what lies beyond it is not at fault.
 May not: judge, or measure anything.
 """
 
@@ -19,13 +19,13 @@ SIGNS = {"OK": "✓", "SLOW": "▲", "STALLED": "■", "STOPPED": "✕", "UNKNOW
 BOX, ROW = 58, 70  # a box and the way to the next one
 GAP, COLUMN = 60, 232
 TALL, ARROW = 320, 34
-PLAIN = ("starting", "running", "holding", "down")  # states the verdict tells already
+PLAIN = ("starting", "running", "holding", "down")  # states the verdict already shows
 MOST_DRAWN = 8  # consumers; the table below has all
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Three lines of text; `verdict` is empty where nobody judges."""
+    """Three lines of text; `verdict` is empty where there is none."""
 
     role: str
     name: str
@@ -66,7 +66,7 @@ def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box
     system, _, place = str(route["source"]).partition(" ")
     target, _, goal = str(route["destination"]).partition(" ")
     others = [each for each in route["places"] if each["side"] != "bridge"]
-    # Who reads in the source's system stands beside the source; who reads in the other one, behind the destination.
+    # Readers in the source's system are drawn next to the source; those in the other system, behind the destination.
     beside = [_reader(each) for each in others if each["system"] == system]
     behind = [_reader(each) for each in others if each["system"] != system]
     source = Box(
@@ -78,7 +78,7 @@ def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box
     says = f"{route['in_flight_messages']:,} in flight"
     state = route["state"]
     role = "bridge" if state in PLAIN else f"bridge · {state}"
-    # Where an operator wanted it so, its state says all, and no red.
+    # Where an operator stopped it, its state is enough, without red.
     bridge = Box(role, route.get("name", "the bridge"), says, "" if state in ON_PURPOSE else route["verdict"])
     counts = route["messages"]
     destination = Box(
@@ -91,7 +91,7 @@ def _boxes(route: Mapping[str, Any]) -> tuple[Box, list[Box], Box, Box, list[Box
 
 
 def _of_side(route: Mapping[str, Any], side: str) -> str:
-    """The verdict to show at the source: the route's own while it is about it."""
+    """The verdict to show at the source: the route's own, if it concerns that `side`."""
     about = route["verdict"] in ("OK", "UNKNOWN") or side in route.get("broken", ())
     return str(route["verdict"]) if about else ""
 
@@ -104,7 +104,7 @@ def _few(boxes: list[Box]) -> list[Box]:
 
 
 def _reader(place: Mapping[str, Any]) -> Box:
-    role = {"legacy": "old consumers", "new": "new consumer", "dead_letter": "dead letters"}.get(
+    role = {"legacy": "legacy consumers", "new": "new consumer", "dead_letter": "dead letters"}.get(
         place["side"], place["side"]
     )
     return Box(role, place["name"], _waits(place), place["verdict"])
@@ -165,14 +165,14 @@ def _tall(
         _box(bridge, 0, step, TALL),
         _box(destination, 0, 2 * step, TALL),
         [_box(box, inset, below + row * ROW, TALL - inset) for row, box in enumerate(readers)],
-        el("text", "beside the source", x=0, y=others - 6, class_="role") if beside else None,
+        el("text", "on the source side", x=0, y=others - 6, class_="role") if beside else None,
         [_box(box, inset, others + row * ROW, TALL - inset) for row, box in enumerate(beside)],
     ]
     return _svg("tall", TALL, others + len(beside) * ROW - (ROW - BOX), drawn)
 
 
 def _svg(kind: str, width: int, height: int, drawn: Sequence[Any]) -> Markup:
-    # What it shows stands in words beside it, so it is hidden from those who cannot see it.
+    # The text next to it says the same, so it is hidden from screen readers.
     return el("svg", *drawn, class_=kind, viewBox=f"-1 -1 {width + 2} {height + 2}", aria_hidden="true")
 
 
@@ -195,7 +195,7 @@ def _box(box: Box, x: float, y: float, width: float) -> Markup:
 
 
 def _arrow(x1: float, y1: float, x2: float, y2: float, hop: Hop) -> Markup:
-    """With the pace beside it, a cross where it is broken, or nothing where nothing moves for another reason."""
+    """Labelled with the pace, with a cross where it is broken, or not at all where nothing moves for another reason."""
     down = x1 == x2
     head = (
         f"{x2 - 6},{y2 - 9} {x2},{y2} {x2 + 6},{y2 - 9}" if down else f"{x2 - 9},{y2 - 6} {x2},{y2} {x2 - 9},{y2 + 6}"
@@ -226,7 +226,7 @@ def _branch(x1: float, y1: float, x2: float, y2: float, verdict: str, *, down: b
 
 
 def _cut(text: str, fits: float) -> str:
-    """From the middle, for names differ at their ends."""
+    """Cuts out the middle, because names differ at their ends."""
     most = max(8, int(fits))
     if len(text) <= most:
         return text

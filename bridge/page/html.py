@@ -17,8 +17,8 @@ from typing import TypeAlias
 
 VOID = frozenset({"br", "hr", "img", "link", "meta"})
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
-# What no XML and no HTML document may hold, however it is escaped.
-# And what a reader does not see, but what turns the text around it or hides in a name.
+# Characters that no XML or HTML document may contain, however they are escaped,
+# and characters that a reader does not see, but that reverse the text around them or hide in a name.
 FORBIDDEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     r"\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
@@ -52,7 +52,7 @@ def el(tag: str, *children: Child, **attributes: Value) -> Markup:
 @cache
 def _check(tag: str) -> None:
     if not NAME.fullmatch(tag):
-        raise ValueError(f"no name of an element: {tag!r}")
+        raise ValueError(f"not the name of an element: {tag!r}")
 
 
 def join(*children: Child) -> Markup:
@@ -77,7 +77,7 @@ def _attributes(attributes: dict[str, Value]) -> Iterator[str]:
 def _attribute(given: str) -> str:
     name = given.rstrip("_").replace("_", "-")
     if not NAME.fullmatch(name) or name.startswith("on") or name == "style":
-        raise ValueError(f"no attribute of ours: {given!r}")  # scripts and styles stand in files of their own
+        raise ValueError(f"not an attribute we allow: {given!r}")  # scripts and styles have files of their own
     return name
 
 

@@ -23,7 +23,7 @@ ROUND_SECONDS = (1.0, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 720
 
 
 def plot(series: Series, *, now: float, what: str, seconds: bool) -> Markup:
-    """`what` says to people who cannot see it what is shown; `seconds` or a count."""
+    """`what` describes the plot to screen readers; the values are `seconds` or a count."""
     span = span_of(series, now)
     shown = [(at, value) for at, value in series if at >= now - span]
     known = [value for _, value in shown if value is not None]
@@ -128,6 +128,6 @@ def _spoken(what: str, span: float, known: list[float], shown: Series, *, second
         return "unknown" if value is None else spelled(value) if seconds else f"{value:,.0f}"
 
     if not shown:
-        return f"{what}: nothing is remembered yet"
+        return f"{what}: no data yet"
     most = f", at most {said(max(known))}" if known else ""
     return f"{what}, the last {span / 60:.0f} minutes: now {said(shown[-1][1])}{most}"

@@ -14,7 +14,7 @@
     return selection !== null && !selection.isCollapsed;
   };
 
-  // A part is replaced only if it says something else: the headline is read out when it changes, and only then.
+  // A part is replaced only if its content changed: the headline is read out when it changes, and only then.
   const place = (fresh) => {
     const focused = document.activeElement;
     const path = focused && focused !== document.body ? focused.id || focused.getAttribute("href") : "";
@@ -73,7 +73,7 @@
     }
   };
 
-  button.hidden = false; // it stops no route: that is what `nats-sqs-bridge pause` does
+  button.hidden = false; // it does not stop a route: `nats-sqs-bridge pause` does
   button.addEventListener("click", () => {
     stopped = !stopped;
     button.textContent = stopped ? "Refresh again" : "Stop refreshing";

@@ -1,6 +1,6 @@
 """Everything about one route, as a section of the page.
 
-May not: judge, read a clock, or ask for anything but what it is given.
+May not: judge, read a clock, or use anything but what it is given.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ History = Sequence[tuple[float, int | None, float | None]]
 """(when, messages, seconds) of one place, in order of time."""
 
 FAILURES_OPEN = 5  # the rest is folded
-LOUD = frozenset({"parked", "rejected", "heartbeat_failed"})  # outcomes nobody wants
+LOUD = frozenset({"parked", "rejected", "heartbeat_failed"})  # outcomes that need attention
 
 
 def badge(verdict: str, *, calm: bool = False) -> Markup:
-    """The verdict as a word and a sign; the colour says it once more, `calm` that nobody need run."""
+    """The verdict as a word and a sign; the colour repeats it. `calm`: no one has to act on it."""
     colour = "v-none" if calm else tone(verdict)
     return el("span", el("span", SIGNS.get(verdict, ""), aria_hidden="true"), f" {verdict}", class_=f"badge {colour}")
 
@@ -55,7 +55,7 @@ def section(
         else None,
         _troubles(route),
         flow({**route, "name": name}),
-        el("h3", "Lag, old and new"),
+        el("h3", "Lag, legacy and new"),
         _lags(route["places"], histories, now, calm=resting),
         _facts(route, now),
         el("h3", "Messages since the start"),
@@ -82,11 +82,11 @@ def _lags(
     calm: bool,
 ) -> Markup:
     if not places:
-        return el("p", "Nothing was looked at yet.", class_="quiet")
+        return el("p", "No data yet.", class_="quiet")
     heads = ("Where", "Messages", "Age of the oldest", "Finished", "Growth", "Drained", "Retention left")
     return el(
         "table",
-        el("caption", "How much waits, for how long, and where it leads", class_="unseen"),
+        el("caption", "Backlog, age and trend of each queue and consumer", class_="unseen"),
         el(
             "thead",
             el("tr", [el("th", each, scope="col", role="columnheader") for each in heads], role="row"),
@@ -94,7 +94,7 @@ def _lags(
         ),
         el("tbody", [_lag(place, histories, heads, now, calm=calm) for place in places], role="rowgroup"),
         class_="lags",
-        role="table",  # a phone shows it as cards, and it stays a table to those who hear it
+        role="table",  # a phone shows it as cards, and it stays a table for screen readers
     )
 
 
@@ -111,7 +111,7 @@ def _lag(
     history = histories.get((side, system, name), ())
     messages = plot([(at, count) for at, count, _ in history], now=now, what=f"messages at {name}", seconds=False)
     ages = [(at, age) for at, _, age in history]
-    # Of a queue whose ages nobody tells there is nothing to draw, and nothing is missing either.
+    # A queue that reports no ages has nothing to draw, and nothing is missing.
     untold = any(count is not None for _, count, _ in history) and all(age is None for _, age in ages)
     seconds = None if untold else plot(ages, now=now, what=f"age of the oldest at {name}", seconds=True)
     facts: tuple[Child, ...] = (
@@ -127,7 +127,7 @@ def _lag(
         el("span", words.SIDES.get(side, side), class_=f"side side-{side}"),
         el("span", name, class_="name"),
         badge(place["verdict"], calm=calm and own),
-        # Of the route itself both stand above.
+        # For the route itself both are shown above.
         el("span", place["reason"], class_="quiet") if place["verdict"] != "OK" and not own else None,
         el("span", "since ", moment(place["since"], now), class_="quiet")
         if place["verdict"] != "OK" and not own
@@ -140,7 +140,7 @@ def _lag(
 
 
 def _parts(place: Mapping[str, Any]) -> str | None:
-    """What the number is made of, where it is not plain."""
+    """What the number is made of, where that is not obvious."""
     if not words.waiting(place) and not place.get("delayed"):
         return None
     parts = [f"{place['pending']:,} wait", f"{place['in_flight']:,} in flight"]

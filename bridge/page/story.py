@@ -1,14 +1,14 @@
-"""What is wrong, the worst first, and what to do about it: the same story for the page and for `status`.
+"""What is wrong, the worst first, and what to do about it: the same texts for the page and for `status`.
 
-It reads the document of /status and nothing else. Everything an operator should hear of is a Finding, ranked so:
+It reads the document of /status and nothing else. Everything an operator should know is a Finding, ranked so:
 
-    messages that are being lost, or soon will be        the only thing that cannot be made good
+    messages that are being lost, or soon will be        the only thing that cannot be undone
     a route that does not run, or carries nothing        the bridge fails at its work
     messages that cannot be carried or parked            they may be lost to the source's retention
-    consumers of others that finish nothing              the bridge works, somebody else does not
-    a route nobody can look at, or that grows; blocked groups
-    places of others that grow, or nobody can look at
-    notes: what was parked, dead letters, what somebody stopped on purpose, a reload that was refused
+    legacy or new consumers that finish nothing          the bridge works, another service does not
+    a route whose backlog is unknown or grows; blocked groups
+    other queues and consumers whose backlog is unknown or grows
+    notes: what was parked, dead letters, routes an operator stopped, a reload that was refused
 
 May not: judge (core/lag.py does), read a clock, or know how it is shown.
 """
@@ -26,16 +26,16 @@ from bridge.page import words
 Status = Mapping[str, Any]
 
 ON_PURPOSE = frozenset({"pausing", "paused", "drained", "stopping", "stopped"})
-"""States somebody asked for: nothing failed."""
+"""States an operator asked for: nothing failed."""
 
 LOSING, FAILING, LEFT, OTHERS_FAIL, WORSE, OTHERS_WORSE, NOTE = range(7)
 FINE = frozenset({"OK", "SLOW"})
 RECENT_SECONDS = 3600.0  # what was refused longer ago is a note
 FILTERED_WARNS = 10  # a filter may rightly leave out the first few
-AGAIN_SECONDS = 120.0  # what could not be carried comes again within this time, and again
-SHORT_SECONDS = 3600.0  # until the oldest message is lost to retention: time to act, and not more
+AGAIN_SECONDS = 120.0  # what could not be carried is redelivered within this time, again and again
+SHORT_SECONDS = 3600.0  # until the oldest message is lost to retention: just enough time to act
 AT_REST, WARNING = "AT REST", "WARNING"
-"""Stand where a verdict stands, and no place has them: a route rests on purpose; something is lost unless you act."""
+"""Shown in place of a verdict: an operator stopped a route; messages will be lost unless someone acts."""
 
 NAMELESS = "NATS is not connected"
 NATS = re.compile(r"NATS connection \S+ \([^)]*\)")  # as legs/nats.py writes it
@@ -44,7 +44,7 @@ ENDPOINT = re.compile(r"(?:endpoint URL: \"https?://|connect to host )([^\s/\"]+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`title` is a sentence of its own, `reason` why it is so, `advice` what to do. `command` may be pasted."""
+    """`title` is a complete sentence, `reason` explains it, `advice` is what to do. `command` may be pasted."""
 
     rank: int
     verdict: str
@@ -58,18 +58,18 @@ class Finding:
 
 
 def headline(status: Status) -> Finding:
-    """The one thing to say. Of routes that fail, all of them, with the reason of the first."""
+    """The most important finding. If several routes fail, it names all of them, with the reason of the first."""
     routes: Mapping[str, Any] = status.get("routes", {})
     if status.get("draining"):
         held = sum(route["in_flight_messages"] for route in routes.values())
-        reason = f"It was told to stop; {words.counted(held, 'message')} in flight."
-        return Finding(FAILING, "STOPPED", "", "The bridge is stopping", reason, "Nothing: what it holds is finished.")
+        reason = f"Shutdown was requested; {words.counted(held, 'message')} in flight."
+        return Finding(FAILING, "STOPPED", "", "The bridge is stopping", reason, "Nothing: it finishes these first.")
     found = findings(status)
     if not found or found[0].rank == NOTE:
         if resting := {name: route for name, route in routes.items() if on_purpose(route)}:
             return _resting(resting)
         counted = words.counted(len(routes), "route")
-        reason = "Nothing is in the way; there are notes." if found else "Every message is carried as it comes."
+        reason = "No errors; there are notes." if found else "Every message is carried as it arrives."
         return Finding(NOTE, "OK", "", f"All is well on {counted}", reason, "")
     first = found[0]
     failing = [each for each in found if each.rank == FAILING]
@@ -88,7 +88,7 @@ def headline(status: Status) -> Finding:
 
 
 def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
-    """Nothing fails, and yet not everything runs: neither good news nor bad."""
+    """Nothing fails, but not every route runs."""
     parts = []
     for state in dict.fromkeys(route["state"] for route in routes.values()):
         of_it = [route for route in routes.values() if route["state"] == state]
@@ -110,7 +110,7 @@ def _resting(routes: Mapping[str, Mapping[str, Any]]) -> Finding:
         "",
         f"{', '.join(parts)}; {many}",
         f"Stopped by an operator: {', '.join(routes)}. No errors.",
-        "What waits stays at its source, until its retention ends or the route is resumed." if paused else "",
+        "Waiting messages stay at their source until its retention ends or the route is resumed." if paused else "",
         f"nats-sqs-bridge resume {paused[0]}" if paused else "",
     )
 
@@ -131,9 +131,9 @@ def _of_reload(failed: Mapping[str, Any] | None) -> Iterator[Finding]:
             "OK",
             "",
             "The configuration on disk is wrong; the next start would fail",
-            f"The last reload was refused, and the routes go on as they were: {complaints[0]}{more}"
+            f"The last reload was refused, and the routes run on unchanged: {complaints[0]}{more}"
             if complaints
-            else "The last reload was refused, and the routes go on as they were.",
+            else "The last reload was refused, and the routes run on unchanged.",
             "Fix the file, then reload.",
             "nats-sqs-bridge check",
             failed["failed_at"],
@@ -151,7 +151,7 @@ def worst_first(status: Status) -> list[str]:
 
 
 def on_purpose(route: Mapping[str, Any]) -> bool:
-    """Whether it does not run because somebody said so."""
+    """Whether an operator paused, drained or stopped it."""
     return route["state"] in ON_PURPOSE
 
 
@@ -161,7 +161,7 @@ def well(route: Mapping[str, Any]) -> bool:
 
 
 def cause(route: Mapping[str, Any]) -> str:
-    """The reason without the hint, which is told apart."""
+    """The reason without the hint, which is shown separately."""
     reason, hint = str(route["reason"]), route.get("hint")
     return reason.removesuffix(f" ({hint})") if hint else reason
 
@@ -173,9 +173,9 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
         at = route.get("state_since") or since
         yield Finding(NOTE, verdict, name, f"{name} is {route['state']}", cause(route), "", since=at)
     elif verdict in ("STOPPED", "STALLED"):
-        # Routes that stand before the same obstacle are told together, so their own numbers stay out of it.
+        # Routes with the same cause are reported together, so the reason leaves out their own numbers.
         hint, trouble = route.get("hint") or "", [str(each) for each in route["trouble"]]
-        # A connection tells that it is gone without its address; who tried to use it knows that.
+        # The error of a lost connection has no address; that of a call that tried to use it has.
         named = [each for each in trouble if NATS.match(each)] if trouble and trouble[0].startswith(NAMELESS) else []
         reason = (named or trouble)[0].removesuffix(f" ({hint})") if trouble else cause(route)
         without = _without(reason)
@@ -197,7 +197,7 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
             name,
             f"{name}: its lag is unknown",
             cause(route),
-            "Does the source answer, and may the bridge look at it? `check` shows it.",
+            "`check` shows whether the source answers and whether the bridge may read it.",
             "nats-sqs-bridge check",
             since,
         )
@@ -210,9 +210,9 @@ def _of_route(name: str, route: Mapping[str, Any], status: Status) -> Iterator[F
             cause(route),
             route.get("hint")
             or (
-                "Nothing is lost: what failed is sent again."
+                "Nothing is lost: failed messages are retried."
                 if route["trouble"]
-                else "Raise max_in_flight, or run another bridge beside this one."
+                else "Raise max_in_flight, or run another replica of the bridge."
             ),
             since=since,
         )
@@ -239,7 +239,7 @@ def _comes_again(route: Mapping[str, Any], now: float | None) -> bool:
 
 
 def _losing(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
-    """What its source forgets before it is carried, if nobody acts."""
+    """Messages that retention deletes before they are carried, unless an operator acts."""
     own = next((place for place in route["places"] if place["side"] == "bridge"), None)
     left = None if own is None else own.get("retention_headroom_seconds")
     if own is None or left is None or left >= SHORT_SECONDS or not words.waiting(own) or own["verdict"] == "OK":
@@ -252,7 +252,7 @@ def _losing(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
         WARNING,
         name,
         f"{name} loses its oldest message to retention {when}",
-        f"{route['source']} forgets what is not carried by then. {cause(route)}",
+        f"What is not carried by then is deleted from {route['source']}. {cause(route)}",
         advice,
         f"nats-sqs-bridge resume {name}" if resting else "",
     )
@@ -260,18 +260,18 @@ def _losing(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _advice(route: Mapping[str, Any], trouble: Sequence[str], *, comes_again: bool) -> str:
     if trouble:
-        return "Nothing is lost: messages wait at their source. Fix what it names, and the route goes on by itself."
+        return "Nothing is lost: messages wait at their source. Fix the error; the route then continues by itself."
     if comes_again:
-        return "Messages come back that can be neither carried nor parked: set `parking` on the route to keep them."
+        return "Messages that can be neither carried nor parked keep coming back: set `parking` on the route."
     if route["blocked"]:
         return "A message that cannot be carried holds its group: fix its cause, or set `cannot_carry: park`."
     if route["verdict"] == "STOPPED":
-        return "The log of the bridge says more."
+        return "The log of the bridge has the details."
     if route["in_flight_messages"]:
-        return f"Look at the destination, {route['destination']}: what was sent there is not answered. Nothing is lost."
+        return f"Check the destination, {route['destination']}: it does not answer what was sent. Nothing is lost."
     return (
-        "The bridge subscribes again by itself. If messages still wait after that, see who else reads "
-        f"{route['source']}, and what the log says."
+        "The bridge resubscribes by itself. If messages still wait after that, check which other consumers read "
+        f"{route['source']}, and read the log."
     )
 
 
@@ -285,21 +285,22 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 route,
                 f"{words.counted(messages, 'message')} in the dead-letter queue {name}",
                 "The source gave up on them before the bridge could carry them.",
-                "Look at them, fix the cause and move them back with the queue's own redrive.",
+                "Inspect them, fix the cause, and move them back with the queue's own redrive.",
                 since=since,
             )
         return
     if verdict == "OK":
         return
-    kind = "old consumers of" if side == "legacy" else "new consumer"
-    advice, command = "The bridge carries on. Look at the service that reads there.", _look_at(place)
+    legacy = side == "legacy"
+    who = f"Legacy consumers of {name} are" if legacy else f"Consumer {name} is"
+    advice, command = "The bridge is not affected. Check the service that reads there.", _look_at(place)
     match verdict:
         case "STALLED" | "STOPPED":
             yield Finding(
                 OTHERS_FAIL,
                 verdict,
                 route,
-                f"The {kind} {name} finish{'' if side == 'legacy' else 'es'} nothing",
+                f"{who} not {'deleting' if legacy else 'acknowledging'} messages",
                 place["reason"],
                 advice,
                 command,
@@ -310,7 +311,7 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 OTHERS_WORSE,
                 verdict,
                 route,
-                f"The {kind} {name} fall{'' if side == 'legacy' else 's'} behind",
+                f"{who} falling behind",
                 place["reason"],
                 advice,
                 command,
@@ -323,7 +324,7 @@ def _of_place(route: str, place: Mapping[str, Any]) -> Iterator[Finding]:
                 route,
                 f"The lag of {name} is unknown",
                 place["reason"],
-                "May the bridge look at it? `check` shows it.",
+                "`check` shows whether the bridge may read it.",
                 "nats-sqs-bridge check",
                 since,
             )
@@ -358,25 +359,25 @@ def _parked(name: str, route: Mapping[str, Any]) -> Iterator[Finding]:
             name,
             f"{words.counted(parked, 'message')} of {name} parked since the start",
             f"`nats-sqs-bridge parked list` shows what is parked now. {_last(route, 'parked')}".rstrip(),
-            "Look at them, then redrive or drop them.",
+            "Inspect them, then redrive or drop them.",
             f"nats-sqs-bridge parked list --route {name}",
         )
 
 
 def _left(name: str, route: Mapping[str, Any], now: float | None) -> Iterator[Finding]:
-    """What could be neither carried nor parked: counted each time, since nobody remembers which message it was."""
+    """What could be neither carried nor parked. Every attempt counts, because the bridge does not keep the ids."""
     rejected, grew = route["messages"].get("rejected"), route.get("last_rejected")
     if not rejected:
         return
     recent = now is not None and grew is not None and now - grew < RECENT_SECONDS
-    # Where they are why nothing moves, they are the news, and not that nothing moves.
+    # Where they are the reason for a stall, report them and not the stall.
     because = route["verdict"] == "STALLED" and not route["trouble"] and _comes_again(route, now)
     times, left = ("once", "It is") if rejected == 1 else (f"{rejected:,} times", "They are")
     yield Finding(
         LOSING if because else LEFT if recent else NOTE,
         WARNING if recent else "OK",
         name,
-        f"{name}: {times} since the start a message could not be carried, and no parking place takes it",
+        f"{name}: {times} since the start a message could be neither carried nor parked",
         f"{left} left to the source's redrive policy, or to its retention. {_last(route, 'rejected')}".rstrip(),
         "Set `parking` on the route to keep such messages with their reason, or `claim_check` if too large for it.",
     )

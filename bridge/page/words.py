@@ -16,22 +16,22 @@ NOTHING = "nothing waits"
 NOT_WATCHED = "not watched"
 STEADY = "steady"
 MINUS = "\N{MINUS SIGN}"
-SIDES = {"bridge": "bridge", "legacy": "old", "new": "new", "dead_letter": "dead letters"}
-"""Whose place it is, in a word."""
+SIDES = {"bridge": "bridge", "legacy": "legacy", "new": "new", "dead_letter": "dead letters"}
+"""Who reads there, in a word."""
 
 OUTCOMES = {
-    "retried": "attempts repeated",
+    "retried": "attempts retried",
     "parked": "parked since the start",
     "heartbeat": "heartbeats",
     "heartbeat_failed": "heartbeats failed",
 }
-"""Outcomes that need more than their name: every number of theirs is a count since the start, and no stock."""
+"""Outcomes whose name is not clear enough. Each number counts events since the start, not what there is now."""
 
 
 EXPLAINED = {
-    "retried": "Attempts that failed and are made again; the message may have been carried since.",
-    "parked": "What is parked now: nats-sqs-bridge parked list.",
-    "heartbeat": "They prove that a route is alive: its own, and those of its neighbours, which end here too.",
+    "retried": "Failed attempts that are retried; the message may have been carried since.",
+    "parked": "To list what is parked now: nats-sqs-bridge parked list.",
+    "heartbeat": "They prove that a route works: its own, and those of neighbouring routes that end here too.",
 }
 
 
@@ -57,7 +57,7 @@ def compact(value: float) -> str:
 
 
 def waiting(place: Mapping[str, Any]) -> int | None:
-    """Messages that wait or are in flight, of one and the same look."""
+    """Messages that wait or are in flight, both from the same sample."""
     pending, in_flight = place.get("pending"), place.get("in_flight")
     return None if pending is None or in_flight is None else int(pending) + int(in_flight)
 
@@ -86,13 +86,13 @@ def rate(value: float | None) -> str:
 
 
 def pace(of: Mapping[str, Any]) -> str:
-    """Of a place or a route. The last minute's is no pace any more where nothing is finished."""
+    """Of a place or a route. Where nothing is finished any more, the last minute's pace is not shown."""
     value = of.get("pace_per_second")
     return "none" if of["verdict"] == "STALLED" and value is not None else rate(value)
 
 
 def trend(place: Mapping[str, Any]) -> str:
-    """How fast more or fewer wait. Where nothing is finished, fewer were only a moment ago, and lead nowhere."""
+    """How fast the backlog grows or shrinks. Where nothing is finished any more, a shrinking one is out of date."""
     value = place.get("growth_per_second")
     return "none" if place["verdict"] == "STALLED" and value is not None and value < 0 else growth(value)
 
@@ -106,7 +106,7 @@ def growth(value: float | None) -> str:
 
 
 def drained(place: Mapping[str, Any]) -> str:
-    """When nothing will wait any more, at this pace."""
+    """When the backlog will be empty, at this pace."""
     seconds, messages, grows = place.get("empty_in_seconds"), waiting(place), place.get("growth_per_second")
     if messages == 0:
         return "empty"

@@ -1,4 +1,4 @@
-"""One file per command. A verb puts other rooms together and prints; it decides nothing."""
+"""One file per command. A verb combines other packages and prints; it decides nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def collect_rarely() -> None:
-    """Makes the cyclic garbage collector look less often, and never at what was imported. Messages leave no cycles
-    behind, and at its own pace it takes a quarter of the CPU looking for them (docs/performance.md)."""
+    """Makes the cyclic garbage collector run less often, and never over what was imported. Messages leave no cycles
+    behind, and at its default pace it takes a quarter of the CPU searching for them (docs/performance.md)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -87,8 +87,8 @@ def _show(found: list[Finding], out: Console) -> None:
 
 
 class _Side:
-    """One connection as all routes use it. The first look at it goes alone: where nobody answers, the others are told
-    so at once, and do not wait for the same silence."""
+    """One connection as all routes use it. Its first request goes alone: if the server does not answer, the others fail
+    at once and do not wait for the same timeout."""
 
     def __init__(self, name: str, lost: Callable[[BridgeError], bool]) -> None:
         self.name = name
@@ -151,7 +151,7 @@ async def _look(config: Config) -> list[Finding]:
 
 @dataclass(slots=True)
 class _Look:
-    """One route's facts. What cannot be found out becomes an error of the route, and the look goes on."""
+    """One route's facts. What cannot be read becomes an error of the route, and the check continues."""
 
     route: RouteConfig
     nats: NatsConnection
@@ -161,7 +161,7 @@ class _Look:
     errors: list[tuple[str, BridgeError]] = field(default_factory=list)
     unwatched: list[tuple[str, BridgeError]] = field(default_factory=list)
     told: set[_Side] = field(default_factory=set)
-    """Connections that are down and were said to be: once is enough."""
+    """Connections already reported as down: once is enough."""
 
     async def facts(self) -> RouteFacts:
         parking = self.route.parking
@@ -322,7 +322,7 @@ class _Look:
                 await self._permitted(publish=[f"$KV.{ledger.bucket}.>"])
         for place in allowed_of(self.route).places:
             if self.route.claim_check is not None and place == own_place(self.route.claim_check):
-                continue  # it is looked at below
+                continue  # it is checked below
             if place.store == "s3":
                 look_into = S3Payloads(self.aws).see(place.bucket, place.prefix)
                 await self._try(self.of_aws, f"bucket {place.bucket}", look_into)

@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `drain`, `reload`: asks the running daemon over its HTTP surface, and says what it answered.
+"""`pause`, `resume`, `drain`, `reload`: asks the running daemon over HTTP, and prints its answer.
 
 What answers may be something else, or hostile: an answer is limited in size and time, and its shape is not trusted.
 May not: act on a queue, a stream or the daemon in any other way, or send the token anywhere but to the daemon itself.
@@ -30,9 +30,9 @@ from bridge.verbs.printed import say
 ASKING_SECONDS = 10.0
 RELOAD_SECONDS = 3900.0  # a route that restarts may take its whole shutdown_timeout, at most an hour
 POLL_SECONDS = 1.0
-SOMEWHERE = "http://127.0.0.1:9108"  # where a daemon listens unless told otherwise
+SOMEWHERE = "http://127.0.0.1:9108"  # where a daemon listens by default
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes; a thousand routes take a fifth of it
-MISSED = 10  # looks in a row that may fail before a drain counts as unobservable
+MISSED = 10  # failed reads in a row before a drain counts as unobservable
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a daemon that listens everywhere is found
 
 
@@ -44,7 +44,7 @@ class Running:
     token: str | None = field(default=None, repr=False)
 
     def post(self, path: str, *, seconds: float = ASKING_SECONDS) -> dict[str, Any]:
-        """The answer to an action. Raises ConfigError for what the asker can mend, Failed when the daemon refuses."""
+        """The answer to an action. Raises ConfigError for what the operator can fix, Failed when the daemon refuses."""
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -84,7 +84,7 @@ class Running:
         self, method: str, path: str, seconds: float, body: str | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, Any], str]:
         """The status, the document (empty if it is none) and otherwise the first line of a text, after a colon."""
-        # Straight to the daemon, past any proxy and redirect: the token is for nobody else.
+        # Straight to the daemon, past any proxy and redirect: no other host may get the token.
         parts = urlsplit(self.url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         try:
@@ -92,7 +92,7 @@ class Running:
             late = Event()
             try:
                 connection.connect()
-                # Its timeout is for each read, and one byte a second would keep us for ever.
+                # Its timeout is for each read, and one byte a second would keep it waiting for ever.
                 end = Timer(seconds, _shut, [connection.sock, late])
                 end.daemon = True
                 end.start()
@@ -105,7 +105,7 @@ class Running:
             finally:
                 connection.close()
             if late.is_set():
-                raise TimeoutError(f"no whole answer within {seconds:g} s")
+                raise TimeoutError(f"no complete answer within {seconds:g} s")
         except (OSError, HTTPException, ValueError) as error:  # ValueError: a URL no request can be made for
             reason = plain(str(error))[:200] or type(error).__name__
             raise Unavailable(
@@ -154,20 +154,20 @@ def find(path: Path | None, environ: Mapping[str, str], url: str, token_file: Pa
     without = f"--url {url or SOMEWHERE} with --token-file FILE needs no file"
     config = _config(path, environ, without) if not (url and token_file) else None
     if url and not _is_url(url):
-        raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
+        raise ConfigError(f"{url} is not a URL", hint="for example http://127.0.0.1:9108")
     file = token_file or (config.http.token_file if config is not None else None)
     return Running(url.rstrip("/") or _url(config), None if file is None else read_token(file))
 
 
 def locate(path: Path | None, environ: Mapping[str, str], url: str) -> Running:
-    """The same for who only looks: no token is read, and with `url` no configuration. Raises ConfigError."""
+    """The same for reading only: no token is read, and with `url` no configuration. Raises ConfigError."""
     if url and not _is_url(url):
-        raise ConfigError(f"{url} is no URL", hint="write one like http://127.0.0.1:9108")
+        raise ConfigError(f"{url} is not a URL", hint="for example http://127.0.0.1:9108")
     return Running(url.rstrip("/") or _url(_config(path, environ, f"--url {SOMEWHERE} needs no file")))
 
 
 def _config(path: Path | None, environ: Mapping[str, str], without: str) -> Config:
-    """The daemon runs on though its file is broken, so whoever asks is told how to go without one: `without`."""
+    """The daemon keeps running when its file is broken, so the error adds how to do without the file: `without`."""
     try:
         return load(path, environ)
     except ConfigError as error:
@@ -178,14 +178,16 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number, or a bracket is not closed
+    except ValueError:  # the port is not a number, or a bracket is not closed
         return False
 
 
 def _url(config: Config | None) -> str:
     assert config is not None
     if config.http.port == 0:
-        raise ConfigError("http.port is 0, so nobody knows where the daemon listens", hint="its log says: give --url")
+        raise ConfigError(
+            "http.port is 0, so the port of the daemon is unknown", hint="its log shows the URL; pass it as --url"
+        )
     host = EVERYWHERE.get(config.http.host, config.http.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
 
@@ -209,7 +211,7 @@ def drain(running: Running, route: str, *, wait: bool) -> int:
     try:
         return _follow(running, route)
     except KeyboardInterrupt:
-        say(f"the drain goes on without us; /status shows it, and nats-sqs-bridge resume {route} ends it")
+        say(f"the drain continues in the daemon; /status shows it, and nats-sqs-bridge resume {route} ends it")
         return 1
 
 

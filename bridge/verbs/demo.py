@@ -1,4 +1,4 @@
-"""`demo`: starts the servers and the real daemon, runs the world on them, shows it, and stops everything again. May
+"""`demo`: starts the servers and the real daemon, runs the demo on them, shows it, and stops everything again. May
 not: touch a server it did not start."""
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from bridge.verbs import loop_factory
 from bridge.verbs.printed import console
 
 Frame = Callable[[Any, Mapping[str, Any], float | None, str], Any]
-"""Draws one frame: how, what /status said, seconds left if it ends by itself, phase."""
+"""Draws one frame: how, the /status document, seconds left if it ends by itself, phase."""
 
-PLAY = """Play with it from another terminal:
+PLAY = """Try it from another terminal:
   nats-sqs-bridge status --watch --config {config}
   nats-sqs-bridge pause payments-in --config {config}
   nats-sqs-bridge drain payments-in --wait --config {config}"""
@@ -44,7 +44,7 @@ SETTLE_SECONDS = 45.0  # how long consumers may take to see what was sent before
 
 
 def demo(*, seconds: float, rate: float, keep: bool) -> int:
-    """Returns 0 if every consumer saw every message, 1 with a loud difference, 130 when interrupted."""
+    """Returns 0 if every consumer saw every message, 1 and prints the difference if not, 130 when interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a plain kill cleans up like Ctrl-C
     out = console()
     with tempfile.TemporaryDirectory(prefix="nats-sqs-bridge-") as folder:
@@ -60,7 +60,7 @@ def demo(*, seconds: float, rate: float, keep: bool) -> int:
             out.print("Interrupted; everything is stopped.")
             return 130
         except BaseExceptionGroup as errors:
-            # One task failed and took the others with it: the first sentence is the whole story.
+            # One task failed and took the others with it: the first error is the cause.
             if (ours := errors.subgroup(BridgeError)) is None:
                 raise
             first: BaseException = ours
@@ -70,7 +70,7 @@ def demo(*, seconds: float, rate: float, keep: bool) -> int:
 
 
 async def _performed(stage: Stage) -> int:
-    """Cancels the play on a signal: raised at any odd place, a KeyboardInterrupt may miss what has to be stopped."""
+    """Cancels the demo on a signal: a KeyboardInterrupt raised at any point may skip what has to be stopped."""
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -238,5 +238,5 @@ def _complaints(sent: int, consumers: Sequence[Seen]) -> list[str]:
         if missing := consumer.missing(sent):
             complaints.append(f"{consumer.name} has not seen {missing:,} of {sent:,} payments.")
         if strangers := sum(1 for number in consumer.payments if number >= sent):
-            complaints.append(f"{consumer.name} has seen {strangers:,} payments nobody sent.")
+            complaints.append(f"{consumer.name} has seen {strangers:,} payments that were never sent.")
     return complaints

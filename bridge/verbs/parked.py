@@ -1,6 +1,6 @@
-"""`parked`: goes through what the routes have parked, shows it, carries it after all, or drops it.
+"""`parked`: lists the messages the routes have parked, shows them, redrives them, or drops them.
 
-May not: take a message out of its parking place before it is durable at its destination, unless told to drop it.
+May not: remove a message from its parking place before it is durable at its destination, except to drop it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which parked messages are meant. Ages in seconds; `reason` is found anywhere in the reason, in any case."""
+    """Which parked messages are selected. Ages in seconds; `reason` is found anywhere in the reason, in any case."""
 
     routes: tuple[str, ...] = ()
     reason: str = ""
@@ -63,7 +63,7 @@ def seconds(text: str) -> float:
     """`90s`, `15m`, `2h` or `3d` in seconds. Raises ConfigError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if found is None:
-        raise ConfigError(f"{text!r} is no age", hint="write one like 90s, 15m, 2h or 3d")
+        raise ConfigError(f"{text!r} is not an age", hint="for example 90s, 15m, 2h or 3d")
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -93,7 +93,7 @@ def show(path: Path | None, environ: Mapping[str, str], choice: Choice, *, as_js
 def redrive(
     path: Path | None, environ: Mapping[str, str], choice: Choice, *, rate: float, dry_run: bool, quiet: bool
 ) -> int:
-    """Carries each through its own route and then takes it away. Returns 1 if some stay parked."""
+    """Carries each through its own route and then removes it. Returns 1 if some stay parked."""
 
     async def carry(world: _World) -> int:
         opened: dict[str, OpenRoute] = {}
@@ -117,7 +117,7 @@ def redrive(
 def drop(
     path: Path | None, environ: Mapping[str, str], choice: Choice, *, rate: float, dry_run: bool, quiet: bool
 ) -> int:
-    """Removes each for good."""
+    """Deletes each permanently."""
 
     async def remove(world: _World) -> int:
         async def one(route: RouteConfig, shelf: Shelf, shelved: Shelved) -> str | None:  # noqa: ARG001
@@ -142,7 +142,7 @@ async def _carried(opened: OpenRoute, shelved: Shelved, *, dry_run: bool) -> str
     except Unmappable as error:
         return str(error)
     if isinstance(mapped, Skip):
-        return f"the route leaves it out: {mapped.why}"
+        return f"the route skips it: {mapped.why}"
     if dry_run:
         return None
     (answer,) = await opened.destination.publish([_redriven(mapped.out, shelved)])
@@ -165,13 +165,13 @@ Act = Callable[[RouteConfig, Shelf, Shelved], Awaitable[str | None]]
 
 
 async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: float, quiet: bool) -> int:
-    """Does it to each, at most `rate` a second (0: as fast as it goes). Returns how many stay where they are."""
+    """Does it to each, at most `rate` a second (0: no limit). Returns how many stay parked."""
     errors = console(stderr=True, soft_wrap=True)
     good, stayed = 0, 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     hidden = quiet or not sys.stderr.isatty()
     with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
-        task = progress.add_task("looking", total=None if hidden else await world.count(choice))
+        task = progress.add_task("reading", total=None if hidden else await world.count(choice))
         began = time.monotonic()
         async for route, shelf, shelved in world.chosen(choice, lambda: progress.advance(task)):
             if rate and (ahead := (good + stayed) / rate - (time.monotonic() - began)) > 0:
@@ -195,7 +195,7 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
 
 
 def _tell_of_others(world: _World) -> None:
-    """A route that was renamed leaves messages behind that no route is asked for any more."""
+    """Reports messages parked by unknown routes: a renamed route leaves some behind."""
     for name, count in sorted((+world.others).items()):
         text = f"{count:,} more were parked by route {plain(name)}, which this configuration does not have."
         console(stderr=True, soft_wrap=True).print(text, style="yellow")
@@ -216,7 +216,7 @@ def _run(path: Path | None, environ: Mapping[str, str], work: Callable[[_World],
 
 
 class _World:
-    """The routes' parking places, opened when they are asked for."""
+    """The routes' parking places, opened when first used."""
 
     def __init__(self, config: Config, stack: AsyncExitStack) -> None:
         self._config = config
@@ -226,29 +226,29 @@ class _World:
         self._known = {route.name for route in config.routes}
         self._opened: dict[tuple[str | None, str, str], tuple[Shelf, dict[str, RouteConfig]]] = {}
         self.others: Counter[str] = Counter()
-        """Messages met that routes parked which are not in the configuration, by their names."""
+        """Messages seen that were parked by routes not in the configuration, by the names of those routes."""
 
     @property
     def unreadable(self) -> int:
-        """Messages met in the parking places that are not parked messages."""
+        """Messages seen in the parking places that are not parked messages."""
         return sum(shelf.unreadable for shelf, _ in self._opened.values())
 
     def _routes(self, choice: Choice) -> list[RouteConfig]:
         if unknown := [name for name in choice.routes if name not in self._known]:
-            raise ConfigError(f"there is no route {unknown[0]}", hint=f"there is {', '.join(sorted(self._known))}")
+            raise ConfigError(f"there is no route {unknown[0]}", hint=f"known routes: {', '.join(sorted(self._known))}")
         routes = [route for route in self._config.routes if not choice.routes or route.name in choice.routes]
         if not any(route.parking for route in routes):
             raise ConfigError("none of these routes has a parking place", hint="set `parking` on the route")
         return routes
 
     async def count(self, choice: Choice) -> int:
-        """How many messages will be looked at, as far as the places know."""
+        """How many messages will be read, as far as the parking places report."""
         return sum([await shelf.count() for shelf, _ in await self._shelves(choice)])
 
     async def chosen(
         self, choice: Choice, looked: Callable[[], None] = lambda: None
     ) -> AsyncIterator[tuple[RouteConfig, Shelf, Shelved]]:
-        """`looked` is called for each message looked at, chosen or not."""
+        """`looked` is called for each message read, chosen or not."""
         now, count = time.time(), 0
         for shelf, routes in await self._shelves(choice):
             async for shelved in shelf.look():
@@ -267,8 +267,8 @@ class _World:
         return opened
 
     async def _shelves(self, choice: Choice) -> list[tuple[Shelf, dict[str, RouteConfig]]]:
-        """Each parking place once, with the routes that park there: what one look at a queue has seen, the next one
-        would not see."""
+        """Each parking place once, with the routes that park there: what one pass over a queue has received, the
+        next one would not."""
         if self._opened:
             return list(self._opened.values())
         for route in self._routes(choice):
@@ -309,7 +309,7 @@ class _World:
 def _table(found: list[tuple[RouteConfig, Shelved]]) -> Table:
     table = Table("parked", "route", title=f"{len(found):,} parked")
     for column in ("id", "tries", "bytes", "reason"):
-        table.add_column(column, overflow="fold")  # half an id is of no use to `parked show`
+        table.add_column(column, overflow="fold")  # `parked show` needs the complete id
     for route, shelved in found:
         parked = shelved.parked
         table.add_row(
@@ -326,7 +326,7 @@ def _table(found: list[tuple[RouteConfig, Shelved]]) -> Table:
 def _when(at: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
-    except (ValueError, OverflowError, OSError):  # a message may say any number
+    except (ValueError, OverflowError, OSError):  # a message may contain any number
         return "unknown"
 
 
@@ -372,7 +372,7 @@ def _print_whole(route: RouteConfig, shelved: Shelved) -> None:
     document = _document(route, shelved, whole=True)
     message = document.pop("message")
     for name, value in {**document, **message}.items():
-        # A line of a body stands below its first, and none at the margin, where the next member would be.
+        # Further lines of a body are indented below its first: the next member begins at the margin.
         text = value if isinstance(value, str) else json.dumps(value)
         say(f"{name:<12} " + f"\n{'':<13}".join(plain_lines(text)))
     say()

@@ -1,9 +1,9 @@
-"""What a command prints, and nothing else prints: text from outside is shown and does nothing to the terminal.
+"""The only way a command prints: text from outside is shown and cannot control the terminal.
 
 Every file of verbs/, cli.py and demo/ prints through `say` and `console` (tests/test_architecture.py), and both escape
-what is not printable, whoever wrote it. Who shows a field that may hold a newline escapes it before, with
-core/plain.py: only the field's own place knows that it is one line.
-May not: decide what is said.
+what is not printable, no matter who wrote it. A caller that shows a field that may hold a newline escapes it before,
+with core/plain.py: only the caller knows that the field is one line.
+May not: decide what is printed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PlainConsole(Console):
 
 
 def console(**options: Any) -> Console:
-    """As rich's Console; without markup, highlighting and emoji unless asked for: what is printed is seldom ours."""
+    """As rich's Console; without markup, highlighting and emoji unless asked for: most printed text is external."""
     return PlainConsole(**{"markup": False, "highlight": False, "emoji": False, **options})
 
 

@@ -25,7 +25,7 @@ def run(path: Path | None, environ: Mapping[str, str]) -> int:
             return runner.run(Daemon(config, observation, partial(load, path, environ)).run())
         except BridgeError:
             raise
-        except BaseException as error:  # noqa: BLE001 - the last one to hear of it
-            # A task died of what nobody expected. The supervisor restarts us; sources lend again what was on loan.
+        except BaseException as error:  # noqa: BLE001 - the last handler there is
+            # A task failed unexpectedly. The supervisor restarts the process; sources redeliver what was in flight.
             observation.crashed(error)
             return 1

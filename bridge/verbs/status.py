@@ -1,8 +1,8 @@
-"""`status`: what the running daemon says of itself, in the terminal; the same story as its page tells.
+"""`status`: the state of the running daemon in the terminal, as its page shows it.
 
-What answers is not trusted: its texts are made plain before anything is made of them, and a document that makes no
-picture is reported in a sentence.
-May not: judge, or ask anybody but the daemon.
+What answers is not trusted: its texts are made plain before they are used, and a document that cannot be drawn is
+reported in a sentence.
+May not: judge, or ask anything but the daemon.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STYLES = {"OK": "green", "SLOW": "yellow", "STALLED": "bold red", "STOPPED": "bo
 STYLES |= {story.AT_REST: "bold", story.WARNING: "yellow"}
 TABLE, MIDDLING, WIDE = 60, 72, 104  # columns from which on more is shown; narrower than the first, lines
 BARS = "▁▂▃▄▅▆▇█"
-SPARKS = 20  # how many of them are the last hour
+SPARKS = 20  # number of bars for the last hour
 
 Histories = Mapping[str, Mapping[tuple[str, str], Sequence[float | None]]]
 """Messages over time, by route, and by side and name of the place."""
@@ -43,7 +43,7 @@ Histories = Mapping[str, Mapping[tuple[str, str], Sequence[float | None]]]
 
 @dataclass(slots=True)
 class Looking:
-    """One look after another at a daemon."""
+    """Reads the status of a daemon, once or repeatedly."""
 
     running: Running
     route: str
@@ -71,7 +71,7 @@ class Looking:
         return document
 
     def frame(self) -> RenderableType:
-        """Drawn already, for what cannot be drawn is found out only then. Raises Unavailable."""
+        """Drawn here, since only drawing shows whether it can be drawn. Raises Unavailable."""
         try:
             status = plain_document(self.look())
             if self.console.width >= WIDE:
@@ -80,9 +80,7 @@ class Looking:
             return _Drawn(self.console.render_lines(drawn, pad=False, new_lines=True))
         except (typer.BadParameter, Unavailable):
             raise
-        except (
-            Exception
-        ) as error:  # whatever a document lacks or has too much of: it is not ours, or of no version known
+        except Exception as error:  # the document is not from the bridge, or from an unknown version of it
             self.code = 1
             raise Unavailable(STRANGE.format(url=self.running.url)) from error
 
@@ -98,7 +96,7 @@ class Looking:
 
 
 def status(running: Running, route: str, *, watch: bool, as_json: bool) -> int:
-    """Returns 0 if every route is OK or SLOW, or rests because somebody said so; else 1. Raises Unavailable."""
+    """Returns 0 if every route is OK or SLOW, or was paused or drained by an operator; else 1. Raises Unavailable."""
     console = plain_console()
     looking = Looking(running, route, console)
     if watch:
@@ -148,7 +146,7 @@ def _one_line(looking: Looking) -> None:
 
 
 def _json(document: Mapping[str, Any], indent: int | None = None) -> str:
-    """Raises Unavailable for numbers JSON does not know, which Python reads all the same."""
+    """Raises Unavailable for numbers that are not JSON, which Python accepts."""
     try:
         return json.dumps(document, indent=indent, allow_nan=False)
     except (ValueError, RecursionError) as error:
@@ -166,7 +164,7 @@ class _Drawn:
             yield from line
 
 
-# -- how it looks
+# -- layout
 
 
 def picture(status: Mapping[str, Any], histories: Histories, *, now: float, width: int) -> Group:
@@ -225,7 +223,7 @@ def _places(
     places: Sequence[Mapping[str, Any]], histories: Mapping[tuple[str, str], Sequence[float | None]], *, width: int
 ) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=False)
-    table.add_column("  place", overflow="fold", header_style="dim")
+    table.add_column("  where", overflow="fold", header_style="dim")
     table.add_column("verdict", no_wrap=True, header_style="dim")
     columns = ["messages", "oldest"]
     columns += ["finished", "growth"] if width >= MIDDLING else []

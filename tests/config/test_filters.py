@@ -12,7 +12,7 @@ from tests.config.test_complaints import complaint, route
 CASES: dict[str, tuple[str, list[str]]] = {
     "a filter SNS would refuse": (
         route(more="filter: {eventType: [{prefx: pay}]}"),
-        ["bridge.yaml:6: routes[0].filter: eventType: prefx is no operator (did you mean prefix?)"],
+        ["bridge.yaml:6: routes[0].filter: eventType: prefx is not an operator (did you mean prefix?)"],
     ),
     "a filter that is no policy": (
         route(more='filter: "eventType=paid"'),

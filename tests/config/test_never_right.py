@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 """routes[0].destination.subject: {body.'detail-type'} in "a.{body.'detail-type'}" is the same for """
-                "every message; single quotes and backticks make a constant, a name stands in double quotes: "
+                "every message; single quotes and backticks make a constant, a name goes into double quotes: "
                 """'{body."detail-type"}'"""
             )
         ],
@@ -45,9 +45,9 @@ CASES: dict[str, tuple[str, list[str]]] = {
         route("{kind: jetstream, stream: S, consumer: c}", '{kind: sqs, queue: o.fifo, group: "{body.account-id}"}'),
         [
             (
-                "routes[0].destination.group: {body.account-id} in '{body.account-id}' is no JMESPath: Bad jmespath "
-                "expression: Unknown token '-'; a name with other characters than letters, digits and _ needs double "
-                """quotes: '{body."account-id"}'"""
+                "routes[0].destination.group: {body.account-id} in '{body.account-id}' is not valid JMESPath: Bad "
+                "jmespath expression: Unknown token '-'; a name with other characters than letters, digits and _ needs "
+                """double quotes: '{body."account-id"}'"""
             )
         ],
     ),

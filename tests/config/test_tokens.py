@@ -17,11 +17,11 @@ from tests.config.test_complaints import ROUTE, complaint
         ("short-secret", "the token in token is shorter than 16 characters; make one with: openssl rand -hex 32"),
         (
             "a secret with blanks in it",
-            "the token in token has blanks or characters that are not ASCII; make one with: openssl rand -hex 32",
+            "the token in token has spaces or characters that are not ASCII; make one with: openssl rand -hex 32",
         ),
         (
             "ein-geheimnis-für-uns",
-            "the token in token has blanks or characters that are not ASCII; make one with: openssl rand -hex 32",
+            "the token in token has spaces or characters that are not ASCII; make one with: openssl rand -hex 32",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_past_before_a_reading_that_is_not_zero_does_not_count(history: list
 def test_there_is_always_a_sentence(history: list[Reading]) -> None:
     proof = proof_of(history)
     sentence = proof.message(Circumstances(blocked=1, parked=2))
-    assert "cannot be carried and hold their groups" in sentence
+    assert "cannot be carried and block their groups" in sentence
     assert "2 parked" in sentence
     assert ("not empty" in sentence) == bool(history and history[-1].backlog is not None and not history[-1].is_zero)
 
@@ -110,6 +110,6 @@ def test_what_is_in_the_way_is_told(reading: Reading, sentence: str) -> None:
 
 def test_a_producer_that_still_sends_is_told() -> None:
     sending = proof_of([Reading(0, Backlog(1), 5), Reading(9, Backlog(3), 8)])
-    assert sending.message(Circumstances()) == "not empty: 3 visible, 0 in flight; messages still come in"
+    assert sending.message(Circumstances()) == "not empty: 3 visible, 0 in flight; messages still arrive"
     between = proof_of([Reading(0, Backlog(0), 5), Reading(9, Backlog(0), 6)])
-    assert between.message(Circumstances()).startswith("a message came in between; empty for 0 s")
+    assert between.message(Circumstances()).startswith("a message arrived in between; empty for 0 s")

@@ -86,7 +86,7 @@ def test_an_interest_stream_whose_consumers_ask_for_other_subjects() -> None:
 
 def test_ids_that_a_server_forgets_with_the_messages() -> None:
     queue = replace(STREAM, retention="workqueue")
-    only("warning", "forgets the ids", replace(IN, destinations=(queue,)))
+    only("warning", "no longer knows the ids", replace(IN, destinations=(queue,)))
 
 
 def test_what_keeps_the_order_of_groups_is_told() -> None:
@@ -131,8 +131,8 @@ def test_a_visibility_timeout_shorter_than_a_publish() -> None:
 def test_no_parking_and_no_redrive() -> None:
     bare = replace(IN, parked_elsewhere=False)
     assert found(bare)[0].level == "ok"
-    only("warning", "comes back for ever", replace(bare, queue=replace(QUEUE, redrives=False)))
-    only("warning", "delivered again for ever", replace(OUT, parked_elsewhere=False))
+    only("warning", "is redelivered forever", replace(bare, queue=replace(QUEUE, redrives=False)))
+    only("warning", "redelivered forever", replace(OUT, parked_elsewhere=False))
     limited = replace(CONSUMER, max_deliver=5)
     only("warning", "after 5 times", replace(OUT, parked_elsewhere=False, consumer=limited))
 
@@ -157,7 +157,7 @@ def test_a_parking_place_among_the_messages() -> None:
     reading = replace(
         STREAM, consumers=(replace(CONSUMER, filters=()), replace(CONSUMER, name="d", filters=("orders.a",)))
     )
-    told = only("warning", "its consumers (c) are given what is parked", replace(inside, destinations=(reading,)))
+    told = only("warning", "its consumers (c) are given parked messages", replace(inside, destinations=(reading,)))
     assert '--subjects "parked.>"' in told.advice
     only(
         "warning",
@@ -203,12 +203,12 @@ def test_two_routes_that_feed_each_other() -> None:
     (told,) = [each for each in found(IN, back) if each.what == "loop"]
     assert (told.level, "in -> out -> in" in told.text) == ("ok", True)
     carrying = replace(back, carries_echo=True)
-    assert "in -> out -> in" in only("error", "round for ever", IN, carrying).text
+    assert "in -> out -> in" in only("error", "loop forever", IN, carrying).text
 
 
 def test_a_loop_through_a_topic_is_seen_where_its_subscriptions_are() -> None:
     topic = TopicFacts("t", "arn:t", False, ("arn:orders",))
-    only("error", "round for ever", IN, reader(STREAM, to_queue=None, to_topic=topic, carries_echo=True))
+    only("error", "loop forever", IN, reader(STREAM, to_queue=None, to_topic=topic, carries_echo=True))
     unknown = replace(topic, feeds=None)
     silent = reader(STREAM, to_queue=None, to_topic=unknown, carries_echo=True)
     assert not [each for each in found(IN, silent) if each.what == "loop"]

@@ -159,12 +159,10 @@ def test_trouble_that_lets_some_through_is_slow() -> None:
 def test_nobody_reads_is_said() -> None:
     track = Track(every=2)
     at = steady(track, 10, lambda passed: Backlog(5, done=3, readers=0))
-    assert track.judge(at).reason == "pending 5, nothing acknowledged for 10 s: nobody reads"
+    assert track.judge(at).reason == "pending 5, nothing acknowledged for 10 s: no client is reading"
     again = Track(every=2)
     at = steady(again, 10, lambda passed: Backlog(0, 2, done=3, redelivered=2, readers=1))
-    assert again.judge(at).reason == (
-        "pending 0, 2 in flight, nothing acknowledged for 10 s: 2 delivered again and again"
-    )
+    assert again.judge(at).reason == ("pending 0, 2 in flight, nothing acknowledged for 10 s: 2 redelivered repeatedly")
 
 
 def test_what_we_hold_and_do_not_finish_stalls_though_nothing_is_pending() -> None:
@@ -209,7 +207,7 @@ def test_a_plot_keeps_the_worst_of_every_ten_seconds_for_an_hour() -> None:
 def test_times_are_spelled_as_people_say_them() -> None:
     assert [spelled(each) for each in (0.4, 90, 720, 12_600, 345_600, inf)] == [
         *("0.4 s", "90 s", "12 min", "3.5 h", "4.0 days"),
-        "for ever",
+        "forever",
     ]
 
 

@@ -87,7 +87,7 @@ async def test_a_limit_that_was_raised_is_seen_before_a_message_is_refused(stub:
     rules(stub, MaximumMessageSize="2048")
     answers = await destination.publish([SqsOut("x" * 2000), SqsOut("x" * 3000), SqsOut("y")])
     assert [type(each) for each in answers] == [Receipt, Refused, Receipt]
-    assert "takes 2,048" in str(answers[1])
+    assert "takes at most 2,048" in str(answers[1])
     rules(stub, MaximumMessageSize="1048576")
     # Asked again, but not for every message.
     assert isinstance((await destination.publish([SqsOut("x" * 3000)]))[0], Refused)
@@ -238,7 +238,7 @@ async def test_an_url_that_is_not_the_endpoints_is_called_that(stub: Stub, aws: 
         raise Fault(404, "InvalidAddress")
 
     stub.replies["ReceiveMessage"] = refused
-    with pytest.raises(NotUsable, match="write the queue's name or ARN") as raised:
+    with pytest.raises(NotUsable, match="use its name or ARN") as raised:
         await SqsSource(aws, QUEUE).receive(10)
     assert "policy" not in str(raised.value)
 

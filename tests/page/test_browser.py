@@ -90,7 +90,7 @@ def test_without_javascript_the_page_is_whole_and_renews_itself(
     browser = plain_browser
     browser.open(surface.url)
     assert browser.run("return getComputedStyle(document.getElementById('refreshing')).display") == "none"
-    for text in ("STALLED", "What to do:", "nobody reads", "payments-validation", "reload now"):
+    for text in ("STALLED", "What to do:", "no client is reading", "payments-validation", "reload now"):
         assert text.lower() in browser.text.lower(), text
     # What the browser does with the refresh is its own affair; that it fetches again is what counts.
     observation.route("third").not_open(NotUsable("another story altogether"), 1.0)

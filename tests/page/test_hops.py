@@ -94,7 +94,7 @@ def test_a_message_that_can_never_be_carried_is_the_headline_and_no_restart_is_a
     stalled(observation).rejected(delivery(1), Unmappable("subject", "the attribute kind is missing"), 30.0)
     stalled(observation, "other").receive_failed(NotUsable("denied"), 30.0)
     found = headline(told(observation))
-    assert found.title.startswith("in: once since the start a message could not be carried")
+    assert found.title.startswith("in: once since the start a message could be neither carried nor parked")
     assert "the attribute kind is missing" in found.reason
     assert "`parking`" in found.advice
     assert not [each for each in findings(told(observation)) if "restart" in each.advice]
@@ -221,4 +221,4 @@ def test_calls_that_fail_now_and_then_lose_nothing_and_say_so() -> None:
     assert status["routes"]["in"]["verdict"] == "SLOW"
     found = findings(status)[0]
     assert "some calls fail: SNS throttles" in found.reason
-    assert found.advice == "Nothing is lost: what failed is sent again."
+    assert found.advice == "Nothing is lost: failed messages are retried."

@@ -49,7 +49,7 @@ def test_it_says_everything_an_operator_asks_for() -> None:
     said = Heard(rendered(busy())).said
     for text in (
         *("payments-in", "settlements-back", "third", "connection refused", "paused", "1,204 wait, 3 in flight"),
-        *("PAYMENTS/validation", "nobody reads", "What to do: ", "NATS: default connected", "payments-dlq"),
+        *("PAYMENTS/validation", "no client is reading", "What to do: ", "NATS: default connected", "payments-dlq"),
         *("carried", "duplicate", "filtered", "echo", "no attribute 7", "Blocked groups", "it is too large"),
         *(
             "Parked since the start",
@@ -92,7 +92,7 @@ def test_what_is_left_to_the_source_is_a_warning() -> None:
     observation = Observation()
     opened(observation, "in").rejected(delivery(1), Unmappable("subject", "no attribute"), 1.0)
     text = rendered(observation)
-    assert re.search(r'class="headline v-warning">.*▲.* WARNING.*could not be carried', text, re.DOTALL)
+    assert re.search(r'class="headline v-warning">.*▲.* WARNING.*could be neither carried nor parked', text, re.DOTALL)
 
 
 def test_a_connection_that_came_back_is_connected() -> None:
@@ -105,7 +105,7 @@ def test_a_connection_that_came_back_is_connected() -> None:
 
 def test_heartbeats_of_others_are_explained() -> None:
     text = rendered(busy())
-    assert re.search(r'<dt title="[^"]*those of its neighbours, which end here too.">heartbeats</dt>', text)
+    assert re.search(r'<dt title="[^"]*those of neighbouring routes that end here too.">heartbeats</dt>', text)
     assert "<dt>carried</dt>" in text
 
 

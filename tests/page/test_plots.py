@@ -70,7 +70,7 @@ def test_what_is_unknown_is_a_hole_in_the_line() -> None:
 
 def test_nothing_remembered_is_said_and_not_drawn_as_zero() -> None:
     picture = parsed([])
-    assert picture.attrib["aria-label"] == "lag: nothing is remembered yet"
+    assert picture.attrib["aria-label"] == "lag: no data yet"
     assert not list(picture.iter("polyline"))
     assert parsed([None]).attrib["aria-label"] == "lag, the last 5 minutes: now unknown"
 

@@ -67,7 +67,7 @@ def test_a_stopped_route_is_one_and_comes_first(broken: Served) -> None:
     assert "connection refused" in lines[2]
     for text in (
         "PAYMENTS/validation",
-        "nobody reads",
+        "no client is reading",
         "1,207",
         "unknown",
         "2 messages in the dead-letter queue",
@@ -86,7 +86,7 @@ def test_a_consumer_of_others_that_stalls_is_shown_and_changes_no_exit_code() ->
     with served(observation) as surface:
         done = call("status", "--url", surface.url)
     assert done.returncode == 0
-    assert "STALLED  The new consumer S/c finishes nothing" in done.stdout
+    assert "STALLED  Consumer S/c is not acknowledging messages" in done.stdout
     assert "$ nats consumer info S c" in done.stdout
 
 
@@ -107,7 +107,9 @@ def test_what_is_left_to_the_source_is_a_warning_and_changes_no_exit_code() -> N
     with served(observation) as surface:
         done = call("status", "--url", surface.url)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[1].startswith("WARNING  in: once since the start a message could not be carried")
+    assert done.stdout.splitlines()[1].startswith(
+        "WARNING  in: once since the start a message could be neither carried nor parked"
+    )
     assert "the attribute eventType is missing" in done.stdout
 
 

@@ -110,9 +110,9 @@ def test_new_consumers_that_stop_are_not_the_bridges_fault() -> None:
     abandoned(watched(route, "new", "jetstream", "PAYMENTS/validation"))
     status = told(observation)
     found = headline(status)
-    assert (found.verdict, found.title) == ("STALLED", "The new consumer PAYMENTS/validation finishes nothing")
-    assert "nobody reads" in found.reason
-    assert found.advice.startswith("The bridge carries on.")
+    assert (found.verdict, found.title) == ("STALLED", "Consumer PAYMENTS/validation is not acknowledging messages")
+    assert "no client is reading" in found.reason
+    assert found.advice.startswith("The bridge is not affected.")
     assert found.command == "nats consumer info PAYMENTS validation"
     assert well(status["routes"]["in"])
 
@@ -124,7 +124,7 @@ def test_a_failing_route_comes_before_failing_consumers_and_those_before_unknown
     abandoned(watched(route, "new", "jetstream", "S/c"))
     observation.route("down").not_open(NotUsable("no such queue"), 1.0)
     titles = [each.title for each in findings(told(observation))]
-    assert titles == ["down is STOPPED", "The new consumer S/c finishes nothing", "The lag of hidden is unknown"]
+    assert titles == ["down is STOPPED", "Consumer S/c is not acknowledging messages", "The lag of hidden is unknown"]
 
 
 def test_dead_letters_and_parked_messages_are_notes_and_raise_no_alarm() -> None:
@@ -197,7 +197,7 @@ def test_what_is_left_to_the_source_comes_before_what_others_fail_at_for_an_hour
     found = headline(status)
     assert (found.verdict, found.title) == (
         "WARNING",
-        "in: 3 times since the start a message could not be carried, and no parking place takes it",
+        "in: 3 times since the start a message could be neither carried nor parked",
     )
     assert "redrive policy, or to its retention" in found.reason
     assert "`parking`" in found.advice
@@ -205,7 +205,7 @@ def test_what_is_left_to_the_source_comes_before_what_others_fail_at_for_an_hour
     again = told(observation)  # nothing has grown since
     assert again["routes"]["in"]["last_rejected"] == status["routes"]["in"]["last_rejected"]
     late = {**status, "at": status["at"] + 3601}
-    assert headline(late).title == "The new consumer S/c finishes nothing"
+    assert headline(late).title == "Consumer S/c is not acknowledging messages"
     assert found.title in {each.title for each in findings(late) if each.rank == NOTE}
     observation.route("down").not_open(NotUsable("no such queue"), 1.0)
     assert headline(told(observation)).title == "down is STOPPED"
@@ -250,7 +250,7 @@ def test_a_destination_that_never_answers_is_named() -> None:
         route.waiting.own.track.looked(now - second, Backlog(0, 204, done=7, held=204))
     found = headline(told(observation))
     assert found.reason.startswith("pending 0, 204 in flight, nothing carried for")
-    assert found.advice.startswith("Look at the destination, jetstream payments.{attributes.eventType}")
+    assert found.advice.startswith("Check the destination, jetstream payments.{attributes.eventType}")
 
 
 def test_a_blocked_group_is_told() -> None:

@@ -35,7 +35,7 @@ def test_nobody_is_said_to_keep_up_at_an_unknown_pace(pace: float | None, said: 
     [
         ("carried", "carried"),
         ("parked", "parked since the start"),
-        ("retried", "attempts repeated"),
+        ("retried", "attempts retried"),
         ("heartbeat", "heartbeats"),
         ("heartbeat_failed", "heartbeats failed"),
     ],

@@ -164,7 +164,7 @@ def test_a_pause_while_the_destination_is_down_gives_back_what_is_held(
         nats.stream(name, f"{name}.>", max_msgs=1, discard="new")
         with start([inward(name)], nats=server.url, shutdown_timeout=4) as bridge:
             until(lambda: bridge.status(name).get("in_flight_messages") == 4, "four are held: the stream is full")
-            assert ask(bridge, name, "pause")[1]["message"].endswith("(4 on loan)")
+            assert ask(bridge, name, "pause")[1]["message"].endswith("(4 in flight)")
             until(lambda: bridge.state(name) == "paused", "paused")
             assert aws.counts(url) == (4, 0)
             bridge.terminate()
@@ -237,7 +237,7 @@ def test_a_drain_is_not_done_while_the_producer_sends(
             until(partial(holds, nats, name, sent), "carried at once")
             told.add(drain_message(bridge, name).split(":")[0].split(";")[0])
             assert bridge.state(name) == "draining"
-        assert told & {"not empty", "a message came in between"}
+        assert told & {"not empty", "a message arrived in between"}
         until(lambda: bridge.state(name) == "drained", "drained once it stops")
         assert nats.count(name) == sent
 

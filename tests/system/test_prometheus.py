@@ -49,7 +49,7 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 # These have data only where something is configured, or has happened.
-OPTIONAL = ("Heartbeats: how long the last took", "Heartbeats: since the last arrived", "Alerts")
+OPTIONAL = ("Heartbeats: transit time of the last one", "Heartbeats: time since the last one arrived", "Alerts")
 
 
 def test_prometheus_sees_the_whole_story(tmp_path: Path, moto_server: MotoServer, name: str) -> None:

@@ -156,7 +156,7 @@ def test_a_bad_file_changes_nothing_and_says_why(start: Callable[..., Bridge], a
         bridge.config.write_text("routes: [")
         bridge.hang_up()
         until(lambda: len(bridge.events("reload_failed")) == 2, "it says so")
-        assert "this is no YAML" in bridge.events("reload_failed")[1]["complaints"][0]
+        assert "not valid YAML" in bridge.events("reload_failed")[1]["complaints"][0]
         bridge.config.unlink()
         assert bridge.post("/reload", TOKEN)[0] == 422
         aws.send(url, ["m"])

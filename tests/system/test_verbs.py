@@ -128,7 +128,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
         f"there is no SNS topic {name}-missing",
         f"nats consumer add {name} gone",
         "no stream captures check.parked",
-        "messages would go round for ever: in -> echo -> in",
+        "messages would loop forever: in -> echo -> in",
     ):
         assert words in errors, words
     unseen = {each["what"]: each for each in checked.findings if each["what"].startswith("watch")}
@@ -138,7 +138,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     assert unseen["watch[4]"]["advice"].startswith("streams here are ")
     for words in (
         "its duplicate window (20 s) is shorter than the route needs (1855 s: longest_outage 1800 s",
-        f"it lies inside stream {name}: its consumers (echo) are given what is parked",
+        f"it lies inside stream {name}: its consumers (echo) are given parked messages",
         "it keeps a message for 60 s, and longest_outage is 1800 s",
         "it is a work queue that others consume too (theirs)",
         "its ack wait is 5 s; a batch of 200 can take",

@@ -8,9 +8,9 @@ S3, and one of the same kind for a JetStream Object Store; and which pointers a 
     Object Store    body  ["nats.object_store", {"bucket", "name"}]
                     attribute nats.claim, a Number of bytes
 
-Either class comes with either attribute: the Java client 2.x writes v2's class with v1's attribute unless it is told
-otherwise. Anyone who may send a message may write a pointer, so a pointer is followed only into a place the
-configuration names (`Allowed`), and its size is never believed.
+Either class comes with either attribute: the Java client 2.x writes v2's class with v1's attribute unless it is
+configured otherwise. Anyone who may send a message may write a pointer, so a pointer is followed only into a place the
+configuration names (`Allowed`), and its size is never trusted.
 May not: fetch or store anything, or take a stray JSON body for a pointer: the attribute has to be there.
 Source: amazon-sqs-java-extended-client-lib 1.0.2 and 2.1.2, payload-offloading-java-common-lib-for-aws 2.2,
 amazon-sqs-python-extended-client-lib and amazon-sns-python-extended-client-lib 1.0.1, amazon-sns-java-extended-client
@@ -130,14 +130,14 @@ def key_problem(key: str) -> str | None:
 
 
 def points(policy: FilterPolicy | None, payload: bytes, attributes: Mapping[str, Attribute]) -> bool:
-    """Whether a policy has looked at a pointer where it means the payload: what it says then is no reason to delete a
+    """Whether a policy was applied to a pointer where it means the payload: its result is then not a reason to delete a
     message."""
     return policy is not None and policy.scope == "MessageBody" and claim_of(payload, attributes) is not None
 
 
 def key_for(prefix: str, message_id: str | None, payload: bytes) -> str:
     """The key a payload is stored under: sound, the same for the same id and payload, and another for any other. With
-    the id alone, whoever repeats an id could change what a pointer delivered earlier leads to."""
+    the id alone, anyone who repeats an id could change what a pointer delivered earlier leads to."""
     digest = hashlib.sha256(payload).hexdigest()
     if not message_id:
         return f"{prefix}=sha256.{digest}"
@@ -149,7 +149,7 @@ def key_for(prefix: str, message_id: str | None, payload: bytes) -> str:
 
 
 def shown(texts: Iterable[str]) -> str:
-    """Names out of a message as a human may read them: ASCII, without control characters, and short."""
+    """Names out of a message as a person may read them: ASCII, without control characters, and short."""
     return "/".join(ascii(text[:80])[1:-1] for text in texts)
 
 

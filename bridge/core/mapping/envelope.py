@@ -2,7 +2,7 @@
 again, for legacy consumers that parse envelopes.
 
 Every field that goes on has a grammar or is encoded. Numbers and null, which SNS does not write, are read where they
-have one meaning. Source: SNS developer guide, "Parsing Amazon SNS message formats"; and what AWS sends in fact: the
+have one meaning. Source: SNS developer guide, "Parsing Amazon SNS message formats"; and what AWS actually sends: the
 envelope of a FIFO topic has a SequenceNumber and no signature, and what SNS hands to Lambda spells SigningCertUrl and
 UnsubscribeUrl.
 May not: verify or make a signature, or lose an attribute.
@@ -53,10 +53,10 @@ def notification_of(message: SqsMessage) -> SnsNotification | None:
     """The envelope in this body, or None if the body is the message itself. SQS attributes beside it are its own too.
 
     Raises Unmappable for a subscription confirmation, and for an envelope with a field or attributes that cannot be
-    read: it is parked whole, where taken for an ordinary body a filter would delete it.
+    read: it is parked as it is; as an ordinary body, a filter would delete it.
     """
     body = message.body
-    # SNS writes this name in every envelope, and hardly anybody else does: most bodies end here.
+    # SNS writes this name in every envelope, and few other producers do: most bodies are decided here.
     if '"TopicArn"' not in body or not body.lstrip().startswith("{"):
         return None
     try:
@@ -115,7 +115,7 @@ def enveloped(
 ) -> str:
     """The envelope SNS would have put around `body`: with the fields the message once had, else with ones of its own.
 
-    `mark` tells the stream from one of the same name that was created before or after, whose sequences are the same.
+    `mark` distinguishes the stream from one of the same name created before or after, whose sequences are the same.
     The signature is empty: only AWS can sign for SNS, and keeping one would add half a kilobyte to every message. The
     URLs are well-formed, for common parsers refuse an envelope without them.
     """

@@ -5,10 +5,10 @@
     its type             header Sqs-Type-k           unless it is plain String
     a text that a        header Sqs-Encoding-k       `base64`
       header changes
-    what else is told    header h in base64,         where a header would change it, or it is no text a header takes
-      of a message (h)   header h-Encoding
-    a name that is       header Sqs-Attributes       one JSON object {name: [type, value]}, Binary in base64
-      no header name
+    another fact of a    header h in base64,         where a header would change it or cannot hold it
+      message (h)        header h-Encoding
+    a name that is not   header Sqs-Attributes       one JSON object {name: [type, value]}, Binary in base64
+      a header name
 
 May not: let a foreign name become a header that NATS acts on, or drop anything.
 """
@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 from bridge.core.models import Attribute, JetStreamMessage
 
 OURS = ("nats-", "sqs-", "sns-", "bridge-")  # prefixes, in any case: what NATS and the bridge give a meaning
-_ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for the server speaking
+_ALONE = frozenset({"status", "description", "x-amzn-trace-id"})  # a client takes `Status` for a status of the server
 PACKED = "Sqs-Attributes"
 TRACE = "X-Amzn-Trace-Id"
-ODD_TRACE = "Sqs-Trace-Header"  # where what is no trace header goes: what reads traces must not meet it
+ODD_TRACE = "Sqs-Trace-Header"  # for a value that is not a trace header: readers of traces must not see it
 REMEMBERED = 4_096  # characters of names that are worth remembering
 ENCODED = "-Encoding"  # behind the name of a header of ours: its value is in base64
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # as nats-py sends it
@@ -75,7 +75,7 @@ def _header_names(names: tuple[str, ...]) -> tuple[str | None, ...]:
 
 def header_safe(value: str) -> bool:
     """Whether a header carries `value` unchanged: clients strip blanks and replace line breaks; control characters and
-    empty values are nobody's friend."""
+    empty values are not safe either."""
     if value.isprintable():
         return value != "" and value[0] != " " and value[-1] != " "
     return value == value.strip() and _CONTROL.search(value) is None
@@ -92,8 +92,8 @@ def text_of(encoded: str) -> str:
 
 
 def tell(headers: dict[str, str], header: str, value: str) -> None:
-    """Adds a header of ours, its value as a header carries it unchanged: where it would not be, in base64 with a header
-    that says so. An empty value is none."""
+    """Adds a header of ours. A value that a header would change is written in base64, with a header that says so. An
+    empty value adds none."""
     if value.isalnum() or header_safe(value):
         headers[header] = value
     elif value:
@@ -103,8 +103,8 @@ def tell(headers: dict[str, str], header: str, value: str) -> None:
 
 
 def told(message: JetStreamMessage, name: str) -> str | None:
-    """What a header that `tell` may have encoded says; None where there is none, or what it cannot have
-    written."""
+    """The value of a header that `tell` may have encoded; None where there is none, or where `tell` cannot have
+    written it."""
     text = message.header(name)
     if text is None or message.header(f"{name}{ENCODED}") is None:
         return text
@@ -131,7 +131,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 _strict = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_number).decode
@@ -183,9 +183,9 @@ def unpacked(document: object) -> dict[str, Attribute]:
 
 
 class Shape(NamedTuple):
-    """What the names of a message's headers tell, and those are the same for most messages of a stream. `telling` are
-    the headers that may stand for an attribute, in wire order: its place, the attribute's name (empty for PACKED),
-    and the places of the headers with its type and its encoding, or -1. `amazons`: one of them may be an attribute of a
+    """What the names of a message's headers show; they are the same for most messages of a stream. `telling` are the
+    headers that may represent an attribute, in wire order: its position, the attribute's name (empty for PACKED), and
+    the positions of the headers with its type and its encoding, or -1. `amazons`: one of them may be an attribute of a
     name SQS refuses (`sqs_name`)."""
 
     names: frozenset[str]
@@ -200,7 +200,7 @@ def shape_of(pairs: Sequence[tuple[str, str]]) -> Shape:
 def from_headers(
     pairs: Sequence[tuple[str, str]], shape: Shape | None = None
 ) -> tuple[dict[str, Attribute], list[tuple[str, str]]]:
-    """The attributes these headers stand for, and the headers that stand for none, in wire order. `shape` is theirs,
+    """The attributes these headers represent, and the headers that represent none, in wire order. `shape` is theirs,
     where it is known already.
 
     A native producer's own header becomes a String attribute where SNS takes its name and value; SQS takes the same but
@@ -219,10 +219,10 @@ def from_headers(
                     used.add(at)
             continue
         if name in attributes:
-            continue  # `k` and `Sqs-Attr-k` side by side is nothing we wrote: the first one stands for the attribute
+            continue  # the bridge never writes both `k` and `Sqs-Attr-k`: the first one is the attribute
         kind = "String" if typed < 0 else pairs[typed][1]
         if encoded < 0 and _plain(value) and (kind == "String" or takes(kind, value)):
-            attributes[name] = Attribute(kind, value)  # most there is, and the quickest to see
+            attributes[name] = Attribute(kind, value)  # the most common case, and the fastest to check
         else:
             attribute = _odd(kind, value, "" if encoded < 0 else pairs[encoded][1])
             if attribute is None:
@@ -264,7 +264,7 @@ def _odd(kind: str, value: str, encoding: str) -> Attribute | None:
 def _shape(names: tuple[str, ...]) -> Shape:
     times = Counter(names)
     folded = Counter(name.removeprefix("Sqs-Attr-").lower() for name in times)
-    # A producer's own `A` and `a` are two headers and must come back as such: as attributes they would be renamed.
+    # A producer's own `A` and `a` are two headers and must return as such: as attributes they would be renamed.
     single = {
         name: at for at, name in enumerate(names) if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)
     }
@@ -291,8 +291,8 @@ def _typed(kind: object, value: object) -> Attribute:
 
 
 def carriable(name: str, value: str) -> bool:
-    """Whether this foreign pair may be written as a header: no name that means something, nothing in the value that a
-    header would change, end the line or is no UTF-8."""
+    """Whether this foreign pair may be written as a header: its name has no special meaning, and nothing in its value
+    would be changed by a header, ends the line or is not UTF-8."""
     if reserved(name) or not _HEADER_NAME.fullmatch(name) or value != value.strip(" \t"):
         return False
     if value.isprintable():
@@ -326,7 +326,7 @@ def _value_sendable(attribute: Attribute) -> bool:
 
 @lru_cache(maxsize=64)
 def _data_type(kind: str) -> str | None:
-    """String, Number or Binary; None for what is no data type. Source: SQS developer guide, message metadata."""
+    """String, Number or Binary; None for what is not a data type. Source: SQS developer guide, message metadata."""
     return kind.partition(".")[0] if _DATA_TYPE.fullmatch(kind) else None
 
 
@@ -346,7 +346,7 @@ def takes(kind: str, value: str | bytes) -> bool:
     if found is None:
         return False
     digits = (found[1] + found[2]).strip("0")
-    # Of the first digit that is not nought: how far it stands before the point.
+    # Position of the first digit that is not zero, counted from the decimal point.
     ahead = len(found[1].lstrip("0")) or len(found[2].lstrip("0")) - len(found[2])
     return len(digits) <= 38 and (not digits or -128 < ahead + int(found[3] or 0) <= 126)
 
@@ -358,5 +358,5 @@ def _plain(value: str) -> bool:
 
 def xml_text(text: str) -> bool:
     """Whether SQS takes `text` as it is. Source: SQS API reference, SendMessage: the characters of XML 1.0."""
-    # Printable ASCII is most of what there is; the interpreter answers that at once.
+    # Most texts are printable ASCII, which the interpreter recognises at once.
     return (text.isascii() and text.isprintable()) or _NOT_XML.search(text) is None

@@ -3,10 +3,10 @@
     body        {"heartbeat":"<route>","from":"<mark of its source>","id":"<32 hex digits>","sent":<seconds>}
     marked by   Bridge-Heartbeat: <route>, a header in JetStream and a String attribute in SQS and SNS
 
-A message is a canary only if its whole body has this form, the mark says the same route, and nothing of anybody else's
-is beside it. Such a message has no room for content, so to drop one can lose nothing; whatever merely carries the mark
-is a message like any other. The form can be copied: whether it is a heartbeat that counts, only who sent it knows, by
-its id (observe/heartbeat.py). May not: make an id, read a clock or believe what a canary says of itself.
+A message is a canary only if its whole body has this form, the mark names the same route, and nothing a third
+party added is beside it. Such a message has no room for content, so to drop one can lose nothing; a message that merely
+carries the mark is a message like any other. The form can be copied: only the sender knows, by the id, whether it is a
+heartbeat that counts (observe/heartbeat.py). May not: make an id, read a clock or trust what a canary says of itself.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _read(body: str, mark: str | bytes) -> Canary | None:
 
 def own(canary: Canary, passage: Passage) -> bool:
     """Whether the route of this passage put it where it was found. Any other ends here: it has proved what it had to
-    where it landed first, and carried on it could go round for ever."""
+    where it arrived first, and if carried further it could circulate for ever."""
     return canary.route == passage.route and canary.origin == passage.mark
 
 

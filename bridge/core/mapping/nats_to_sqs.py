@@ -167,7 +167,7 @@ class _Parts(NamedTuple):
     odd: abc.Mapping[str, Attribute]
 
     def all(self, note: Note, marker: dict[str, Attribute]) -> dict[str, Attribute]:
-        """The attributes where any number is taken: in an SNS envelope. `marker` says how the body stands for the
+        """The attributes where any number is taken: in an SNS envelope. `marker` says how the body represents the
         payload."""
         if self.odd:
             note = note._replace(attributes=self.odd)
@@ -207,7 +207,7 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
     if large:
         odd = {name: each for name, each in large.items() if not sendable(name, each)}
         restored |= {name: each for name, each in large.items() if name not in odd}
-    for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as what is true now
+    for name in (ENCODING, MESSAGE):  # of an earlier crossing: kept, but not as current values
         if name in restored:
             rest.append((name, str(restored.pop(name).value)))
     amazons = shape.amazons or bool(large)
@@ -225,7 +225,7 @@ def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
     if asked is None:
         return None
     if not asked.isascii() or not asked.isdecimal() or len(asked) > 6 or int(asked) > LONGEST_DELAY:
-        raise Unmappable(DELAY, f"it is no number of seconds from 0 to {LONGEST_DELAY}")
+        raise Unmappable(DELAY, f"not a number of seconds from 0 to {LONGEST_DELAY}")
     if fifo:
         raise Unmappable(DELAY, "a FIFO queue delays all its messages or none", hint="leave it out")
     return message.timestamp + int(asked)
@@ -244,7 +244,7 @@ def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
 
 
 def _id(message: JetStreamMessage, mark: str) -> str:
-    """The same for every delivery of a message, and no other message's: a stream made anew numbers anew."""
+    """The same for every delivery of a message, and no other message's: a recreated stream starts its numbers again."""
     return fifo_id(f"{message.stream}-{message.sequence}{f'-{mark}' if mark else ''}")
 
 
@@ -263,7 +263,7 @@ def lane_rule(template: GroupTemplate | None) -> Lane:
 
 def _group(message: JetStreamMessage, template: GroupTemplate | None, *, fifo: bool) -> str | None:
     """Template, else the group it had in SQS, else its subject. A standard queue or topic is shared fairly between
-    groups and promises none an order: a message that says none goes without."""
+    groups and promises them no order: a message that names none is sent without one."""
     if template is not None:
         try:
             return template.render(message)

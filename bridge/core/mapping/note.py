@@ -1,5 +1,5 @@
 """The note `nats.message`: what a JetStream message has and an SQS message has no place for, as one JSON attribute; and
-the marker `nats.encoding` beside it, which says how the body stands for the payload.
+the marker `nats.encoding` beside it, which says how the body represents the payload.
 
     {subject, stream, seq, via: [place], of, to, headers: [[name, value]], attributes: {name: [type, value]}}
 
@@ -36,7 +36,7 @@ _ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 class Note(NamedTuple):
     """`headers` in wire order; `via` are the places the message has been to, oldest first, and `of` is the digest of
-    the body they are told of. `to` is the queue it was sent back to on purpose, though it had been there."""
+    the body they are about. `to` is the queue it was sent back to on purpose, though it had been there."""
 
     subject: str
     stream: str
@@ -112,7 +112,7 @@ def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:
     if not payload:
         return EMPTY, {ENCODING: Attribute("String", "empty")}
     if payload.isascii() and len(payload.translate(None, NOT_XML)) == len(payload):
-        return payload.decode("ascii"), {}  # most there is, and the quickest to see
+        return payload.decode("ascii"), {}  # the most common case, and the fastest to check
     try:
         text = payload.decode()
     except UnicodeDecodeError:
@@ -123,7 +123,7 @@ def body_of(payload: bytes) -> tuple[str, dict[str, Attribute]]:
 
 
 def payload_of(body: str, marker: Attribute | None) -> bytes | None:
-    """The payload this body stands for, or None if the marker is none of ours: the body is then the payload itself."""
+    """The payload this body represents, or None if the marker is not ours: the body is then the payload itself."""
     match marker.value if marker is not None else None:
         case "empty" if body == EMPTY:
             return b""

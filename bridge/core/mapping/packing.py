@@ -1,7 +1,7 @@
 """Attributes that do not fit the headers: JetStream takes 64 KiB of headers, SQS a mebibyte of attributes.
 
-The smallest stay headers; the others travel in the payload, which then is a JSON document and says so:
-`Sqs-Packed: 1`, payload {"body": text, "attributes": {name: [type, value]}}; a body that is no text stands in base64,
+The smallest stay headers; the others travel in the payload, which is then a JSON document and marked as one:
+`Sqs-Packed: 1`, payload {"body": text, "attributes": {name: [type, value]}}; a body that is not text is in base64,
 with "encoding": "base64". May not: drop anything, or pack what fits.
 """
 
@@ -18,7 +18,7 @@ from bridge.core.mapping.sizes import header_bytes, pair_bytes
 from bridge.core.models import Attribute
 
 ROOM = 64_000  # of the 65,535 bytes JetStream takes; the rest is for what the leg adds
-LONGEST = 64  # characters of a line of the bridge's own without its value, and more than any has
+LONGEST = 64  # characters of a header line of the bridge without its value; no line has as many
 MARK = "Sqs-Packed"
 
 
@@ -37,7 +37,7 @@ def fitted(
         return headers, payload
     left = ROOM - taken - len(f"{MARK}: 1\r\n")
     if left < header_bytes({}):
-        raise Unmappable("headers", "what must be told of it takes more than the 64 KiB JetStream has for headers")
+        raise Unmappable("headers", "the headers it needs take more than the 64 KiB JetStream allows")
     kept: dict[str, Attribute] = {}
     left -= header_bytes({})
     times = Counter([name.lower() for name in attributes])

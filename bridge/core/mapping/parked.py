@@ -1,5 +1,5 @@
 """A message that cannot be carried, as the parking place keeps it: original bytes, attributes and why; and back, to be
-carried after all.
+redriven.
 
 Total: any delivery and any reason give a message, and `parked_in_jetstream` and `parked_in_sqs` give it back as it was.
 May not: interpret the body, or depend on why it was parked.
@@ -29,8 +29,8 @@ LAST_MOMENT = 253_402_300_800  # the year 10000
 def park_to_jetstream(*, route: str, source: str, subject: str, secret: str = "") -> Park:
     """Payload: the original bytes. Headers: `Bridge-Parked-Reason`, `-Route`, `-Source`, `-Id`, `-Attempt` and `-Meta`,
     all that was known of the message as JSON. Where the meta does not fit a header, `Bridge-Parked-Format: json` says
-    that the payload is one JSON document of body and meta. `secret` is in the id: who can guess an id, and may publish
-    to the subject, could have a message of ours taken for a duplicate of his own."""
+    that the payload is one JSON document of body and meta. `secret` is in the id: anyone who can guess an id, and may
+    publish to the subject, could make a message of ours look like a duplicate of their own."""
 
     def park(delivery: Delivery, reason: BridgeError) -> Out:
         meta = json.dumps(_meta(delivery), separators=(",", ":"))
@@ -94,7 +94,7 @@ def park_to_sqs(*, route: str, source: str, fifo: bool) -> Park:
 @dataclass(frozen=True, slots=True)
 class Parked:
     """What a parking place holds. `message` is the original, as the route got it; `attempt` counts its deliveries. All
-    of it is untrusted: who may write to the parking place may have written it."""
+    of it is untrusted: anyone who may write to the parking place may have written it."""
 
     message: Message
     id: str
@@ -104,7 +104,7 @@ class Parked:
 
 
 def parked_in_jetstream(kept: JetStreamMessage) -> Parked | None:
-    """None for a message that is none of ours."""
+    """None for a message that is not ours."""
     try:
         headers = {name: kept.header(f"Bridge-Parked-{name}") or "" for name in ("Id", "Route", "Reason", "Attempt")}
         if kept.header("Bridge-Parked-Format") == "json":
@@ -119,7 +119,7 @@ def parked_in_jetstream(kept: JetStreamMessage) -> Parked | None:
 
 
 def parked_in_sqs(kept: SqsMessage) -> Parked | None:
-    """None for a message that is none of ours."""
+    """None for a message that is not ours."""
     try:
         note = strict_json(str(kept.attributes["bridge.parked"].value))
         payload = payload_of(kept.body, kept.attributes.get(ENCODING))
@@ -161,27 +161,27 @@ def _original(payload: bytes, meta: Any, attempt: int) -> Message:
 
 def _text(found: object) -> str:
     if not isinstance(found, str):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     return found
 
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 20:
-        raise ValueError("no count")
+        raise ValueError("not a count")
     return int(text)
 
 
 def _moment(found: object) -> float:
     """Seconds since the epoch, as a date has them."""
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < LAST_MOMENT:
-        raise ValueError("no time")
+        raise ValueError("not a time")
     return float(found)
 
 
 def _payload(delivery: Delivery) -> bytes:
     match delivery.message:
         case SqsMessage(body=body):
-            # Half a surrogate pair is no UTF-8; like this it can be told apart and read back.
+            # Half a surrogate pair is not UTF-8; encoded like this it can be distinguished and read back.
             return body.encode("utf-8", "surrogatepass")
         case JetStreamMessage(payload=payload):
             return payload
@@ -222,7 +222,7 @@ def _one_line(text: str) -> str:
 
 
 def _msg_id(text: str) -> str:
-    """`text`, and where one line does not hold it, a digest behind: two messages are never parked under one id."""
+    """`text`, and a digest behind it where one line does not hold it: two messages are never parked under one id."""
     line = _one_line(text)
     if line == text:
         return line

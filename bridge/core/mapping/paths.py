@@ -27,7 +27,9 @@ Types = frozenset[str]
 _NULL: Types = frozenset({"null"})
 _SCALARS: Types = frozenset({"string", "number", "boolean"})
 _ANY: Types = _SCALARS | {"array", "object", "null"}
-_FALSY: Types = frozenset({"boolean", "null", "array", "object"})  # what `a && b` can give of a; an empty text is none
+_FALSY: Types = frozenset(
+    {"boolean", "null", "array", "object"}
+)  # what `a && b` can give of a; empty text counts as none
 
 _RESULTS: Mapping[str, str] = {
     "abs": "number", "avg": "number null", "ceil": "number", "contains": "boolean", "ends_with": "boolean",
@@ -43,7 +45,7 @@ _STEP = re.compile(r"([^\"'`\[\](){}|&,<>=!*?\\]+)((?:\[-?\d+\])*)")
 
 
 class Written(float):
-    """A number with a point or an exponent, and how it was written: `1.10` is not `1.1` to whoever subscribes."""
+    """A number with a point or an exponent, and how it was written: `1.10` is not `1.1` to a subscriber."""
 
     __slots__ = ("text",)
     text: str
@@ -114,7 +116,7 @@ def as_written(found: object) -> str:
             return json.dumps(found)
 
 
-_INTERPRETER = TreeInterpreter(jmespath.Options(custom_functions=_AsWritten()))  # holds nothing of a document
+_INTERPRETER = TreeInterpreter(jmespath.Options(custom_functions=_AsWritten()))  # keeps no data of a document
 
 
 class Path(NamedTuple):
@@ -140,11 +142,11 @@ class Path(NamedTuple):
 def compiled(text: str) -> Path:
     """Raises ConfigError for what can never be right: a predicate of the placeholder, and in its hint what to write."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a constant that is no JSON
+        with warnings.catch_warnings(action="ignore"):  # of a constant that is not JSON
             parsed = jmespath.compile(text).parsed
     except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0].removesuffix(":")
-        raise ConfigError(f"is no JMESPath: {reason}", hint=_quoted_hint(text)) from error
+        raise ConfigError(f"is not valid JMESPath: {reason}", hint=_quoted_hint(text)) from error
     given = _Reader().read(parsed, _Given(_ANY, constant=False))
     if given.constant:
         raise ConfigError("is the same for every message", hint=_constant_hint(text))
@@ -166,8 +168,8 @@ def _quoted_hint(text: str) -> str:
 def _constant_hint(text: str) -> str:
     inside = text.strip().strip("'`")
     if re.fullmatch(r"[^'\"`()\[\]{}|&]+", inside) and text.strip() != inside:
-        return f"single quotes and backticks make a constant, a name stands in double quotes: '{{body.\"{inside}\"}}'"
-    return "write what is constant outside of the braces, and name a field of the body inside"
+        return f"single quotes and backticks make a constant, a name goes into double quotes: '{{body.\"{inside}\"}}'"
+    return "write what is constant outside the braces, and name a field of the body inside"
 
 
 def _scalar_hint(text: str, given: _Given) -> str:

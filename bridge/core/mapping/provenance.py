@@ -1,6 +1,6 @@
-"""Where a message has been, so that two routes that face each other never send it round.
+"""Where a message has been, so that two routes in opposite directions never send it in circles.
 
-A place is named as nobody else can name it: a queue or topic by its ARN, a stream by name and time of creation. Every
+A place has a name no other place has: a queue or topic its ARN, a stream its name and time of creation. Every
 crossing adds the place it came from (header `Bridge-Via`, in SQS the note's `via`). The mark names the message it is
 about, by its id or the digest of its body: services copy headers and attributes to messages they derive, and a derived
 message has been nowhere. May not: guess. A message without a mark of its own has been nowhere either.
@@ -33,7 +33,7 @@ class Passage:
 
     @property
     def mark(self) -> str:
-        """A few characters that tell this source from one of the same name that was made anew."""
+        """A few characters that distinguish this source from a recreated one of the same name."""
         return hashlib.sha256(self.source.encode()).hexdigest()[:8] if self.source else ""
 
     def echo(self, via: Iterable[str]) -> bool:
@@ -42,13 +42,13 @@ class Passage:
 
     def returned(self, via: tuple[str, ...], to: str) -> bool:
         """Whether a message that has been to `via`, this route's destination among them, was sent back on purpose `to`
-        the very queue this route reads: whoever reads that queue may act on it again, so it is new, and no echo."""
+        the very queue this route reads: a consumer of that queue may act on it again, so it is new, and not an echo."""
         return to != "" and to == self.source and not self.destinations.isdisjoint(via)
 
     @property
     def back_to(self) -> str:
-        """The one destination of a route that sends back even what has been there, for others to act on it; else
-        nothing."""
+        """The one destination of a route that sends back even what has been there, for its consumers to act on it; else
+        an empty text."""
         if self.skip_echo or len(self.destinations) != 1:
             return ""
         (to,) = self.destinations
@@ -91,7 +91,7 @@ def via_of(message: JetStreamMessage) -> tuple[str, ...]:
         return ()
     msg_id, *via = found.split(" ")
     if msg_id != message.header("Nats-Msg-Id"):
-        # The server delivers what was scheduled without its id, and says what scheduled it: a subject that ends in it.
+        # The server delivers a scheduled message without its id, and names its schedule: a subject that ends in the id.
         scheduler = message.header("Nats-Scheduler")
         if scheduler is None or scheduler.rpartition(".")[2] != encode_token(msg_id):
             return ()
@@ -99,5 +99,5 @@ def via_of(message: JetStreamMessage) -> tuple[str, ...]:
 
 
 def digest_of(body: str) -> str:
-    """What a note says of the body it belongs to."""
+    """How a note identifies the body it belongs to."""
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).digest()[:8].hex()

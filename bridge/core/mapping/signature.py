@@ -38,7 +38,7 @@ FIFO_IS_UNSIGNED = "SNS does not sign messages of FIFO topics"
 
 @lru_cache(maxsize=256)
 def host_of(topic_arn: str) -> str | None:
-    """The host of SNS in the topic's own region; None for an ARN of no partition and region that AWS has."""
+    """The host of SNS in the topic's own region; None where the ARN has no partition and region of AWS."""
     found = _TOPIC.fullmatch(topic_arn)
     suffix = SUFFIXES.get(found[1]) if found else None
     return f"sns.{found[2]}.{suffix}" if found and suffix else None
@@ -63,7 +63,7 @@ def signed(document: Mapping[str, Any]) -> SignedEnvelope:
     try:
         signature = base64.b64decode(document["Signature"], validate=True)
     except (binascii.Error, ValueError, KeyError, TypeError):
-        raise Unmappable("Signature", "it is no base64") from None
+        raise Unmappable("Signature", "not base64") from None
     return SignedEnvelope(
         text="".join(lines).encode("utf-8", "surrogatepass"),
         signature=signature,
@@ -81,12 +81,12 @@ def certificate_url_of(document: Mapping[str, Any]) -> object:
 
 def certificate_url_problem(url: object, topic_arn: str) -> str | None:
     """Why the certificate of this topic's messages may not come from there, or None. Anyone can sign with a certificate
-    of his own, and anyone can have a bucket whose host ends as Amazon's do: only the topic's own region will do."""
+    of their own, and anyone can have a bucket whose host ends as Amazon's do: only the topic's own region will do."""
     if not isinstance(url, str):
         return "the SNS envelope lacks it, and the route verifies signatures"
     host = host_of(topic_arn)
     if host is None or not url.startswith(f"https://{host}/"):
         return "it does not lead to SNS in the region of its topic"
     if not _CERTIFICATE.fullmatch(url, len(f"https://{host}")):
-        return "it leads to no certificate of SNS"
+        return "it does not lead to a certificate of SNS"
     return None

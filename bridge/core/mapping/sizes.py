@@ -36,7 +36,7 @@ def publish_block(out: JetStreamOut, more: Sequence[tuple[str, str]] = ()) -> by
     """The header block of `out` on the wire, with `more` at its end, the headers a leg asks NATS to act on.
 
     The one way to a header block: raises Refused for a value with a line break, NUL or half a surrogate pair in it, for
-    what is no header name, and for a header of `out` that NATS would act on.
+    what is not a header name, and for a header of `out` that NATS would act on.
     """
     names, values = tuple(out.headers), [*out.headers.values(), out.msg_id]
     if out.repeated:
@@ -49,14 +49,14 @@ def publish_block(out: JetStreamOut, more: Sequence[tuple[str, str]] = ()) -> by
 
 def header_block(pairs: Iterable[tuple[str, str]]) -> bytes:
     """The header block of these pairs on the wire. Its length and the payload's count against max_payload together.
-    Raises Refused as `publish_block` does, but for whom a header belongs to. Source: ADR-4."""
+    Raises Refused as `publish_block` does, but whose header it is does not matter. Source: ADR-4."""
     pairs = tuple(pairs)
     return _written(_between(tuple([name for name, _ in pairs])), [value for _, value in pairs])
 
 
 @lru_cache(maxsize=256)
 def _frame(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
-    """Most messages of a route have the same names: what stands around the values is put together once, and judged."""
+    """Most messages of a route have the same names: the text around the values is built and checked once."""
     for name in names:
         if name[:5].lower() == "nats-":
             raise Refused("a header of the message has a name that NATS acts on")
@@ -64,7 +64,7 @@ def _frame(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _between(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What stands before, between and behind the values, with an empty text for each value."""
+    """The text before, between and behind the values, with an empty text for each value."""
     if not all(header_name(name) for name in names):
         raise Refused("a header of the message has a name NATS does not take")
     text = "NATS/1.0"
@@ -76,7 +76,7 @@ def _between(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _written(frame: tuple[str, ...], values: list[str]) -> bytes:
-    """The block in bytes. Whatever the values are, it has the lines that were meant, or is refused."""
+    """The block in bytes. Whatever the values are, it has the intended lines, or is refused."""
     parts, text = list(frame), "".join(values)
     if "\n" in text or "\r" in text or "\0" in text:
         raise _refused(frame, values)

@@ -72,7 +72,7 @@ def sqs_to_nats(
 
     @lru_cache(maxsize=64)
     def first(topic: str) -> str:
-        """What follows the id in the mark of a message that has been nowhere before: most there is, by few topics."""
+        """What follows the id in the mark of a message that has been nowhere: the most common case, few topics."""
         return marked("", passage.on((), topic))
 
     def queued(message: SqsMessage) -> str:
@@ -116,8 +116,8 @@ def sqs_to_nats(
         if note is not None and note.via and note.of == digest_of(body):
             via = note.via
             if passage.returned(via, note.to):
-                # It has been in the stream under its id. SNS signs no note, and who repeats a genuine envelope with a
-                # note of his own must not have it carried twice.
+                # It has been in the stream under its id. SNS signs no note, and a genuine envelope repeated with a
+                # forged note must not be carried twice.
                 returned = "" if verify else f":{note.sequence}"
             elif passage.echo(via):
                 return Skip("echo")
@@ -140,7 +140,7 @@ def sqs_to_nats(
         system = message.system
         for name, header in _told(tuple(system)):
             value = system[name]
-            # Numbers are most there is and the quickest to see, and a queue's senders are a few.
+            # Most values are numbers, the fastest to check, and a queue has few senders.
             if value.isalnum() or (name == "SenderId" and place(value)):
                 fixed[header] = value
             else:
@@ -180,7 +180,7 @@ def _encoded(body: str) -> bytes:
     try:
         return body.encode()
     except UnicodeEncodeError:
-        raise Unmappable("body", "it has half a surrogate pair and is no text in UTF-8") from None
+        raise Unmappable("body", "it has half a surrogate pair, so it is not valid UTF-8") from None
 
 
 def _returned(body: str, attributes: Attributes) -> tuple[Note | None, bytes | None, Attributes]:
@@ -202,8 +202,8 @@ def _origin(note: Note) -> tuple[tuple[tuple[str, str], ...], str]:
 
 
 def _msg_id(kind: str, header: str, text: str, headers: dict[str, str]) -> str:
-    """An id for Nats-Msg-Id, which is told in a header as well. What is no identifier as SQS makes them is hashed: a
-    forged one can end no header, and is never the id of another kind or of a message that returned."""
+    """An id for Nats-Msg-Id, which is written to a header as well. Text that is not an id as SQS makes it is hashed: a
+    forged one cannot end a header, and is never the id of another kind or of a message that returned."""
     if _ID.fullmatch(text):
         headers[header] = text
         return f"{kind}:{text}"
@@ -212,7 +212,7 @@ def _msg_id(kind: str, header: str, text: str, headers: dict[str, str]) -> str:
 
 
 def _expires_at(message: SqsMessage, life: float | abc.Callable[[], float]) -> float | None:
-    """None where it does not say since when it lives: then it lives as long as the stream keeps it."""
+    """None where the message does not say when it was sent: then it lives as long as the stream keeps it."""
     sent = message.system.get("SentTimestamp", "0")
     if not (sent.isascii() and sent.isdecimal() and len(sent) <= LONGEST_TIME):
         return None

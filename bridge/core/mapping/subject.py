@@ -52,7 +52,7 @@ def legal_subject(subject: str) -> str | None:
     if not subject:
         return "it is empty"
     if " " in subject or not subject.isprintable():
-        return "it has a blank, a control character or what is no text in UTF-8"
+        return "it has a space, a control character or invalid UTF-8"
     if _bytes(subject) > SUBJECT_LIMIT:
         return f"it takes more than {SUBJECT_LIMIT:,} bytes"
     tokens = subject.split(".")
@@ -158,7 +158,7 @@ class GroupTemplate:
                 continue
             if not part.argument.isdecimal() or int(part.argument) < 1:
                 raise ConfigError(
-                    f"{{{part.text}}} in {text!r} is no token of a subject", hint="{subject.1} is the first token"
+                    f"{{{part.text}}} in {text!r} is not a token of a subject", hint="{subject.1} is the first token"
                 )
         if not parts:
             raise ConfigError("a group template cannot be empty", hint="write one like {subject.2}")
@@ -191,7 +191,7 @@ class DueTemplate:
         return cls(parts)
 
     def render(self, attributes: Mapping[str, Attribute], payload: bytes) -> float | None:
-        """Seconds since the epoch; None where the message does not say. Raises Unmappable for what is no time."""
+        """Seconds since the epoch; None where the message does not say. Raises Unmappable for what is not a time."""
 
         def attribute(_: str, name: str) -> str | None:
             found = attributes.get(name)
@@ -208,12 +208,12 @@ class DueTemplate:
             try:
                 moment = datetime.fromisoformat(text)
             except ValueError:
-                raise Unmappable("destination.deliver_at", "what the message has there is no time") from None
+                raise Unmappable("destination.deliver_at", "what the message has there is not a time") from None
             if moment.tzinfo is None:
                 raise Unmappable("destination.deliver_at", "the message's time has no zone") from None
             at = moment.timestamp()
         if not 0 <= at < 253_402_300_800:  # the year 10000
-            raise Unmappable("destination.deliver_at", "what the message has there is no time")
+            raise Unmappable("destination.deliver_at", "what the message has there is not a time")
         return at
 
 

@@ -3,7 +3,7 @@
     {attributes.NAME}  {group}  {queue}  {topic}  {body.PATH}  {x|default}      subject templates
     {subject}  {subject.N}  {headers.NAME}  {body.PATH}  {x|default}            group templates
 
-A pipe of JMESPath's own goes into parentheses, for a bar outside of them starts the default: {body.(a || b)|none}.
+A pipe of JMESPath's own goes into parentheses, since a bar outside them starts the default: {body.(a || b)|none}.
 May not: know what the result is for, or put a message's values into an error.
 """
 
@@ -129,7 +129,7 @@ def _placeholder(inside: str, text: str, kinds: Mapping[str, bool | None]) -> Pl
 
 
 def _refuse_pipe(argument: str, default: str, text: str) -> None:
-    """A bar starts the default, and a pipe of JMESPath looks the same: what could be meant as one is refused."""
+    """A bar starts the default, and a pipe of JMESPath has the same form: what could be a pipe is refused."""
     given = default.strip()
     if argument == argument.rstrip() and default == default.lstrip() and not _EXPRESSION.search(given):
         return
@@ -139,7 +139,7 @@ def _refuse_pipe(argument: str, default: str, text: str) -> None:
             f"{text!r} has a pipe of JMESPath, which starts a default here", hint=f"put it into parentheses: {pipe}"
         )
     raise ConfigError(
-        f"{text!r} has a bar with blanks around it, which could be a default or a pipe of JMESPath",
+        f"{text!r} has a bar with spaces around it, which could be a default or a pipe of JMESPath",
         hint=f"write {{body.{argument.strip()}|{given}}} for a default, {pipe} for a pipe",
     )
 

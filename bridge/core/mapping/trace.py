@@ -49,7 +49,7 @@ def from_w3c(text: str) -> TraceContext | None:
 
 
 def from_aws(text: str) -> TraceContext | None:
-    """None without a Parent: a trace alone is no place in it."""
+    """None without a Parent: a trace id alone is not a position in a trace."""
     fields = dict(part.strip().partition("=")[::2] for part in text.split(";"))
     root = _ROOT.fullmatch(fields.get("Root", ""))
     parent = fields.get("Parent", "")
@@ -64,7 +64,7 @@ def _context(trace_id: str, span_id: str, *, sampled: bool) -> TraceContext | No
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a message has of a context: `w3c` and `aws` as they are spelled, and what they say."""
+    """The trace context of a message: `w3c` and `aws` as they are written, and what they say."""
 
     w3c: str | None
     aws: str | None
@@ -96,8 +96,8 @@ def _named(pairs: Iterable[tuple[str, str | bytes]]) -> str | None:
 
 def passed_on(out: Out, hop: TraceContext, *, enveloped: bool = False) -> Out:
     """The message with a W3C context: of its own, where it has only the AWS form; the hop's, where it has none. The
-    very same message where it has one already, or no room for it. `enveloped`: the body is an SNS envelope, and
-    attributes beside it would make it none."""
+    same message where it has one already, or no room for it. `enveloped`: the body is an SNS envelope, and
+    attributes beside it would break it."""
     carried = carried_by(out)
     if carried.w3c is not None or enveloped:
         return out
