@@ -61,7 +61,7 @@ class Pump:
         self._policy = policy or Policy()
         self._jitter = jitter
         self._credits = Credits(messages=credits, size=credit_bytes, batch=source.batch, share=share)
-        self._on_loan = 0
+        self._in_flight = 0
         self._failure: Unexpected | None = None
         self._parks = parking is not None
         self._rounds = Rounds(
@@ -76,9 +76,9 @@ class Pump:
         self._tasks = asyncio.TaskGroup()
 
     @property
-    def on_loan(self) -> int:
+    def in_flight(self) -> int:
         """Deliveries this route has received and not settled yet."""
-        return self._on_loan
+        return self._in_flight
 
     async def run(self) -> None:
         """Returns when drained: nothing is in flight any more. Raises Unexpected when it cannot go on; all that was in
@@ -182,8 +182,8 @@ class Pump:
         self._room.set()
 
     def _loaned(self, change: int) -> None:
-        self._on_loan += change
-        self._observer.in_flight(self._on_loan)
+        self._in_flight += change
+        self._observer.in_flight(self._in_flight)
 
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
         self.received += len(deliveries)

@@ -90,7 +90,7 @@ class RunningRoute:
             self._observation.asked(action, by)
             self._turn(decision.aim)
         message = decision.message
-        if decision.aim == "pause" and (held := self._observation.on_loan):
+        if decision.aim == "pause" and (held := self._observation.in_flight_messages):
             message = f"{message} ({held} in flight)"
         return Answer(decision.kind, message, self.name, self._observation.state)
 
@@ -295,7 +295,7 @@ async def _reading(source: Source, pump: Pump) -> Reading:
         backlog = await source.backlog()
     except BridgeError:
         backlog = None  # the route's own sampling reports why
-    return Reading(asyncio.get_running_loop().time(), backlog, pump.received, pump.on_loan)
+    return Reading(asyncio.get_running_loop().time(), backlog, pump.received, pump.in_flight)
 
 
 def _seen(whole: Config) -> object:

@@ -21,8 +21,8 @@ from bridge.observe import Observation, RouteObservation
 JETSTREAM_SECONDS = 2.0
 LOOK_SECONDS = 10.0  # how long one sample may take before its backlog is unknown
 JUDGE_SECONDS = 1.0
-DEAF_SECONDS = 15.0  # messages wait, none arrives: how long until the route resubscribes
-DEAF_SQS_SECONDS = 90.0  # the counts of SQS may be a minute old
+STALLED_SECONDS = 15.0  # messages wait, none arrives: how long until the route resubscribes
+STALLED_SQS_SECONDS = 90.0  # the counts of SQS may be a minute old
 
 
 def pause_between(system: str, every: float) -> float:
@@ -51,7 +51,7 @@ async def judge(observation: Observation) -> None:
 
 
 async def _own(source: Source, observation: RouteObservation, system: str, every: Callable[[], float]) -> None:
-    patience = DEAF_SQS_SECONDS if system == "sqs" else DEAF_SECONDS
+    patience = STALLED_SQS_SECONDS if system == "sqs" else STALLED_SECONDS
     while True:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
@@ -62,10 +62,10 @@ async def _own(source: Source, observation: RouteObservation, system: str, every
             observation.not_sampled(_late())
         except Exception as error:  # noqa: BLE001 - the wall: a failed sample must not stop the route
             observation.not_sampled(walls.unexpected(error))
-        if observation.deaf(patience):
-            observation.healed()
+        if observation.receive_stalled(patience):
+            observation.resubscribed()
             try:
-                await source.hear_again()
+                await source.resubscribe()
             except Exception as error:  # noqa: BLE001 - the wall
                 observation.not_sampled(error if isinstance(error, BridgeError) else walls.unexpected(error))
         await asyncio.sleep(pause_between(system, every()))

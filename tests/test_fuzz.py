@@ -92,7 +92,7 @@ def test_an_entry_aws_refuses_is_seen(change: dict[str, Any]) -> None:
         entry_legal({**good, **change}, fifo=True, limit=1_024)
 
 
-async def test_a_failure_is_told_made_small_and_can_be_repeated() -> None:
+async def test_a_failure_is_reported_made_small_and_can_be_repeated() -> None:
     async def check(case: dict[str, str]) -> None:
         if "!" in case["text"]:
             raise ValueError("it has one")

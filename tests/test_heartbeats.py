@@ -147,7 +147,7 @@ async def test_one_that_got_lost_does_not_silence_the_heart_for_good() -> None:
         beating.cancel()
 
 
-async def test_a_source_that_takes_none_is_told_and_tried_again() -> None:
+async def test_a_source_that_takes_none_is_reported_and_tried_again() -> None:
     observation, route = running_route()
     into = MemoryDestination(lambda out, tries: Unavailable("down"))
     async with asyncio.TaskGroup() as group:

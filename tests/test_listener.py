@@ -184,7 +184,7 @@ async def test_an_address_that_takes_all_loses_its_own_and_not_those_of_others()
 
 
 @pytest.mark.parametrize("host", ["rebound.example", "127.0.0.1.rebound.example", "localhost.rebound.example:9108", ""])
-async def test_a_name_nobody_configured_is_refused(host: str) -> None:
+async def test_a_name_no_one_configured_is_refused(host: str) -> None:
     async with surface(None, "bridge", "Bridge.Example.COM") as port:
         for path in ("/", "/status", "/metrics", "/readyz", "/history?route=in", "/nothing"):
             status, text = await ask(port, path, host)

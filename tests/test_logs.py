@@ -44,7 +44,7 @@ def test_the_text_of_an_exception_and_the_values_around_it_are_left_out(
     assert shown.count("test_logs.py:") == 2
 
 
-def test_a_crash_is_told_in_both_formats(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_is_reported_in_both_formats(capsys: pytest.CaptureFixture[str]) -> None:
     """The console format has a meaning of its own for some names."""
     for format in ("json", "console"):  # noqa: A001
         configure_logs(format, "info")
@@ -57,7 +57,7 @@ def test_a_crash_is_told_in_both_formats(capsys: pytest.CaptureFixture[str]) -> 
         assert SECRET not in shown
 
 
-async def test_what_no_one_awaits_is_told_by_its_type(
+async def test_what_no_one_awaits_is_reported_by_its_type(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure_logs("json", "info")

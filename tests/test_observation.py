@@ -52,7 +52,7 @@ def opened() -> tuple[Observation, RouteObservation]:
 
 
 @pytest.mark.parametrize("how", ["resumed", "restarting"])
-def test_a_route_that_is_opened_anew_on_purpose_is_not_stalled(how: str) -> None:
+def test_a_route_that_is_opened_again_on_purpose_is_not_stalled(how: str) -> None:
     """It would wake somebody: the alert on STALLED waits for nothing."""
     observation, route = opened()
     route.pausing()
@@ -332,11 +332,11 @@ def test_moments_keep_their_spelling_while_the_clock_only_drifts(clocks: Clocks)
     assert clock.wall(at) - spelled == pytest.approx(7200.5)
 
 
-def test_deafness_is_measured_on_the_clock_that_runs_on(clocks: Clocks) -> None:
+def test_a_stall_is_measured_on_the_clock_that_runs_on(clocks: Clocks) -> None:
     _, route = opened()
     for _ in range(10):
         clocks.passes(5.0)
         clocks.time_now -= 3600
         route.sampled(Backlog(7))
-    assert route.deaf(15.0)
+    assert route.receive_stalled(15.0)
     assert isinstance(route.waiting.own.track if route.waiting.own else None, Track)

@@ -122,7 +122,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Running:
-    """A pump in a task; leaving the block drains it and sees that nothing is left on loan."""
+    """A pump in a task; leaving the block drains it and sees that nothing is left in flight."""
 
     def __init__(self, source: MemorySource, destination: MemoryDestination, **options: object) -> None:
         self.journal = Journal()
@@ -169,7 +169,7 @@ async def test_no_credits_no_receive() -> None:
         destination.gate.set()
         await until(lambda: not len(source))
     assert running.journal.most_in_flight <= 25
-    assert source.most_on_loan <= 25
+    assert source.most_in_flight <= 25
 
 
 async def test_a_bad_message_is_parked_and_does_not_stop_the_rest() -> None:
@@ -237,7 +237,7 @@ async def test_while_the_parking_place_is_down_a_bad_message_waits_for_it() -> N
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow down"), NotUsable("no such stream")])
-async def test_an_outage_keeps_messages_on_loan(error: BridgeError) -> None:
+async def test_an_outage_keeps_messages_in_flight(error: BridgeError) -> None:
     source = MemorySource()
     destination = MemoryDestination(lambda out, tries: error if tries <= 12 else None)
     source.put(*(message(str(n)) for n in range(7)))
@@ -332,7 +332,7 @@ async def test_receive_errors_are_retried_with_backoff() -> None:
     assert len(running.journal.named("receive_failed")) == 3
 
 
-async def test_a_failed_settle_is_told_and_the_redelivery_is_a_duplicate() -> None:
+async def test_a_failed_settle_is_reported_and_the_redelivery_is_a_duplicate() -> None:
     source, destination = MemorySource(visibility=0.05), MemoryDestination()
     source.tending = False
     source.settle_faults = [Unavailable("the delete was not answered")]

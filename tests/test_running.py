@@ -140,7 +140,7 @@ def test_whatever_is_asked_in_whatever_order_nothing_is_lost_or_carried_twice(
             await asyncio.sleep(0.002)
             if observation.state in ("paused", "drained"):
                 carried = len(world.destination.kept)
-                assert observation.on_loan == 0
+                assert observation.in_flight_messages == 0
                 await asyncio.sleep(0.02)
                 assert len(world.destination.kept) == carried  # at rest, it carries nothing
                 assert observation.unready() is None
@@ -236,7 +236,7 @@ async def test_a_route_that_fails_starts_again_and_another_does_not_notice(monke
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_route_that_always_fails_stops_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_route_that_always_fails_stops_when_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.source = Broken(10**9)
     monkeypatch.setattr("bridge.running.open_route", world.open)
@@ -315,7 +315,7 @@ async def test_a_route_that_does_not_stop_in_time_is_abandoned_by_a_reload(monke
     answer = await daemon.reload("test")
     assert (answer.kind, answer.facts["restarted"]) == ("done", ("in",))
     world.destination.gate.set()
-    assert observation.route("in").on_loan == 0
+    assert observation.route("in").in_flight_messages == 0
     world.send(1)
     await until(lambda: len(world.destination.kept) >= 1)  # the next life carries; the two come back with their lease
     daemon.signalled()

@@ -30,7 +30,7 @@ class DeafSource(MemorySource):
     async def receive(self, limit: int) -> Sequence[Delivery]:
         return await super().receive(limit) if self.listened else []
 
-    async def hear_again(self) -> None:
+    async def resubscribe(self) -> None:
         self.listened += 1
 
     async def backlog(self) -> Backlog:
@@ -59,7 +59,7 @@ class Places:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "JETSTREAM_SECONDS", 0.01)
-    monkeypatch.setattr(sampling, "DEAF_SECONDS", 0.05)
+    monkeypatch.setattr(sampling, "STALLED_SECONDS", 0.05)
     monkeypatch.setattr(sampling, "LOOK_SECONDS", 0.2)
 
 
@@ -70,34 +70,34 @@ def opened() -> tuple[Observation, RouteObservation]:
     return observation, route
 
 
-async def test_a_route_that_hears_nothing_listens_anew_and_less_and_less_often() -> None:
+async def test_a_route_that_hears_nothing_resubscribes_and_less_and_less_often() -> None:
     observation, route = opened()
     source = DeafSource()
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(sampling.sample(source, [], route, "jetstream", lambda: 0.01))
         await until(lambda: source.listened == 3)
-        assert route.heals >= 3
+        assert route.resubscriptions >= 3
         text = observation.exposition()[0].decode()
-        assert 'nats_sqs_bridge_heals_total{route="r"} ' in text
-        route.in_flight(1)  # what is on loan is at work: no missing reader
+        assert 'nats_sqs_bridge_resubscriptions_total{route="r"} ' in text
+        route.in_flight(1)  # what is in flight is at work: no missing reader
         before = source.listened
         await asyncio.sleep(0)
-        assert not route.deaf(0.0)
+        assert not route.receive_stalled(0.0)
         route.in_flight(0)
         route.disconnected("gone")  # the cause is known, and another one's to mend
-        assert not route.deaf(0.0)
+        assert not route.receive_stalled(0.0)
         assert source.listened == before
         looking.cancel()
 
 
-async def test_nothing_pending_is_no_deafness() -> None:
+async def test_nothing_pending_is_no_stall() -> None:
     _, route = opened()
     source = DeafSource()
     source.pending = 0
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(sampling.sample(source, [], route, "jetstream", lambda: 0.01))
         await until(lambda: route.snapshot()["source_pending_messages"] == 0)
-        assert not route.deaf(0.0)
+        assert not route.receive_stalled(0.0)
         looking.cancel()
     assert source.listened == 0
 

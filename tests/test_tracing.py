@@ -63,7 +63,7 @@ def outs(*headers: dict[str, str]) -> list[Out]:
     return [JetStreamOut("orders.a", b"x", f"id{at}", each) for at, each in enumerate(headers)]
 
 
-async def test_a_span_tells_of_a_batch_and_links_to_each_message() -> None:
+async def test_a_span_shows_a_batch_and_links_to_each_message() -> None:
     inner = Inner()
     scene = Scene(inner)
     answers = await scene.traced.publish(outs({"traceparent": OWN}, {"X-Amzn-Trace-Id": AWS}, {}, {}))
@@ -134,7 +134,7 @@ async def test_what_is_refused_for_its_own_sake_stays_refused() -> None:
     assert inner.calls == 1
 
 
-async def test_a_trace_nobody_samples_is_passed_on_as_such_and_is_no_exemplar() -> None:
+async def test_a_trace_no_one_samples_is_passed_on_as_such_and_is_no_exemplar() -> None:
     inner = Inner()
     scene = Scene(inner, sampled=False)
     (answer,) = await scene.traced.publish(outs({}))
@@ -155,7 +155,7 @@ async def test_a_disabled_sdk_changes_no_message() -> None:
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "text/plain", ""])
-def test_exemplars_are_told_to_who_understands_them(accept: str) -> None:
+def test_exemplars_are_reported_to_who_understands_them(accept: str) -> None:
     observation = Observation()
     route = observation.route("r")
     delivery = Delivery(message("m"), "m", 1, time.time() - 2.0, time.monotonic())

@@ -73,7 +73,7 @@ async def test_an_exception_that_hits_every_message_parks_none_and_ends_the_pump
     with pytest.raises(Unexpected, match="Faulty"):
         async with asyncio.timeout(20):
             await pump.run()
-    assert (payloads(parking), source.acked, pump.on_loan) == ([], [], 0)
+    assert (payloads(parking), source.acked, pump.in_flight) == ([], [], 0)
     assert (await source.backlog()).in_flight == 0
 
 
@@ -154,7 +154,7 @@ async def test_a_defect_of_the_loop_gives_each_message_back_once() -> None:
     with pytest.raises(Unexpected, match="Faulty"):
         async with asyncio.timeout(20):
             await pump.run()
-    assert (set(source.released), pump.on_loan) == ({"all-1", "own-1", "own-2"}, 0)
+    assert (set(source.released), pump.in_flight) == ({"all-1", "own-1", "own-2"}, 0)
 
 
 @pytest.mark.parametrize("point", ["receive", "tend"])

@@ -19,18 +19,18 @@ READS = 5  # in a row, however short the span
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One reading of a source. `at` is monotonic, in seconds; `backlog` is None when it could not be read; `received`
-    counts every delivery received so far, `on_loan` those not settled yet."""
+    counts every delivery received so far, `in_flight` those not settled yet."""
 
     at: float
     backlog: Backlog | None
     received: int = 0
-    on_loan: int = 0
+    in_flight: int = 0
 
     @property
     def is_zero(self) -> bool:
         """Whether the source reports no messages, and we hold none of its messages. Unknown is not zero."""
         backlog = self.backlog
-        return backlog is not None and not (backlog.pending or backlog.in_flight or backlog.delayed or self.on_loan)
+        return backlog is not None and not (backlog.pending or backlog.in_flight or backlog.delayed or self.in_flight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +86,20 @@ class Emptiness:
         if backlog is None:
             return "unknown: the source does not answer; counting of empty reads starts again"
         if not self.last.is_zero:
-            return _waiting(backlog, self.last.on_loan, sending=self.sending)
+            return _waiting(backlog, self.last.in_flight, sending=self.sending)
         if self.proven:
             return f"empty for {self.empty_for:.0f} s in {self.reads} reads"
         arrived = "a message arrived in between; " if self.sending else ""
         return f"{arrived}empty for {self.empty_for:.0f} s of {self.needed_seconds:g} s (reads in a row: {self.reads})"
 
 
-def _waiting(backlog: Backlog, on_loan: int, *, sending: bool) -> str:
+def _waiting(backlog: Backlog, in_flight: int, *, sending: bool) -> str:
     counts = [f"{backlog.pending} visible", f"{backlog.in_flight} in flight"]
     if backlog.delayed:
         counts.append(f"{backlog.delayed} delayed")
     text = f"not empty: {', '.join(counts)}"
     if sending:
         text += "; messages still arrive"
-    if backlog.in_flight > on_loan:
-        text += f"; {backlog.in_flight - on_loan} in flight are held by another reader or by an unexpired lease"
+    if backlog.in_flight > in_flight:
+        text += f"; {backlog.in_flight - in_flight} in flight are held by another reader or by an unexpired lease"
     return text

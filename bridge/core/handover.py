@@ -33,13 +33,13 @@ class Handover(Generic[T]):
     def keep(self, arrived: Iterable[tuple[int, T]]) -> None:
         self.kept.update(arrived)
 
-    def told(self, *, pending: int, held: int) -> None:
+    def counted(self, *, pending: int, held: int) -> None:
         """`pending`: how many messages the consumer reports as delivered and not acknowledged; `held`: how many of them
         were certainly held here at that time."""
         if pending <= held:
             self.waiting = False
 
-    def lendable(self, limit: int) -> list[T]:
+    def deliverable(self, limit: int) -> list[T]:
         """Up to `limit` in stream order; none while waiting."""
         if self.waiting:
             return []

@@ -156,7 +156,7 @@ class Source(Protocol):
         """The backlog now."""
         ...
 
-    async def hear_again(self) -> None:
+    async def resubscribe(self) -> None:
         """Recreates the subscription it receives through. Called when messages wait and none arrives."""
         ...
 

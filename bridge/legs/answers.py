@@ -20,7 +20,7 @@ import orjson
 
 from bridge.core.errors import BridgeError, Failed, NotUsable, Unavailable
 from bridge.core.subjects import covers
-from bridge.legs.wire import NOBODY, Reply, status_of
+from bridge.legs.wire import NO_RESPONDERS, Reply, status_of
 
 KINDS = "io.nats.jetstream.api."  # how the type of every answer of the API begins
 PIN_HEADER = b"Nats-Pin-Id: "
@@ -175,7 +175,7 @@ def retention(config: Answer) -> float:
 def ack_reply(_: int, block: bytes, payload: bytes) -> Reply | None:
     """The server confirms an ack with an empty message. Source: nats-server, server/consumer.go (sendAckReply)."""
     if block:
-        return Reply(b"", NOBODY) if status_of(block)[0] == NOBODY else None
+        return Reply(b"", NO_RESPONDERS) if status_of(block)[0] == NO_RESPONDERS else None
     return None if payload else Reply(b"")
 
 
@@ -184,12 +184,12 @@ def last_header(pairs: Sequence[tuple[str, str]], name: str) -> str:
     return next((value for key, value in reversed(pairs) if key == name), "")
 
 
-Told = tuple[str, str, int, int, int, float]
+AckSubject = tuple[str, str, int, int, int, float]
 """Stream, consumer, deliveries, sequence in the stream, sequence of the consumer, and when the stream stored it, in
 seconds since the epoch. A plain tuple: one is made for each message."""
 
 
-def parse_ack_subject(reply: str) -> Told | None:
+def parse_ack_subject(reply: str) -> AckSubject | None:
     """The delivery `$JS.ACK…` describes, or None. v1 has 9 tokens, v2 adds domain and account hash. Source: ADR-15."""
     if not reply.startswith("$JS.ACK."):
         return None

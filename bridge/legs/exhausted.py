@@ -31,7 +31,7 @@ LOOK_SECONDS = 60.0  # between two searches of a work queue for messages without
 
 
 @dataclass(slots=True)
-class _Told:
+class _Exhausted:
     """For one message that is not in flight yet: how often it was delivered, and since when that is known, in loop
     time; minus infinity if a search found it."""
 
@@ -60,8 +60,8 @@ class Exhausted:
         self._removes = removes
         self._held = held
         self._wait = wait
-        self._known: dict[int, _Told] = {}
-        self._lent: dict[int, int] = {}
+        self._known: dict[int, _Exhausted] = {}
+        self._delivered: dict[int, int] = {}
         self._listening: tuple[WireClient, int] | None = None
         self._again = 0.0
         self._look = 0.0
@@ -81,7 +81,7 @@ class Exhausted:
                 message = await self._message(sequence, deliveries)
                 del self._known[sequence]
                 if message is not None:
-                    self._lent[sequence] = deliveries
+                    self._delivered[sequence] = deliveries
                     times = f"{deliveries} times" if deliveries else "as often as its consumer allows"
                     found.append((message, Refused(f"delivered {times}, and never acknowledged")))
         except BridgeError as error:
@@ -102,14 +102,14 @@ class Exhausted:
         now = asyncio.get_running_loop().time()
         for sequence in [each for each in self._known if each > most]:
             del self._known[sequence]
-        ripe = [each for each, told in self._known.items() if not elsewhere or now - told.since > self._wait]
+        ripe = [each for each, advised in self._known.items() if not elsewhere or now - advised.since > self._wait]
         return ripe[:limit]
 
     async def settle(self, sequence: int, *, parked: bool) -> BridgeError | None:
         """What could not be parked is found again later."""
-        deliveries = self._lent.pop(sequence, 0)
+        deliveries = self._delivered.pop(sequence, 0)
         if not parked:
-            self._known[sequence] = _Told(deliveries, float("-inf"))
+            self._known[sequence] = _Exhausted(deliveries, float("-inf"))
             self._again = asyncio.get_running_loop().time() + AGAIN_SECONDS
         elif self._removes:
             try:
@@ -133,9 +133,9 @@ class Exhausted:
         clock = asyncio.get_running_loop().time
 
         def heard(_to: str, _reply: str, _block: bytes, payload: bytes) -> None:
-            told = self._advised(payload)
-            if told is not None and told[0] not in self._lent and len(self._known) < MOST_KNOWN:
-                self._known.setdefault(told[0], _Told(told[1], clock()))
+            advised = self._advised(payload)
+            if advised is not None and advised[0] not in self._delivered and len(self._known) < MOST_KNOWN:
+                self._known.setdefault(advised[0], _Exhausted(advised[1], clock()))
 
         self._listening = client, await client.listen(subject, heard)
 
@@ -143,9 +143,9 @@ class Exhausted:
         """Sequence and deliveries out of an advisory; None if it is not about this consumer."""
         try:
             found = orjson.loads(payload)
-            told = Answer(found if isinstance(found, dict) else {}, "an advisory")
-            sequence, deliveries = told.number("stream_seq"), told.number("deliveries")
-            ours = (told.text("stream"), told.text("consumer")) == (self._stream, self._consumer)
+            advised = Answer(found if isinstance(found, dict) else {}, "an advisory")
+            sequence, deliveries = advised.number("stream_seq"), advised.number("deliveries")
+            ours = (advised.text("stream"), advised.text("consumer")) == (self._stream, self._consumer)
         except (ValueError, Unavailable):
             return None
         return (sequence, deliveries) if ours and sequence > 0 and deliveries > 0 else None
@@ -165,8 +165,8 @@ class Exhausted:
                 found = await self._get({"seq": sequence, "next_by_subj": subject})
                 if found is None or not sequence <= (at := found.number("seq")) <= delivered:
                     break
-                if at not in self._lent:
-                    self._known.setdefault(at, _Told(0, float("-inf")))
+                if at not in self._delivered:
+                    self._known.setdefault(at, _Exhausted(0, float("-inf")))
                 sequence = at + 1
 
     async def _message(self, sequence: int, deliveries: int) -> JetStreamMessage | None:

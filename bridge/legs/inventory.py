@@ -186,8 +186,8 @@ async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: 
     """The subjects our user may not use, as the server reports them. Empty if it reports nothing."""
     (reply,) = await nats.replies.ask([("$SYS.REQ.USER.INFO", b"", b"")], 2)
     try:
-        told = Answer({"answer": orjson.loads(reply.data if reply else b"")}, "$SYS.REQ.USER.INFO").part("answer")
-        permissions = told.part("data").part("permissions")
+        answer = Answer({"answer": orjson.loads(reply.data if reply else b"")}, "$SYS.REQ.USER.INFO").part("answer")
+        permissions = answer.part("data").part("permissions")
         rules = {verb: permissions.part(verb) for verb in ("publish", "subscribe")}
         lists = {verb: (rule.texts("allow"), rule.texts("deny")) for verb, rule in rules.items()}
     except (ValueError, Unavailable):  # old servers, and those that do not disclose it

@@ -25,7 +25,7 @@ from bridge.legs.backlogs import ConsumerLook
 from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
 from bridge.legs.nats import NatsConnection
-from bridge.legs.wire import NOBODY, WireClient, header_pairs_of, status_of
+from bridge.legs.wire import NO_RESPONDERS, WireClient, header_pairs_of, status_of
 
 APART_SECONDS = 1.0  # two reads closer together may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
@@ -71,7 +71,7 @@ class _Pull:
         if len(self.arrived) >= self._limit:
             self._end("", "")
 
-    def told(self, reply: str, code: str, text: str) -> None:
+    def ended(self, reply: str, code: str, text: str) -> None:
         if reply == self._reply:
             self._end(code, text)
 
@@ -114,7 +114,7 @@ class JetStreamSource:
         self._intruded = 0
         self._looked = 0.0
         self._pin = ""
-        self._deaf = 0
+        self._resubscriptions = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
         self._exhausted = (
             Exhausted(
@@ -142,7 +142,7 @@ class JetStreamSource:
 
     async def _receive_in_order(self, handover: Handover[Delivery], limit: int) -> Sequence[Delivery]:
         if not handover.waiting and handover.kept:
-            return handover.lendable(limit)
+            return handover.deliverable(limit)
         now = asyncio.get_running_loop().time()
         if not handover.waiting:
             self._handover_began = now
@@ -159,8 +159,8 @@ class JetStreamSource:
             held = sum(loan.tended and not loan.lapsed for loan in self._loans.values())
             info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
             # What was settled meanwhile may already be missing from the server's count.
-            handover.told(pending=info.number("num_ack_pending", 0), held=held - (self._settled - before))
-        return handover.lendable(limit)
+            handover.counted(pending=info.number("num_ack_pending", 0), held=held - (self._settled - before))
+        return handover.deliverable(limit)
 
     async def _receive(self, limit: int) -> list[Delivery]:
         client = await self._nats.live()
@@ -175,14 +175,14 @@ class JetStreamSource:
             self._idle.remove(gone)
             pull.arrived += gone.arrived
         self._pulls += 1
-        deaf = self._deaf
+        resubscriptions = self._resubscriptions
         try:
             return await self._pull(client, pull, min(limit, self.batch))
         except (nats_errors.Error, OSError) as error:
             raise Unavailable(f"pull on {self.consumer.name}: {error or type(error).__name__}") from error
         finally:
             self._pulls -= 1
-            if deaf == self._deaf:
+            if resubscriptions == self._resubscriptions:
                 self._idle.append(pull)
             else:
                 await self._leave(pull)
@@ -197,8 +197,8 @@ class JetStreamSource:
             # publishes to the inbox has the inbox's subject.
             if subject.startswith(inside):
                 if not reply and block:
-                    pull.told(subject, *status_of(block))
-            elif delivery := self._lend(subject, reply, block, payload, clock()):
+                    pull.ended(subject, *status_of(block))
+            elif delivery := self._deliver(subject, reply, block, payload, clock()):
                 pull.brought(delivery)
 
         pull.number = await client.listen(f"{inside}*", arrived)
@@ -259,7 +259,7 @@ class JetStreamSource:
             with suppress(BridgeError):
                 await self.release(kept)
 
-    def _lend(self, subject: str, reply: str, block: bytes, payload: bytes, now: float) -> Delivery | None:
+    def _deliver(self, subject: str, reply: str, block: bytes, payload: bytes, now: float) -> Delivery | None:
         """A delivery for a new message; None for one we still hold, whose new ack subject is stored, and for what our
         consumer did not deliver. A message that cannot be read is delivered to be parked: dropped, it would be
         redelivered again and again."""
@@ -346,7 +346,7 @@ class JetStreamSource:
                 for i, reply in zip(todo, replies, strict=True):
                     if reply is None:
                         answers[i] = Unavailable(f"no answer to an ack within {ACK_SECONDS:g} s")
-                    elif reply.status == NOBODY:
+                    elif reply.status == NO_RESPONDERS:
                         answers[i] = LeaseLost(f"consumer {self.consumer.name} is gone or has no leader")
                     else:
                         answers[i] = None
@@ -398,12 +398,12 @@ class JetStreamSource:
             self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
         return backlog
 
-    async def hear_again(self) -> None:
+    async def resubscribe(self) -> None:
         """Resubscribes from the next pull on. The subscriptions of pulls under way may have stalled: they are not used
         again. If that does not help, it opens its own connection: the shared one serves other routes."""
-        self._deaf += 1
+        self._resubscriptions += 1
         await self._leave_idle()
-        if self._deaf > 1:
+        if self._resubscriptions > 1:
             left, self._nats = self._nats, self._nats.apart()
             if self._apart:
                 await left.close()
@@ -411,7 +411,7 @@ class JetStreamSource:
 
     async def close(self) -> None:
         """Ends its subscriptions, and its own connection where it has one."""
-        self._deaf += 1  # a pull under way ends its own subscription
+        self._resubscriptions += 1  # a pull under way ends its own subscription
         await self._leave_idle()
         if self._exhausted is not None:
             await self._exhausted.close()

@@ -18,7 +18,7 @@ from bridge.core.models import JetStreamOut, Out, SnsOut, SqsOut
 from bridge.core.route import Destination, Receipt
 from bridge.legs.answers import Answer, Captures, last_header, pub_ack
 from bridge.legs.nats import NatsConnection
-from bridge.legs.wire import NOBODY, Reply, header_pairs_of, status_of
+from bridge.legs.wire import NO_RESPONDERS, Reply, header_pairs_of, status_of
 
 SECONDS = 5.0
 NOT_FOUND = "404"  # the status of a direct get that found nothing
@@ -52,7 +52,7 @@ class Ledger:
 
         def read(at: int, block: bytes, payload: bytes) -> Reply | None:
             if status := status_of(block)[0] if block else "":
-                return Reply(b"", status) if status in (NOT_FOUND, NOBODY) else None
+                return Reply(b"", status) if status in (NOT_FOUND, NO_RESPONDERS) else None
             pairs = header_pairs_of(block)
             if any(name == "KV-Operation" for name, _ in pairs):  # the key was deleted
                 return Reply(b"", NOT_FOUND)
@@ -63,7 +63,7 @@ class Ledger:
         answers = await self._nats.replies.ask_for([(f"{get}.{each}", b"", b"") for each in subjects], SECONDS, read)
         found: list[str | None] = []
         for answer in answers:
-            if answer is None or answer.status == NOBODY:
+            if answer is None or answer.status == NO_RESPONDERS:
                 why = "timeout" if answer is None else answer.status
                 raise Unavailable(f"the ledger {self._bucket} does not answer: {why}")
             found.append(None if answer.status == NOT_FOUND else answer.data.decode("utf-8", "replace"))
@@ -77,7 +77,7 @@ class Ledger:
             ack = None if block else pub_ack(payload, requests[at][0], self._known)
             if isinstance(ack, tuple):
                 return ack[3] is None
-            return False if block and status_of(block)[0] == NOBODY else None
+            return False if block and status_of(block)[0] == NO_RESPONDERS else None
 
         return [bool(answer) for answer in await self._nats.replies.ask_for(requests, SECONDS, read)]
 

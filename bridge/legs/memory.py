@@ -54,7 +54,7 @@ class MemorySource:
         self.released: list[str] = []
         self.receive_faults: list[BridgeError] = []
         self.settle_faults: list[BridgeError] = []
-        self.most_on_loan = 0
+        self.most_in_flight = 0
         self.tending = True
         self.closed = False
         self._kept: dict[str, _Kept] = {}
@@ -84,7 +84,7 @@ class MemorySource:
                     await self._changed.wait()
             except TimeoutError:
                 continue
-        return [self._lend(kept) for kept in due]
+        return [self._deliver(kept) for kept in due]
 
     def _due(self, limit: int) -> list[_Kept]:
         now = asyncio.get_running_loop().time()
@@ -98,13 +98,13 @@ class MemorySource:
                 free.append(kept)
         return sorted(free, key=lambda kept: kept.place)[:limit]
 
-    def _lend(self, kept: _Kept) -> Delivery:
+    def _deliver(self, kept: _Kept) -> Delivery:
         kept.delivered += 1
         kept.lease = next(self._leases)
         kept.held = True
         kept.until = asyncio.get_running_loop().time() + self.visibility
-        on_loan = sum(1 for each in self._kept.values() if each.lease and each.until is not None)
-        self.most_on_loan = max(self.most_on_loan, on_loan)
+        in_flight = sum(1 for each in self._kept.values() if each.lease and each.until is not None)
+        self.most_in_flight = max(self.most_in_flight, in_flight)
         name = _name(kept.message)
         return Delivery(
             kept.message,
@@ -165,10 +165,10 @@ class MemorySource:
 
     async def backlog(self) -> Backlog:
         now = asyncio.get_running_loop().time()
-        lent = sum(1 for kept in self._kept.values() if kept.until is not None and kept.until > now)
-        return Backlog(pending=len(self._kept) - lent, in_flight=lent)
+        in_flight = sum(1 for kept in self._kept.values() if kept.until is not None and kept.until > now)
+        return Backlog(pending=len(self._kept) - in_flight, in_flight=in_flight)
 
-    async def hear_again(self) -> None:
+    async def resubscribe(self) -> None:
         self._changed.set()
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ from bridge.core.advice import those_here
 from bridge.core.errors import BridgeError, NotUsable, Unavailable
 from bridge.legs.answers import Answer, api_answer, api_error
 from bridge.legs.keys import KeyedClient, NoKey
-from bridge.legs.wire import NOBODY, Headers, Reply, WireClient, status_of
+from bridge.legs.wire import NO_RESPONDERS, Headers, Reply, WireClient, status_of
 
 __all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "place_of", "stream_info"]
 
@@ -195,7 +195,7 @@ class NatsConnection:
 
         def read(at: int, block: bytes, payload: bytes) -> Answer | Reply | None:
             if block:
-                return Reply(b"", NOBODY) if status_of(block)[0] == NOBODY else None
+                return Reply(b"", NO_RESPONDERS) if status_of(block)[0] == NO_RESPONDERS else None
             return api_answer(payload, calls[at][0])
 
         requests = [(subject, json.dumps(body).encode() if body else b"", b"") for subject, body in calls]
@@ -249,7 +249,7 @@ class _Asked(Generic[T]):
     answers: list[T | None]
     missing: int
     done: asyncio.Future[None]
-    nobody: dict[int, T] = field(default_factory=dict)
+    no_responders: dict[int, T] = field(default_factory=dict)
     late: bool = False
 
     def arrived(self, at: int, block: bytes, payload: bytes) -> bool:
@@ -257,16 +257,16 @@ class _Asked(Generic[T]):
         answer = self.read(at, block, payload)
         if answer is None:
             return False
-        if block and status_of(block)[0] == NOBODY:
+        if block and status_of(block)[0] == NO_RESPONDERS:
             # The server's 503 comes at once, but any client may send one: a later answer from the right one counts.
-            self.nobody.setdefault(at, answer)
+            self.no_responders.setdefault(at, answer)
         else:
             self.answers[at] = answer
             self.missing -= 1
-            self.nobody.pop(at, None)
-        if self.missing <= len(self.nobody):
+            self.no_responders.pop(at, None)
+        if self.missing <= len(self.no_responders):
             self.end()
-        return at not in self.nobody
+        return at not in self.no_responders
 
     def end(self) -> None:
         if not self.done.done():
@@ -279,9 +279,9 @@ class _Asked(Generic[T]):
 
     def wait_on(self, places: Sequence[int]) -> asyncio.Future[None]:
         for at in places:
-            self.nobody.pop(at, None)
+            self.no_responders.pop(at, None)
         self.done = asyncio.get_running_loop().create_future()
-        if self.late or self.missing <= len(self.nobody):
+        if self.late or self.missing <= len(self.no_responders):
             self.end()
         return self.done
 
@@ -336,8 +336,8 @@ class Replies:
                 async with asyncio.timeout(timeout):
                     await client.send(messages)
             await asked.done
-            if asked.nobody and confirm is not None:
-                await asked.wait_on(await confirm(list(asked.nobody)))
+            if asked.no_responders and confirm is not None:
+                await asked.wait_on(await confirm(list(asked.no_responders)))
         except (TimeoutError, errors.Error, OSError):
             pass  # the answers that came count; the rest stay None
         finally:
@@ -345,7 +345,7 @@ class Replies:
             if asked.missing:
                 for _, reply, _, _ in messages:
                     waiting.pop(reply, None)
-        for at, answer in asked.nobody.items():
+        for at, answer in asked.no_responders.items():
             asked.answers[at] = answer
         return asked.answers
 

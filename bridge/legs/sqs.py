@@ -100,10 +100,10 @@ class SqsSource:
         elif not found.messages:
             self._empty_at = time.monotonic()
         now, at = asyncio.get_running_loop().time(), time.monotonic()
-        lent = [self._lend(message, now, at, lease) for message in found.messages]
-        return [delivery for delivery in lent if delivery is not None]
+        deliveries = [self._deliver(message, now, at, lease) for message in found.messages]
+        return [delivery for delivery in deliveries if delivery is not None]
 
-    def _lend(self, message: Received, now: float, at: float, lease: float) -> Delivery | None:
+    def _deliver(self, message: Received, now: float, at: float, lease: float) -> Delivery | None:
         body, handle, sent_at, attempt, unread = message
         name = body.message_id
         if loan := self._loans.get(name):
@@ -233,7 +233,7 @@ class SqsSource:
             retention=self.queue.retention,
         )
 
-    async def hear_again(self) -> None:
+    async def resubscribe(self) -> None:
         self._aws.renew()
 
     async def close(self) -> None:

@@ -101,19 +101,19 @@ def _kept(message: Any, queue: Queue) -> Received | None:
     handle."""
     if not isinstance(message, dict) or (handle := text(message.get("ReceiptHandle"))) is None:
         return None
-    found, told = message.get("MessageAttributes"), message.get("Attributes")
+    found, system = message.get("MessageAttributes"), message.get("Attributes")
     reduced: dict[str, Any] = {
         **message,
         "MessageAttributes": {key: _without_null(each) for key, each in found.items() if each is not None}
         if isinstance(found, dict)
         else found,
-        "Attributes": _texts(told) if record(told) else told,
+        "Attributes": _texts(system) if record(system) else system,
     }
     if (sound := _well_formed(reduced, queue)) is not None:
         return sound
     digest = hashlib.sha256(handle.encode(errors="replace")).hexdigest()
     name = text(message.get("MessageId")) or f"unnamed-{digest[:32]}"
-    system = {key: each for key, each in _texts(told).items() if isinstance(each, str)}
+    system = {key: each for key, each in _texts(system).items() if isinstance(each, str)}
     system = {key: each for key, each in system.items() if key not in NUMBERS or number(each) is not None}
     attributes: dict[str, Attribute] = {}
     for key, each in (record(reduced["MessageAttributes"]) or {}).items():

@@ -19,7 +19,7 @@ from bridge.core.route import Receipt
 from bridge.core.subjects import covers
 from bridge.legs.answers import Answer, Captures, pub_ack
 from bridge.legs.nats import NatsConnection, place_of, stream_info
-from bridge.legs.wire import NOBODY, Reply, status_of
+from bridge.legs.wire import NO_RESPONDERS, Reply, status_of
 
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, because a schedule itself takes a while
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
@@ -216,7 +216,7 @@ class JetStreamDestination:
         def read(at: int, block: bytes, payload: bytes) -> Receipt | BridgeError | None:
             subject = requests[at][0]
             if block:  # a PubAck has no headers
-                return NotUsable(f"no stream captures {subject}") if status_of(block)[0] == NOBODY else None
+                return NotUsable(f"no stream captures {subject}") if status_of(block)[0] == NO_RESPONDERS else None
             ack = pub_ack(payload, subject, known)
             if ack.__class__ is tuple:
                 stream, sequence, duplicate, error = ack
@@ -233,8 +233,8 @@ class JetStreamDestination:
             subjects = list({requests[at][0]: None for at in places})
             names = self._nats.api_subject("STREAM.NAMES")
             found = await self._nats.ask_api([(names, {"subject": each}) for each in subjects])
-            nobody = {subject for subject, answer in zip(subjects, found, strict=True) if _none_there(answer)}
-            return [at for at in places if requests[at][0] not in nobody]
+            uncaptured = {subject for subject, answer in zip(subjects, found, strict=True) if _none_there(answer)}
+            return [at for at in places if requests[at][0] not in uncaptured]
 
         return await self._nats.replies.ask_for(requests, PUBLISH_SECONDS, read, confirm)
 

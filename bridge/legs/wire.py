@@ -24,7 +24,7 @@ Sink = Callable[[str, str, bytes, bytes], None]
 Request = tuple[str, str, bytes, bytes]
 """Subject, reply subject, header block or nothing, payload."""
 
-NOBODY = "503"  # the server's status for a subject without responders
+NO_RESPONDERS = "503"  # the server's status for a subject without responders
 _ROOM = 1_048_576  # bytes not written yet, half of what nats-py keeps before a write waits
 _STATUS_LINE = len("NATS/1.0")
 _PIECE = 262_144  # bytes handed to the client at a time: it pushes back at 2 MiB

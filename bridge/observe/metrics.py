@@ -92,8 +92,8 @@ class Metrics:
             ["route"],
             registry=self.registry,
         )
-        self.heals = Counter(
-            f"{prefix}heals",
+        self.resubscriptions = Counter(
+            f"{prefix}resubscriptions",
             "Times the route resubscribed because messages waited and none arrived.",
             ["route"],
             registry=self.registry,

@@ -49,13 +49,13 @@ class RouteObservation(RouteLife):
         self.systems = ("", "")  # of both: sqs, sns or jetstream, known before it opens
         self.connection = ""
         self.last_received = clock.now()
-        self.heals = 0
-        self._healed = 0.0
+        self.resubscriptions = 0
+        self._resubscribed_at = 0.0
         self._rejected_at = -inf
         self._held = False  # whether anything is held that the destination did not take
         self._idle_since: float | None = None  # when a sample found nothing waiting, if the newest one did
         self._leases_lost = 0
-        self.on_loan = 0
+        self.in_flight_messages = 0
         self.counts: Tally[str] = Tally()
         self.left_out = 0
         self.last_carried: float | None = None
@@ -70,7 +70,7 @@ class RouteObservation(RouteLife):
         self._blocked = metrics.blocked.labels(name)
         self._at_rest = metrics.at_rest.labels(name)
         self._settle_failures = metrics.settle_failures.labels(name)
-        self._heals = metrics.heals.labels(name)
+        self._resubscriptions = metrics.resubscriptions.labels(name)
         self._leases = metrics.leases_lost.labels(name)
         self._restarts = metrics.restarts.labels(name)
         self._pending.set(float("nan"))
@@ -116,8 +116,9 @@ class RouteObservation(RouteLife):
         self._idle_since = None if backlog.pending else clock.now()
         # Our own count of finished messages is better than the source's, and so is our record of whether any were.
         # With messages in flight the route may not be asking for more; that is not a missing reader.
-        readers = None if self.on_loan else backlog.readers
-        held = 0 if self.blocking else self.on_loan  # a blocked group is counted separately, and stops no other
+        readers = None if self.in_flight_messages else backlog.readers
+        # A blocked group is counted separately, and stops no other.
+        held = 0 if self.blocking else self.in_flight_messages
         self.waiting.looked(replace(backlog, done=self.finished, active_at=None, readers=readers, held=held))
         if self.state == "drained" and backlog.pending and self._repeats.first("after drain"):
             self.log.warning("not_empty_any_more", pending=backlog.pending, meaning="it arrived after the drain")
@@ -143,26 +144,26 @@ class RouteObservation(RouteLife):
         """From now on it logs to `log`."""
         self.log = self.waiting.log = self.heartbeats.log = log.bind(route=self.name)
 
-    def deaf(self, patience: float) -> bool:
+    def receive_stalled(self, patience: float) -> bool:
         """Whether receive has stalled: messages have waited for `patience` seconds and none arrived, without an error.
         Each time resubscribing did not help, patience doubles."""
         own = self.waiting.own
         backlog = own.track.backlog if own is not None else None
         if own is None or backlog is None or not backlog.pending:
             return False
-        if self.on_loan or self.state != "running" or self._trouble:
+        if self.in_flight_messages or self.state != "running" or self._trouble:
             return False
         now = clock.now()
         quiet = now - max(self.last_received, own.track.idle_since)
-        return quiet > patience and now - self._healed > patience * 2 ** min(self.heals, 6)
+        return quiet > patience and now - self._resubscribed_at > patience * 2 ** min(self.resubscriptions, 6)
 
-    def healed(self) -> None:
+    def resubscribed(self) -> None:
         """The route resubscribes."""
-        self.heals += 1
-        self._healed = clock.now()
-        self._heals.inc()
+        self.resubscriptions += 1
+        self._resubscribed_at = clock.now()
+        self._resubscriptions.inc()
         self.log.warning(
-            "listening_anew",
+            "resubscribing",
             quiet_seconds=round(clock.now() - self.last_received, 1),
             meaning="messages wait at the source and none arrived; reopening subscriptions and connections",
         )
@@ -179,7 +180,7 @@ class RouteObservation(RouteLife):
         self._clear("source")
         if deliveries:
             self.last_received = clock.now()
-            self.heals = 0
+            self.resubscriptions = 0
             self.log.debug("received", count=len(deliveries))
 
     def receive_failed(self, error: BridgeError, after: float) -> None:
@@ -282,7 +283,7 @@ class RouteObservation(RouteLife):
             self._note("info", "released", count=len(deliveries))
 
     def in_flight(self, count: int) -> None:
-        self.on_loan = count
+        self.in_flight_messages = count
         self._in_flight.set(count)
         if self._held and count <= len(self.blocking):  # what blocks its group was refused, and waits here
             self._held = False
@@ -306,7 +307,8 @@ class RouteObservation(RouteLife):
         self._fails_again_and_again()
         self._review(held=self._held, idle_since=self._idle_since)
         self._at_rest.set(self.state in ("pausing", "paused", "drained"))
-        busy = self.on_loan > 0 or self._idle_since is None  # where nothing waits, every failure was made up for
+        # Where nothing waits, every failure was made up for.
+        busy = self.in_flight_messages > 0 or self._idle_since is None
         self.waiting.judge(trouble=self._standing(partial=busy), stopped=self._stopped())
 
     @property
@@ -344,7 +346,7 @@ class RouteObservation(RouteLife):
     def _broken(self) -> list[str]:
         if self.state in AT_REST or self.state == "starting":
             return []
-        held, waiting = self.on_loan - len(self.blocking), self._idle_since is None
+        held, waiting = self.in_flight_messages - len(self.blocking), self._idle_since is None
         if clock.now() - self._rejected_at < REJECTED_SECONDS:
             waiting = False  # what waits has arrived, could not be carried, and is redelivered
         return broken(self.judged.verdict, self._not_passing(), self.systems, held=held, waiting=waiting)
@@ -393,7 +395,7 @@ class RouteObservation(RouteLife):
             "source_pending_messages": own.get("pending"),
             "source_in_flight_messages": own.get("in_flight"),
             "source_delayed_messages": own.get("delayed"),
-            "in_flight_messages": self.on_loan,
+            "in_flight_messages": self.in_flight_messages,
             "drain": self.drain_now(),
             "messages": {outcome: self.counts[outcome] for outcome in OUTCOMES},
             "filter_matched_none": self._filter_matched_none(),

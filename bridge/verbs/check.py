@@ -160,7 +160,7 @@ class _Look:
     of_aws: _Side
     errors: list[tuple[str, BridgeError]] = field(default_factory=list)
     unwatched: list[tuple[str, BridgeError]] = field(default_factory=list)
-    told: set[_Side] = field(default_factory=set)
+    reported: set[_Side] = field(default_factory=set)
     """Connections already reported as down: once is enough."""
 
     async def facts(self) -> RouteFacts:
@@ -377,7 +377,7 @@ class _Look:
         except BridgeError as error:
             if side.down is None:
                 (self.errors if into is None else into).append((what, error))
-            elif side not in self.told:
-                self.told.add(side)
+            elif side not in self.reported:
+                self.reported.add(side)
                 self.errors.append((side.name, side.down))
             return None

@@ -216,7 +216,7 @@ def drain(running: Running, route: str, *, wait: bool) -> int:
 
 
 def _follow(running: Running, route: str) -> int:
-    told, missed = "", 0
+    shown, missed = "", 0
     while True:
         try:
             found = running.route(route)
@@ -233,9 +233,9 @@ def _follow(running: Running, route: str) -> int:
         message = str(progress.get("message", "")) if isinstance(progress, dict) else ""
         trouble = "; ".join(map(str, _listed(troubles)))
         line = plain(f"{state}: {message}" + (f" ({trouble})" if trouble else ""))
-        if line != told:
+        if line != shown:
             say(line)
-            told = line
+            shown = line
         if state == "drained":
             return 0
         if not progress or state in ("paused", "pausing", "stopping", "stopped"):

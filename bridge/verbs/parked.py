@@ -186,8 +186,8 @@ async def _each(world: _World, choice: Choice, act: Act, done: str, *, rate: flo
                 good += 1
             else:
                 stayed += 1
-                told = f" {plain(shelved.parked.id)}: {plain(problem)}"
-                errors.print(Text.assemble(("stays", "yellow"), told))
+                line = f" {plain(shelved.parked.id)}: {plain(problem)}"
+                errors.print(Text.assemble(("stays", "yellow"), line))
             progress.update(task, description=f"{good:,} {done}, {stayed:,} stay")
     _tell_of_others(world)
     say(f"{good:,} {done}, {stayed:,} stay parked.")

@@ -261,15 +261,15 @@ def _lines(places: Sequence[Mapping[str, Any]]) -> Group:
 
 
 def _counts(route: Mapping[str, Any], now: float) -> Text:
-    told = [f"{count:,} {words.outcome(outcome)}" for outcome, count in route["messages"].items() if count]
-    told.append(f"{route['in_flight_messages']:,} in flight")
+    shown = [f"{count:,} {words.outcome(outcome)}" for outcome, count in route["messages"].items() if count]
+    shown.append(f"{route['in_flight_messages']:,} in flight")
     if route["blocked"]:
-        told.append(f"{words.counted(len(route['blocked']), 'group')} blocked")
+        shown.append(f"{words.counted(len(route['blocked']), 'group')} blocked")
     if carried := route["last_carried"]:
-        told.append(f"last carried {words.ago(carried, now)}")
+        shown.append(f"last carried {words.ago(carried, now)}")
     if drain := route.get("drain"):
-        told.append(f"drain: {drain['message']}")
-    return Text(", ".join(told), style="dim")
+        shown.append(f"drain: {drain['message']}")
+    return Text(", ".join(shown), style="dim")
 
 
 def spark(series: Sequence[float | None]) -> str:

@@ -118,7 +118,7 @@ def test_a_new_secret_restarts_the_routes_that_use_it() -> None:
     assert changes(old, new, old).changed == ("plain",)
 
 
-def test_where_it_listens_waits_for_a_restart_and_is_told_every_time() -> None:
+def test_where_it_listens_waits_for_a_restart_and_is_reported_every_time() -> None:
     started, new = config([PLAIN]), config([PLAIN], http={"host": "0.0.0.0", "port": 9200})
     assert changes(started, new, started).after_restart == ("http.host", "http.port")
     assert changes(new, new, started).after_restart == ("http.host", "http.port")

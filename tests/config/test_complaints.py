@@ -366,7 +366,7 @@ def test_each_mistake_has_its_sentence(tmp_path: Path, monkeypatch: pytest.Monke
     assert complaint(tmp_path, monkeypatch, text) == sentences
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = """\
         aws: {regoin: x}
         http: {port: -1}

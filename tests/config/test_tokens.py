@@ -25,7 +25,7 @@ from tests.config.test_complaints import ROUTE, complaint
         ),
     ],
 )
-def test_a_bad_token_is_told_and_never_shown(
+def test_a_bad_token_is_reported_and_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str, sentence: str
 ) -> None:
     (tmp_path / "token").write_text(token)

@@ -13,18 +13,18 @@ from bridge.core.errors import ConfigError
 from tests.config.test_complaints import complaint, route
 
 
-def test_what_is_no_yaml_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_yaml_is_reported_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = complaint(tmp_path, monkeypatch, "routes: [\n  a: b: c\n")
     assert said.startswith("bridge.yaml:2:7: not valid YAML: ")
 
 
-def test_a_bracket_that_is_not_closed_is_told_where_it_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unclosed_bracket_is_reported_where_it_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = complaint(tmp_path, monkeypatch, "nats: {servers: [nats://a:4222\nroutes: []\n")
     assert said.startswith("bridge.yaml:2:7: not valid YAML: ")
     assert said.endswith("(a bracket or brace opened in line 1 is not closed)")
 
 
-def test_tabs_are_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tabs_are_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = complaint(tmp_path, monkeypatch, "nats:\n\tservers: x\n")
     assert said.startswith("bridge.yaml:2:1: not valid YAML: ")
     assert said.endswith("(YAML is indented with spaces, not tabs)")

@@ -10,7 +10,7 @@ from bridge.core.abreast import RECOVERY, Abreast
 EVENTS = st.lists(st.sampled_from(["full", "empty", "throttled"]), max_size=200)
 
 
-def told(abreast: Abreast, event: str) -> None:
+def report(abreast: Abreast, event: str) -> None:
     """What a pump does."""
     if event == "full":
         if abreast.full():
@@ -23,7 +23,7 @@ def grown(most: int) -> Abreast:
     abreast = Abreast(most)
     abreast.begun()
     for _ in range(most):
-        told(abreast, "full")
+        report(abreast, "full")
     return abreast
 
 
@@ -32,7 +32,7 @@ def test_there_is_always_one_and_never_more_than_the_most(most: int, events: lis
     abreast = Abreast(most)
     abreast.begun()
     for event in events:
-        told(abreast, event)
+        report(abreast, event)
         assert 1 <= abreast.running <= most
 
 
@@ -40,7 +40,7 @@ def test_it_grows_to_the_most_and_one_stays_when_there_is_nothing() -> None:
     abreast = grown(32)
     assert abreast.running == 32
     for _ in range(40):
-        told(abreast, "empty")
+        report(abreast, "empty")
     assert abreast.running == 1
 
 
@@ -48,13 +48,13 @@ def test_it_grows_to_the_most_and_one_stays_when_there_is_nothing() -> None:
 def test_what_was_refused_is_not_tried_again_for_a_while(most: int, refusals: int) -> None:
     abreast = grown(most)
     for _ in range(refusals):
-        told(abreast, "throttled")
+        report(abreast, "throttled")
     left = abreast.running
     assert left == max(1, most - refusals)
     for _ in range(RECOVERY - 1):
-        told(abreast, "full")
+        report(abreast, "full")
     assert abreast.running == left
-    told(abreast, "full")
+    report(abreast, "full")
     assert abreast.running == left + 1
 
 
@@ -63,5 +63,5 @@ def test_in_the_end_there_are_the_most_again(most: int, events: list[str]) -> No
     abreast = Abreast(most)
     abreast.begun()
     for event in [*events, *["full"] * (RECOVERY * most + most)]:
-        told(abreast, event)
+        report(abreast, event)
     assert abreast.running == most

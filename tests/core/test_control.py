@@ -72,7 +72,7 @@ def test_the_answer_says_what_to_do(action: Action, aim: Aim, sentence: str) -> 
     assert sentence in decide(action, aim).message
 
 
-def test_an_unknown_route_is_told_the_nearest() -> None:
+def test_an_unknown_route_is_reported_the_nearest() -> None:
     known = ["payments-in", "refunds-in"]
     assert unknown_route("payment-in", known).message == "there is no route payment-in; did you mean payments-in?"
     assert unknown_route("zzz", known).message == "there is no route zzz; there is payments-in, refunds-in"
@@ -98,7 +98,7 @@ def test_a_door_never_shows_its_token(token: str) -> None:
     assert token not in str(Door(token))
 
 
-def test_without_a_token_nobody_may_act_and_the_answer_says_how_to_open() -> None:
+def test_without_a_token_no_one_may_act_and_the_answer_says_how_to_open() -> None:
     for header in ("", "Bearer ", "Bearer None", "Bearer x"):
         answer = Door().admits(header)
         assert answer is not None

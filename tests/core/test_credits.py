@@ -1,4 +1,4 @@
-"""The laws of the account of what is on loan."""
+"""The laws of the account of what is in flight."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_was_reserved_comes_back_and_nothing_is_ever_stuck(
                 assert 1 <= reserved[0] <= min(batch, messages)
                 asked.append(reserved)
             else:
-                assert asked or lent, "with nothing on loan there is always something to ask for"
+                assert asked or lent, "with nothing in flight there is always something to ask for"
         elif step == "come" and asked:
             reserved = asked.pop()
             count = min(number, reserved[0])
@@ -61,13 +61,13 @@ def test_messages_of_one_size_never_take_more_than_they_may(size: int, each: int
         if (reserved := account.reserve()) is not None:
             account.charge(reserved, 1, each)
             account.back(1, each)
-    on_loan = 0
+    in_flight = 0
     for _ in range(rounds):
         if (reserved := account.reserve()) is None:
             break
         account.charge(reserved, reserved[0], reserved[0] * each)
-        on_loan += reserved[0] * each
-    assert on_loan <= max(size, each), "unless one alone is larger"
+        in_flight += reserved[0] * each
+    assert in_flight <= max(size, each), "unless one alone is larger"
 
 
 @given(each=SIZES, batch=st.integers(1, 200))

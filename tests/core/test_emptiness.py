@@ -21,8 +21,8 @@ def readings(draw: st.DrawFn) -> list[Reading]:
     for _ in range(draw(st.integers(0, 25))):
         at += draw(st.integers(1, 40))
         received += draw(st.sampled_from([0, 0, 0, 0, 1, 7]))
-        on_loan = draw(st.sampled_from([0, 0, 0, 0, 2]))
-        history.append(Reading(float(at), draw(BACKLOGS), received, on_loan))
+        in_flight = draw(st.sampled_from([0, 0, 0, 0, 2]))
+        history.append(Reading(float(at), draw(BACKLOGS), received, in_flight))
     return history
 
 
@@ -52,11 +52,11 @@ def test_proven_is_exactly_enough_zeros_in_a_row_over_the_span_with_nothing_rece
 
 
 @given(readings(), BACKLOGS, st.integers(0, 2), st.integers(0, 2))
-def test_any_reading_that_is_not_zero_begins_anew(
-    history: list[Reading], backlog: Backlog | None, on_loan: int, more: int
+def test_any_reading_that_is_not_zero_begins_again(
+    history: list[Reading], backlog: Backlog | None, in_flight: int, more: int
 ) -> None:
     last = history[-1] if history else Reading(0.0, None)
-    reading = Reading(last.at + 1, backlog, last.received + more, on_loan)
+    reading = Reading(last.at + 1, backlog, last.received + more, in_flight)
     proof = proof_of([*history, reading])
     if not reading.is_zero:
         assert (proof.reads, proof.empty_since, proof.proven) == (0, None, False)
@@ -86,11 +86,11 @@ def test_many_reads_within_the_span_prove_nothing_and_few_over_it_neither() -> N
 
 
 def test_what_we_still_hold_is_not_empty_whatever_the_source_counts() -> None:
-    held = [Reading(n * 20.0, Backlog(0), 0, on_loan=1) for n in range(9)]
+    held = [Reading(n * 20.0, Backlog(0), 0, in_flight=1) for n in range(9)]
     assert not proof_of(held).proven
 
 
-def test_a_clock_that_goes_back_begins_anew() -> None:
+def test_a_clock_that_goes_back_begins_again() -> None:
     proof = proof_of([*zeros(9, 9.0), Reading(1.0, Backlog(0))])
     assert (proof.reads, proof.proven) == (1, False)
 
@@ -104,11 +104,11 @@ def test_a_clock_that_goes_back_begins_anew() -> None:
         (Reading(0, Backlog(0)), "empty for 0 s of 75 s (reads in a row: 1)"),
     ],
 )
-def test_what_is_in_the_way_is_told(reading: Reading, sentence: str) -> None:
+def test_what_is_in_the_way_is_reported(reading: Reading, sentence: str) -> None:
     assert sentence in proof_of([reading]).message(Circumstances())
 
 
-def test_a_producer_that_still_sends_is_told() -> None:
+def test_a_producer_that_still_sends_is_reported() -> None:
     sending = proof_of([Reading(0, Backlog(1), 5), Reading(9, Backlog(3), 8)])
     assert sending.message(Circumstances()) == "not empty: 3 visible, 0 in flight; messages still arrive"
     between = proof_of([Reading(0, Backlog(0), 5), Reading(9, Backlog(0), 6)])

@@ -65,7 +65,7 @@ def test_a_short_duplicate_window() -> None:
     assert "--dupe-window" in only("warning", "duplicate window (20 s)", replace(IN, destinations=(short,))).advice
 
 
-def test_the_window_a_route_needs_is_told_and_compared() -> None:
+def test_the_window_a_route_needs_is_reported_and_compared() -> None:
     away = replace(IN, longest_outage=1800.0)
     parts = "(1840 s: longest_outage 1800 s + visibility timeout 30 s + 10 s to settle)"
     assert f"the route needs {parts}" in only("warning", "duplicate window (600 s)", away).text
@@ -89,7 +89,7 @@ def test_ids_that_a_server_forgets_with_the_messages() -> None:
     only("warning", "no longer knows the ids", replace(IN, destinations=(queue,)))
 
 
-def test_what_keeps_the_order_of_groups_is_told() -> None:
+def test_what_keeps_the_order_of_groups_is_reported() -> None:
     fifo = replace(OUT, to_queue=replace(QUEUE, name="legacy.fifo", arn="arn:legacy", fifo=True))
     (told,) = [each for each in found(fifo) if each.what == "order"]
     assert "--pinned-groups" in told.advice
@@ -143,7 +143,7 @@ def test_a_queue_that_forgets_before_an_outage_ends() -> None:
     assert all(each.level == "ok" for each in found(replace(away, queue=replace(QUEUE, retention=1800.0))))
 
 
-def test_a_topic_nobody_is_subscribed_to() -> None:
+def test_a_topic_no_one_is_subscribed_to() -> None:
     topic = TopicFacts("t", "arn:t", False, (), 0)
     told = only("warning", "it has no subscription", replace(OUT, to_queue=None, to_topic=topic))
     assert "aws sns subscribe --topic-arn arn:t " in told.advice

@@ -108,13 +108,13 @@ GOOD = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["C
 
 @given(before=GOOD, bad=BAD, after=GOOD, where=st.sampled_from(["value", "id", "repeated", "more"]))
 def test_what_could_end_a_line_is_refused_wherever_it_stands(before: str, bad: str, after: str, where: str) -> None:
-    text = f"{before}{bad}{after}"
+    text = f"a-secret{before}{bad}{after}"
     value, msg_id = (text if where == "value" else "v"), (text if where == "id" else "id")
     repeated = (("r", "1"), ("r", text)) if where == "repeated" else ()
     out = JetStreamOut("s", b"", msg_id, {"a": "%s", "b": value}, repeated)
     with pytest.raises(Refused) as error:
         publish_block(out, [("Nats-TTL", text if where == "more" else "1")])
-    assert before == "" or len(before) < 3 or before not in str(error.value)
+    assert "a-secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "\0", "Nats-Rollup", "nats-TTL", "NATS-Msg-Id"])
@@ -182,13 +182,13 @@ def test_two_messages_of_a_queue_never_share_an_id_whatever_it_is(one: str, othe
     assert first.count(":") == 1
 
 
-def test_what_sns_does_not_sign_is_not_told_as_genuine() -> None:
+def test_what_sns_does_not_sign_is_not_reported_as_genuine() -> None:
     with pytest.raises(Unmappable):
         sqs_to_nats(SubjectTemplate.parse("orders"), passage=IN, verify=True)(envelope(SequenceNumber="9"))
     assert forward(envelope(SequenceNumber="9")).headers["Sns-Sequence-Number"] == "9"
 
 
-def test_an_odd_trace_header_is_told_where_no_tracer_reads_it() -> None:
+def test_an_odd_trace_header_is_reported_where_no_tracer_reads_it() -> None:
     message = SqsMessage("id", "b", "orders", QUEUE, {}, {"AWSTraceHeader": "Root=1\r\nNats-TTL: 1"})
     headers = forward(message).headers
     assert "X-Amzn-Trace-Id" not in headers

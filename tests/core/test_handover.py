@@ -12,12 +12,12 @@ def test_without_a_gap_nothing_waits() -> None:
     handover: Handover[str] = Handover()
     handover.numbered(7)
     handover.keep([(1, "a")])
-    assert handover.lendable(10) == []  # the first delivery of all: what came before it is not known
-    handover.told(pending=1, held=1)
-    assert handover.lendable(10) == ["a"]
+    assert handover.deliverable(10) == []  # the first delivery of all: what came before it is not known
+    handover.counted(pending=1, held=1)
+    assert handover.deliverable(10) == ["a"]
     handover.numbered(8)
     handover.keep([(2, "b")])
-    assert handover.lendable(10) == ["b"]
+    assert handover.deliverable(10) == ["b"]
 
 
 @given(
@@ -26,7 +26,7 @@ def test_without_a_gap_nothing_waits() -> None:
     limit=st.integers(1, 7),
     acked=st.sets(st.integers(0, 29)),
 )
-def test_all_is_lent_in_stream_order_whatever_went_to_a_reader_that_died(
+def test_all_is_delivered_in_stream_order_whatever_went_to_a_reader_that_died(
     total: int, lost: set[int], limit: int, acked: set[int]
 ) -> None:
     """Sequences 0 to total - 1 are delivered; those in `lost` to another reader, who acknowledged some of them and
@@ -41,8 +41,8 @@ def test_all_is_lent_in_stream_order_whatever_went_to_a_reader_that_died(
         handover.numbered(number)
         handover.keep([(sequence, sequence)])
         mine.add(sequence)
-        handover.told(pending=len(mine) + pending_elsewhere, held=len(mine))
-        for each in handover.lendable(limit):
+        handover.counted(pending=len(mine) + pending_elsewhere, held=len(mine))
+        for each in handover.deliverable(limit):
             lent.append(each)
             mine.discard(each)
 
@@ -51,6 +51,6 @@ def test_all_is_lent_in_stream_order_whatever_went_to_a_reader_that_died(
             arrives(sequence, sequence + 1, len([each for each in due if each < sequence]))
     for at, sequence in enumerate(due):
         arrives(sequence, total + at + 1, len(due) - at - 1)
-    while more := handover.lendable(limit):
+    while more := handover.deliverable(limit):
         lent += more
     assert lent == [each for each in range(total) if each not in lost or each not in acked]

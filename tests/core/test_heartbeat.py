@@ -100,7 +100,7 @@ def test_a_mark_that_says_another_route_than_the_body_is_none(mark: str) -> None
     assert canary_in(written(of(IN)), {HEADER: Attribute("Binary", b"in")}) is None
 
 
-def test_headers_of_somebody_else_make_it_an_ordinary_message() -> None:
+def test_headers_of_someone_else_make_it_an_ordinary_message() -> None:
     message = in_stream(into_stream(of(BACK), "s.x"))
     mapping = nats_to_sqs(fifo=False, passage=BACK)
     for more in (("eventType", "paid"), (HEADER, "back")):

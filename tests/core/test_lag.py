@@ -119,7 +119,7 @@ def test_the_counts_of_sqs_are_believed_at_once_only_when_they_grow() -> None:
     assert growing.judge(at).verdict == "STALLED"
 
 
-def test_a_queue_of_others_moves_while_somebody_receives() -> None:
+def test_a_queue_of_others_moves_while_someone_receives() -> None:
     """Nothing counts what they finish: more in flight, or fewer in all, takes a reader."""
     track = Track(every=5, exact=False)
     read = steady(track, 60, lambda passed: Backlog(100 + int(passed), 3 if passed % 10 else 4))
@@ -156,7 +156,7 @@ def test_trouble_that_lets_some_through_is_slow() -> None:
     assert track.judge(at, trouble="AWS throttles").verdict == "SLOW"
 
 
-def test_nobody_reads_is_said() -> None:
+def test_no_one_reads_is_said() -> None:
     track = Track(every=2)
     at = steady(track, 10, lambda passed: Backlog(5, done=3, readers=0))
     assert track.judge(at).reason == "pending 5, nothing acknowledged for 10 s: no client is reading"
@@ -176,7 +176,7 @@ def test_what_we_hold_and_do_not_finish_stalls_though_nothing_is_pending() -> No
     assert others.judge(at).verdict == "OK"  # somebody works on them, for all we know
 
 
-def test_an_age_nobody_tells_is_bounded_by_when_nothing_was_there() -> None:
+def test_an_age_no_one_shows_is_bounded_by_when_nothing_was_there() -> None:
     track = Track(every=5, exact=False)
     track.looked(START, Backlog(4, 1))
     assert track.judge(START).seconds is None
@@ -211,7 +211,7 @@ def test_times_are_spelled_as_people_say_them() -> None:
     ]
 
 
-def test_what_was_before_nobody_could_look_does_not_count_afterwards() -> None:
+def test_what_was_before_no_one_could_look_does_not_count_afterwards() -> None:
     """A queue that was deleted and made anew is judged by what is seen of it, not by the pauses of its namesake."""
     track = Track(every=4, exact=False)
     at = START

@@ -169,7 +169,7 @@ def test_every_header_is_an_attribute_or_noted(message: JetStreamMessage) -> Non
 
 
 @given(any_.JETSTREAM)
-def test_a_fifo_id_is_always_legal_and_tells_messages_apart(message: JetStreamMessage) -> None:
+def test_a_fifo_id_is_always_legal_and_shows_messages_apart(message: JetStreamMessage) -> None:
     mapped = any_.carried(BACK_FIFO(message))
     assert isinstance(mapped.out, SqsOut)
     for identity in (mapped.out.group, mapped.out.dedup_id):
@@ -277,7 +277,7 @@ def test_what_does_not_fit_the_headers_is_parked_as_one_document() -> None:
     assert unpacked(document["meta"]["attributes"]) == message.attributes
 
 
-def test_half_a_surrogate_pair_is_parked_and_can_be_told_apart() -> None:
+def test_half_a_surrogate_pair_is_parked_and_can_be_distinguished() -> None:
     message = SqsMessage("id", "a\ud800b", "q", "arn:q", {"k": Attribute("String", "\udfff")})
     to_nats = park_to_jetstream(route="r", source="s", subject="parked.r")(lent(message), REASON)
     assert isinstance(to_nats, JetStreamOut)

@@ -50,7 +50,7 @@ def test_the_digest_decides_beside_a_pointer_as_well() -> None:
 @pytest.mark.parametrize("skips", [True, False])
 @pytest.mark.parametrize("wrapped", [None, TOPIC])
 @pytest.mark.parametrize("born", ["queue", "topic", "stream"])
-def test_a_message_that_was_sent_back_is_new_and_one_lent_again_is_not(
+def test_a_message_that_was_sent_back_is_new_and_one_delivered_again_is_not(
     skips: bool, wrapped: str | None, born: str
 ) -> None:
     """Over, back, over, back and over again, all within one duplicate window."""

@@ -90,7 +90,7 @@ def test_a_jetstream_message_comes_back_with_its_bytes_and_all_its_own_headers(m
 
 
 @given(NATIVE)
-def test_what_nats_gives_a_meaning_is_told_but_never_acted_on_again(message: JetStreamMessage) -> None:
+def test_what_nats_gives_a_meaning_is_reported_but_never_acted_on_again(message: JetStreamMessage) -> None:
     again = forward(back(message))
     kept = json.loads(again.header("Bridge-Origin") or "{}")
     assert (kept["subject"], kept["stream"], kept["seq"]) == (message.subject, message.stream, message.sequence)
@@ -228,7 +228,7 @@ def test_a_parked_message_is_the_original_when_it_is_taken_up_again(
     assert parked_in_sqs(SqsMessage("id", sent.body, "p", "arn:p", sent.attributes)) == expected
 
 
-def test_what_somebody_else_put_into_the_parking_place_is_left_alone() -> None:
+def test_what_someone_else_put_into_the_parking_place_is_left_alone() -> None:
     assert parked_in_jetstream(JetStreamMessage("parked.r", b"x", "P", 1, 0.0)) is None
     assert parked_in_sqs(SqsMessage("id", "x", "p", "arn:p", {"bridge.parked": Attribute("String", "[]")})) is None
 
@@ -332,7 +332,7 @@ def test_an_echo_is_skipped_and_not_parked_as_filtered() -> None:
 
 
 @pytest.mark.parametrize("asked", ["901", "-1", "1.5", "x", "", "²"])
-def test_a_delay_sqs_has_not_is_told(asked: str) -> None:
+def test_a_delay_sqs_has_not_is_reported(asked: str) -> None:
     message = JetStreamMessage("s", b"x", "S", 1, 1000.0, 1, (("Sqs-Delay-Seconds", asked),))
     with pytest.raises(Unmappable, match="Sqs-Delay-Seconds"):
         BACK(message)

@@ -173,6 +173,6 @@ async def check_delivery(case: Mapping[str, Any]) -> None:
     nats = _Api({}).nats
     consumer = await open_consumer(nats, "ORDERS", "bridge", None)
     source = JetStreamSource(nats, consumer)
-    found = source._lend("orders.x", case["reply"], case["block"], case["payload"], 0.0)
+    found = source._deliver("orders.x", case["reply"], case["block"], case["payload"], 0.0)
     if found is not None:
         await lent(found)

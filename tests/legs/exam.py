@@ -109,7 +109,7 @@ class SourceExam:
         assert list(await candidate.source.settle(settlements(lent, Ack()))) == [None] * 4
         assert await nothing_left(candidate.source, candidate.lease + 1)
 
-    async def test_a_retry_is_lent_again_with_a_higher_attempt(self, candidate: SourceCandidate) -> None:
+    async def test_a_retry_is_delivered_again_with_a_higher_attempt(self, candidate: SourceCandidate) -> None:
         await candidate.put(1)
         (first,) = await take(candidate.source, 1)
         assert list(await candidate.source.settle([Settlement(first, Retry(0))])) == [None]
@@ -117,7 +117,7 @@ class SourceExam:
         assert candidate.number(again) == 0
         assert again.attempt == first.attempt + 1
 
-    async def test_a_retry_waits_as_long_as_it_is_told(self, candidate: SourceCandidate) -> None:
+    async def test_a_retry_waits_as_long_as_it_is_asked(self, candidate: SourceCandidate) -> None:
         await candidate.put(1)
         (first,) = await take(candidate.source, 1)
         began = asyncio.get_running_loop().time()
@@ -142,7 +142,7 @@ class SourceExam:
         if candidate.ordered:
             assert [candidate.number(each) for each in again] == list(range(6))
 
-    async def test_what_is_tended_stays_on_loan(self, candidate: SourceCandidate) -> None:
+    async def test_what_is_tended_stays_in_flight(self, candidate: SourceCandidate) -> None:
         await candidate.put(12)
         lent = await take(candidate.source, 12)
         async with tended(candidate.source):
@@ -150,7 +150,9 @@ class SourceExam:
             answers = await candidate.source.settle(settlements(lent, Ack()))
         assert list(answers) == [None] * 12
 
-    async def test_what_is_held_is_not_lent_twice_even_when_its_lease_ran_out(self, candidate: SourceCandidate) -> None:
+    async def test_what_is_held_is_not_delivered_twice_even_when_its_lease_ended(
+        self, candidate: SourceCandidate
+    ) -> None:
         await candidate.put(1)
         (lent,) = await take(candidate.source, 1)
         assert await nothing_left(candidate.source, candidate.lease + 1)

@@ -116,7 +116,7 @@ async def test_no_credentials_no_region_and_no_profile_are_for_a_human(monkeypat
             await aws.call("sqs", "list_queues", about="q")
 
 
-async def test_an_endpoint_nobody_answers_at_is_an_outage() -> None:
+async def test_an_endpoint_no_one_answers_at_is_an_outage() -> None:
     async with AwsConnection(AwsOptions(region=REGION, endpoint_url="http://127.0.0.1:1")) as aws:
         with pytest.raises(Unavailable):
             await aws.call("sqs", "list_queues", about="q")

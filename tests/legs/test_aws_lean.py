@@ -118,7 +118,7 @@ FAULTS = [
 
 @pytest.mark.server
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_both_tell_the_same_errors(fault: Fault) -> None:
+async def test_both_shows_the_same_errors(fault: Fault) -> None:
     told = []
     async with stub_sqs() as stub:
 

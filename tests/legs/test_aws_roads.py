@@ -282,7 +282,7 @@ async def test_what_is_no_answer_breaks_the_connection(pieces: tuple[bytes, ...]
 
 
 @pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo",)], ids=["none", "half"])
-async def test_a_connection_lost_before_the_answer_is_told(pieces: tuple[bytes, ...]) -> None:
+async def test_a_connection_lost_before_the_answer_is_reported(pieces: tuple[bytes, ...]) -> None:
     async with answering(*pieces, then="close") as (connections, _):
         with pytest.raises(Broken):
             await connections.ask(REQUEST)

@@ -107,7 +107,7 @@ class TestConsumer:
         await nats.api(f"CONSUMER.DELETE.{name}.a")
         assert [each.name for each in await watched.look()] == [f"{name}/b", f"{name}/z"]
 
-    async def test_what_somebody_left_by_ctrl_c_is_no_service_that_is_down(
+    async def test_what_someone_left_by_ctrl_c_is_no_service_that_is_down(
         self, nats: NatsConnection, name: str
     ) -> None:
         """Ephemeral and ordered consumers, more of them than a page of the list has; by name each can be watched."""
@@ -141,7 +141,7 @@ class TestConsumer:
         (gone,) = await watched.look()
         assert isinstance(gone.backlog, BridgeError)
 
-    async def test_a_deaf_source_hears_again(self, nats: NatsConnection, name: str) -> None:
+    async def test_a_stalled_source_resubscribes(self, nats: NatsConnection, name: str) -> None:
         """The server has lost our interest in the pull's inbox: every pull ends empty though messages wait."""
         await add_stream(nats, name)
         await add_consumer(nats, name, "c")
@@ -158,12 +158,12 @@ class TestConsumer:
         await publish(nats, f"{name}.b")
         assert list(await source.receive(10)) == []
         assert (await source.backlog()).pending == 1
-        await source.hear_again()
+        await source.resubscribe()
         (second,) = await take(source, 1)
         assert second.id == f"{name}:2"
         # When that did not help, it gets a connection of its own: the shared one serves other routes.
         before = nats.generation
-        await source.hear_again()
+        await source.resubscribe()
         assert await nats.live() is client
         await source.settle([Settlement(second, Ack())])
         await publish(nats, f"{name}.c")
@@ -257,7 +257,7 @@ class TestQueue:
         assert seen.name == f"{name}-dead"
 
 
-async def test_cloudwatch_tells_the_age_where_it_may_be_asked(moto_server: MotoServer, name: str) -> None:
+async def test_cloudwatch_shows_the_age_where_it_may_be_asked(moto_server: MotoServer, name: str) -> None:
     async with AwsConnection(AwsOptions(region=REGION, endpoint_url=moto_server.url)) as aws:
         await aws.call("sqs", "create_queue", about=name, QueueName=name)
         url = (await aws.call("sqs", "get_queue_url", about=name, QueueName=name))["QueueUrl"]

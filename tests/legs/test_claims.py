@@ -319,7 +319,7 @@ async def test_one_full_subject_stops_no_message_for_another() -> None:
     assert all(isinstance(each, Receipt) for each in answers[20:])
 
 
-async def test_an_error_nobody_expected_leaves_nothing_running_and_no_room_taken() -> None:
+async def test_an_error_no_one_expected_leaves_nothing_running_and_no_room_taken() -> None:
     class Broken(Narrow):
         async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
             if b"bad" in map(content, messages):

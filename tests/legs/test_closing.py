@@ -76,7 +76,7 @@ async def test_a_jetstream_source(nats: NatsConnection, name: str, ordered: bool
         (lent,) = await take(source, 1)
         assert await source.settle(settlements([lent], Ack())) == [None]
         if cycle % 10 == 5:
-            await source.hear_again()
+            await source.resubscribe()
         tending.cancel()
         await asyncio.wait([tending])
         await source.close()
@@ -94,23 +94,23 @@ async def test_a_source_that_hears_nothing_leaves_the_connection_of_others_alone
     for consumer in "ab":
         await add_consumer(nats, name, consumer)
     before = await held_open(nats)
-    deaf, other = [JetStreamSource(nats, await open_consumer(nats, name, each)) for each in "ab"]
+    stalled, other = [JetStreamSource(nats, await open_consumer(nats, name, each)) for each in "ab"]
     client = await nats.live()
     await client.publish(f"{name}.x", b"x")
     (held,) = await take(other, 1)
-    assert len(await take(deaf, 1)) == 1
+    assert len(await take(stalled, 1)) == 1
     for _ in range(5):
-        await deaf.hear_again()
+        await stalled.resubscribe()
         await client.publish(f"{name}.x", b"x")
-        assert len(await take(deaf, 1)) == 1
+        assert len(await take(stalled, 1)) == 1
     assert await nats.live() is client
     assert await other.settle(settlements([held], Ack())) == [None]
-    await deaf.close()
+    await stalled.close()
     await other.close()
     assert await held_open(nats) == before
 
 
-async def test_what_had_come_and_was_not_lent_is_given_back_at_once(nats: NatsConnection, name: str) -> None:
+async def test_what_had_come_and_was_not_delivered_is_given_back_at_once(nats: NatsConnection, name: str) -> None:
     await add_stream(nats, name)
     await add_consumer(nats, name, "c", ack_wait=3600 * 10**9)
     source = JetStreamSource(nats, await open_consumer(nats, name, "c"))
@@ -128,8 +128,8 @@ async def test_what_had_come_and_was_not_lent_is_given_back_at_once(nats: NatsCo
     await heir.close()
 
 
-async def test_what_a_client_brought_late_before_it_closed_for_good_is_lent(nats: NatsConnection, name: str) -> None:
-    """Its lease is renewed for as long as it is on loan, so it would never come again."""
+async def test_what_a_client_brought_late_before_it_closed_is_delivered(nats: NatsConnection, name: str) -> None:
+    """Its lease is renewed for as long as it is in flight, so it would never come again."""
     await add_stream(nats, name)
     await add_consumer(nats, name, "c", ack_wait=3600 * 10**9)
     source = JetStreamSource(nats, await open_consumer(nats, name, "c"))

@@ -166,7 +166,7 @@ async def opened(nats: NatsConnection, name: str) -> JetStreamDestination:
                 await asyncio.sleep(0.02)
 
 
-async def test_what_no_stream_keeps_is_never_carried_whoever_answers(
+async def test_what_no_stream_keeps_is_never_carried_from_any_answer(
     nats: NatsConnection, nats_server: NatsServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.legs.stream.PUBLISH_SECONDS", 0.3)
@@ -195,7 +195,7 @@ async def test_a_stream_that_is_made_later_is_believed_once_it_is_known(
     assert answers == [Receipt(f"{name}2:1", duplicate=True), Receipt(f"{name}:1", duplicate=True)]
 
 
-async def test_whoever_sees_one_request_cannot_answer_another(
+async def test_what_sees_one_request_cannot_answer_another(
     nats: NatsConnection, nats_server: NatsServer, name: str
 ) -> None:
     await add_stream(nats, name)
@@ -216,7 +216,7 @@ async def test_whoever_sees_one_request_cannot_answer_another(
     assert all(len(set(column)) > 5 for column in zip(*tokens, strict=True))
 
 
-async def test_the_api_is_not_whoever_answers_first(nats: NatsConnection, nats_server: NatsServer, name: str) -> None:
+async def test_the_api_is_not_from_any_answer_first(nats: NatsConnection, nats_server: NatsServer, name: str) -> None:
     await add_stream(nats, name)
     bad = [b"", b"[]", b"null", b"{", b'{"error": {"code": 404, "err_code": 10059}}', b'{"streams": ["other"]}']
     async with attacker(nats_server) as other:
@@ -337,7 +337,7 @@ async def until_found(source: JetStreamSource, what: Delivery) -> None:
     assert isinstance(found[0].hopeless, Refused)
 
 
-async def test_the_ledger_believes_its_bucket_and_nobody_else(
+async def test_the_ledger_believes_its_bucket_and_no_one_else(
     nats: NatsConnection, nats_server: NatsServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.legs.ledger.SECONDS", 0.5)

@@ -103,7 +103,7 @@ class TestJetStreamSource(SourceExam):
         assert isinstance(lent.message, JetStreamMessage)
         assert lent.message.headers == (("A", "one"), ("a", "small"), ("A", "two"), ("B", "café"), ("C", "\udcff"))
 
-    async def test_a_deleted_consumer_is_told_and_found_again(self, candidate: JetStreamSourceCandidate) -> None:
+    async def test_a_deleted_consumer_is_reported_and_found_again(self, candidate: JetStreamSourceCandidate) -> None:
         await candidate.nats.api(f"CONSUMER.DELETE.{candidate.name}.c")
         with pytest.raises(NotUsable, match="nats consumer add"):
             await candidate.source.receive(1)
@@ -207,7 +207,7 @@ async def test_another_stream_than_the_one_named_is_refused(nats: NatsConnection
     assert isinstance(answers[1], Refused)
 
 
-async def test_one_subject_nobody_captures_is_that_messages_fault(nats: NatsConnection, name: str) -> None:
+async def test_one_subject_no_one_captures_is_that_messages_fault(nats: NatsConnection, name: str) -> None:
     await add_stream(nats, name, subjects=[f"{name}.a"])
     destination = await open_destination(nats, pattern=f"{name}.*", stream=None)
     answers = await destination.publish([JetStreamOut(f"{name}.{x}", b"", x) for x in "ab"])
@@ -249,7 +249,7 @@ async def test_advice_to_widen_a_stream_keeps_what_it_captures(nats: NatsConnect
     assert unscheduled.value.hint == f'nats stream edit {name} --subjects "{name}.a,{name}.b.*,{name}.later.*"'
 
 
-async def test_consumers_that_cannot_serve_a_route_are_told(nats: NatsConnection, name: str) -> None:
+async def test_consumers_that_cannot_serve_a_route_are_reported(nats: NatsConnection, name: str) -> None:
     await add_stream(nats, name)
     await add_consumer(nats, name, "push", deliver_subject="somewhere")
     await add_consumer(nats, name, "all", ack_policy="all")
@@ -341,7 +341,7 @@ async def test_a_file_that_holds_something_else_is_for_a_human(
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in", "ignore::ResourceWarning")
-async def test_a_seed_that_is_spoiled_and_mended_while_the_server_is_away(tmp_path: Path) -> None:
+async def test_a_seed_that_is_spoiled_and_fixed_while_the_server_is_away(tmp_path: Path) -> None:
     public = nkeys.from_seed(bytearray(SEED)).public_key.decode()
     (tmp_path / "seed").write_bytes(SEED)
     server = NatsServer(tmp_path / "nats", config=f"authorization {{ users = [{{nkey: {public}}}] }}")
@@ -366,7 +366,7 @@ async def test_required_tls_is_not_given_up(nats_server: NatsServer) -> None:
             await nats.live()
 
 
-async def test_a_subject_we_may_not_publish_is_told_as_such(tmp_path: Path, name: str) -> None:
+async def test_a_subject_we_may_not_publish_is_reported_as_such(tmp_path: Path, name: str) -> None:
     config = (
         "authorization { users = [ { user: a, password: a }, { user: b, password: b, permissions: "
         '{ publish: { deny: "secret.>" } } } ] }'

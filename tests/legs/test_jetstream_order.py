@@ -41,7 +41,7 @@ async def reader(nats: NatsConnection, name: str) -> JetStreamSource:
     return JetStreamSource(nats, await open_consumer(nats, name, "c"), ordered=True)
 
 
-async def test_what_a_dead_reader_held_is_lent_before_anything_newer(
+async def test_what_a_dead_reader_held_is_delivered_before_anything_newer(
     nats: NatsConnection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.legs.jetstream.POLL_SECONDS", 0.3)
@@ -88,7 +88,7 @@ async def test_two_readers_side_by_side_are_noticed(
     assert mine._intruded == 0
 
 
-async def test_a_message_that_runs_out_while_we_run_is_lent_once_more_to_be_parked(
+async def test_a_message_that_runs_out_while_we_run_is_delivered_once_more_to_be_parked(
     nats: NatsConnection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.legs.jetstream.POLL_SECONDS", 0.3)

@@ -43,7 +43,7 @@ class Forgetful(MemoryDestination):
         return [Receipt("there:1") for _ in messages]  # type: ignore[attr-defined]
 
 
-async def test_what_was_carried_is_recognised_by_another_process_when_it_is_lent_again(
+async def test_what_was_carried_is_recognised_by_another_process_when_it_is_delivered_again(
     nats: NatsConnection, name: str
 ) -> None:
     first = Forgetful()
@@ -73,7 +73,7 @@ async def test_what_failed_is_not_noted(nats: NatsConnection, name: str) -> None
     assert not answer.duplicate
 
 
-async def test_the_source_is_not_told_before_the_ledger_knows(
+async def test_the_source_is_not_settled_before_the_ledger_knows(
     nats: NatsConnection, name: str, nats_server: NatsServer
 ) -> None:
     inner = Forgetful()
@@ -88,13 +88,13 @@ async def test_the_source_is_not_told_before_the_ledger_knows(
     assert len(inner.kept) == 1  # published once, though asked twice
 
 
-async def test_a_bucket_that_is_not_there_is_told_with_the_command(nats: NatsConnection) -> None:
+async def test_a_bucket_that_is_not_there_is_reported_with_the_command(nats: NatsConnection) -> None:
     with pytest.raises(NotUsable) as raised:
         await open_ledger(nats, "none", source="a", destinations=["b"])
     assert "nats kv add none --ttl 24h" in str(raised.value)
 
 
-def test_an_id_is_the_messages_own_and_not_one_of_a_stream_made_anew() -> None:
+def test_an_id_is_the_messages_own_and_not_one_of_a_stream_made_again() -> None:
     def identity(place: str, sequence: int, delivered: int = 1) -> Out:
         message = JetStreamMessage("s", b"x", "S", sequence, 0.0, delivered)
         return carried(nats_to_sqs(fifo=True, passage=Passage("r", place))(message)).out

@@ -60,7 +60,7 @@ def subjects(found: Sequence[Message]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-async def test_any_subject_is_lent_as_it_is_and_what_follows_it_too(
+async def test_any_subject_is_delivered_as_it_is_and_what_follows_it_too(
     nats: NatsConnection, name: str, ordered: bool
 ) -> None:
     source, lent = await lend(nats, name, ordered=ordered)
@@ -105,7 +105,7 @@ async def test_any_subject_is_carried_and_parked_under_its_true_name(
     await source.close()
 
 
-async def test_what_ran_out_is_parked_under_its_true_name_where_the_stream_can_tell(
+async def test_what_ran_out_is_parked_under_its_true_name_where_the_stream_can_shows(
     nats: NatsConnection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.legs.jetstream.POLL_SECONDS", 0.1)

@@ -181,7 +181,7 @@ async def test_a_call_that_fails_once_succeeds_with_the_same_bytes(world: World,
 
 @server
 @pytest.mark.parametrize(("fault", "kind"), [(DOWN, Unavailable), (Fault(400, "RequestThrottled"), Throttled)])
-async def test_three_failures_are_told(world: World, fault: Fault, kind: type[BridgeError]) -> None:
+async def test_three_failures_are_reported(world: World, fault: Fault, kind: type[BridgeError]) -> None:
     world.answers(fault)
     with pytest.raises(kind):
         await world.send("a")

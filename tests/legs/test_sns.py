@@ -103,7 +103,7 @@ def listing(arn: str, token: str = "") -> str:
     return f"<ListSubscriptionsByTopicResponse>{answer}</ListSubscriptionsByTopicResponse>"
 
 
-async def test_a_subscription_nobody_confirmed_gets_nothing() -> None:
+async def test_a_subscription_no_one_confirmed_gets_nothing() -> None:
     pages = [listing("PendingConfirmation", "next"), listing("arn:s")]
 
     async def reply(_: web.Request) -> web.Response:
@@ -184,7 +184,7 @@ async def test_an_idle_topic_publishes_at_once_and_what_comes_meanwhile_goes_tog
     assert publishes.batches == [["m0"], [f"m{n}" for n in range(1, 8)]]
 
 
-async def test_ten_that_gathered_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ten_that_gathered_wait_for_no_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.legs.sns.LINGER", 60)
     async with publishing("t") as (publishes, destination), asyncio.timeout(20):
         tasks = [single(destination, "m0", "g")]

@@ -190,7 +190,7 @@ async def test_a_queue_opens_by_name_url_and_arn(aws_world: World, aws: AwsConne
     assert (by_arn.name, by_arn.arn) == (by_name.name, by_name.arn)
 
 
-async def test_a_queue_deleted_meanwhile_is_told(aws_world: World, aws: AwsConnection, name: str) -> None:
+async def test_a_queue_deleted_meanwhile_is_reported(aws_world: World, aws: AwsConnection, name: str) -> None:
     url = await aws_world.queue(name)
     queue = await open_queue(aws, name)
     await aws_world.sqs.delete_queue(QueueUrl=url)

@@ -66,7 +66,7 @@ def raising(status: int, name: str, legacy: str = "") -> Any:
         ("SomethingNew", False, Failed),
     ],
 )
-async def test_entries_that_fail_are_told_apart(
+async def test_entries_that_fail_are_distinguished(
     stub: Stub, aws: AwsConnection, code: str, sender: bool, kind: type[BridgeError]
 ) -> None:
     stub.replies["SendMessageBatch"] = failing("1", "4", code=code, sender=sender)
@@ -89,7 +89,7 @@ async def test_entries_that_fail_are_told_apart(
         (400, "SomethingNew", "", Failed, 1),
     ],
 )
-async def test_calls_that_fail_are_told_apart(
+async def test_calls_that_fail_are_distinguished(
     stub: Stub, aws: AwsConnection, status: int, name: str, legacy: str, kind: type[BridgeError], attempts: int
 ) -> None:
     stub.replies["SendMessageBatch"] = stub.replies["ReceiveMessage"] = raising(status, name, legacy)

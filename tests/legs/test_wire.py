@@ -185,7 +185,7 @@ def test_a_line_the_client_cannot_take_ends_in_a_new_connection_and_not_in_silen
         asyncio.run(_Parser(Ear()).parse(line + b"\r\n"))
 
 
-def test_one_inbox_tells_nothing_of_the_next() -> None:
+def test_one_inbox_shows_nothing_of_the_next() -> None:
     client = WireClient()
     one, other = client.new_inbox(), client.new_inbox()
     assert len(one) == len(other) == len("_INBOX.") + 22

@@ -127,7 +127,7 @@ def test_with_javascript_the_page_follows_and_keeps_what_the_reader_did(
     assert browser.console() == []
 
 
-def test_a_daemon_that_does_not_answer_is_told_and_so_is_its_return(
+def test_a_daemon_that_does_not_answer_is_reported_and_so_is_its_return(
     browser: Browser, surface: Served, observation: Observation
 ) -> None:
     browser.open(surface.url)

@@ -109,7 +109,7 @@ def test_a_message_that_can_never_be_carried_is_the_headline_and_no_restart_is_a
         lambda r: r.held([delivery(1)], Unavailable("gone"), 1.0),
     ],
 )
-def test_nobody_is_told_to_restart_it(event: Any) -> None:
+def test_no_one_is_asked_to_restart_it(event: Any) -> None:
     observation = Observation()
     event(stalled(observation))
     assert all("restart" not in each.advice for each in findings(told(observation)))

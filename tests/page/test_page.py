@@ -63,7 +63,7 @@ def test_it_says_everything_an_operator_asks_for() -> None:
         assert text in said, text
 
 
-def test_a_route_that_rests_on_purpose_alarms_nobody() -> None:
+def test_a_route_that_rests_on_purpose_alarms_no_one() -> None:
     observation = Observation()
     opened(observation, "in", pending=5).paused()
     text = rendered(observation)

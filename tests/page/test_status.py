@@ -158,7 +158,7 @@ def test_it_fits_any_terminal_and_says_every_verdict(broken: Served, columns: st
     assert ("retention left" in done.stdout) == (int(columns) >= 104)
 
 
-def test_nobody_there_is_one_with_a_sentence() -> None:
+def test_no_one_there_is_one_with_a_sentence() -> None:
     done = call("status", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert "no daemon answers at" in done.stderr
@@ -166,7 +166,7 @@ def test_nobody_there_is_one_with_a_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_somebody_else_there_is_told_apart(moto_server: MotoServer) -> None:
+def test_someone_else_there_is_distinguished(moto_server: MotoServer) -> None:
     done = call("status", "--url", moto_server.url)
     assert done.returncode == 1
     assert "answered" in done.stderr or "not nats-sqs-bridge" in done.stderr

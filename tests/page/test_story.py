@@ -45,7 +45,7 @@ def test_a_route_that_cannot_open_says_what_to_do() -> None:
     assert [well(status["routes"][name]) for name in ("in", "fine")] == [False, True]
 
 
-def test_routes_that_stand_before_the_same_obstacle_are_told_as_one() -> None:
+def test_routes_that_stand_before_the_same_obstacle_are_reported_as_one() -> None:
     observation = Observation()
     for name in ("a", "b", "c"):
         observation.route(name).not_open(Unavailable("NATS is not connected: connection refused"), 1.0)
@@ -211,7 +211,7 @@ def test_what_is_left_to_the_source_comes_before_what_others_fail_at_for_an_hour
     assert headline(told(observation)).title == "down is STOPPED"
 
 
-def test_what_somebody_stopped_on_purpose_is_no_failure() -> None:
+def test_what_someone_stopped_on_purpose_is_no_failure() -> None:
     observation = Observation()
     route = opened(observation, "in", pending=5)
     route.paused()
@@ -253,7 +253,7 @@ def test_a_destination_that_never_answers_is_named() -> None:
     assert found.advice.startswith("Check the destination, jetstream payments.{attributes.eventType}")
 
 
-def test_a_blocked_group_is_told() -> None:
+def test_a_blocked_group_is_reported() -> None:
     observation = Observation()
     route = opened(observation, "in")
     route.blocked(delivery(1), Unmappable("body", "it is too large"), 5.0)

@@ -26,7 +26,7 @@ def test_a_stalled_place_has_no_time_at_which_it_is_empty() -> None:
 
 
 @pytest.mark.parametrize(("pace", "said"), [(None, "unknown"), (0.0, "keeps up"), (2.0, "keeps up")])
-def test_nobody_is_said_to_keep_up_at_an_unknown_pace(pace: float | None, said: str) -> None:
+def test_no_one_is_said_to_keep_up_at_an_unknown_pace(pace: float | None, said: str) -> None:
     assert words.drained(place(pace_per_second=pace)) == said
 
 

@@ -270,7 +270,7 @@ def test_a_drain_of_a_consumer_waits_for_what_another_reader_holds(
         assert (info["num_pending"], info["num_ack_pending"]) == (0, 0)
 
 
-def test_a_blocked_group_holds_up_a_drain_and_is_told(
+def test_a_blocked_group_holds_up_a_drain_and_is_reported(
     tmp_path: Path, ministack_server: MinistackServer, start: Callable[..., Bridge], nats: Nats, name: str
 ) -> None:
     aws = Aws(ministack_server.url)

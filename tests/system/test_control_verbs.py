@@ -46,7 +46,7 @@ def test_each_has_help_with_an_example(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_daemon_that_does_not_run_is_told_with_what_to_try(verb: str, tmp_path: Path) -> None:
+def test_a_daemon_that_does_not_run_is_reported_with_what_to_try(verb: str, tmp_path: Path) -> None:
     arguments = [verb] if verb == "reload" else [verb, "in"]
     done = call(*arguments, "--config", written(tmp_path))
     assert done.returncode == 1
@@ -69,7 +69,7 @@ def test_a_broken_file_says_how_to_go_without_one(verb: str, text: str | None, t
     assert said.count("Try:") == 1
 
 
-def test_what_the_configuration_cannot_tell_must_be_said(tmp_path: Path) -> None:
+def test_what_the_configuration_cannot_shows_must_be_said(tmp_path: Path) -> None:
     done = call("pause", "in", "--config", written(tmp_path, port=0))
     assert (done.returncode, "--url" in done.stderr) == (2, True)
     done = call("pause", "in", "--config", written(tmp_path), "--url", "bridge:9108")

@@ -34,7 +34,7 @@ def place(bridge: Bridge, side: str) -> dict[str, Any]:
     return found[0] if found else {}
 
 
-def test_every_side_that_stops_is_told_and_told_again_when_it_goes_on(
+def test_every_side_that_stops_is_reported_and_again_when_it_goes_on(
     tmp_path: Path, nats_alone: NatsServer, moto_alone: MotoServer
 ) -> None:
     aws, nats = Aws(moto_alone.url), Nats(nats_alone.url)

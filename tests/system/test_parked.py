@@ -102,7 +102,7 @@ def test_what_is_parked_can_be_seen_carried_after_all_and_dropped(
 
 
 @pytest.mark.parametrize("kind", ["jetstream", "sqs"])
-def test_routes_share_a_parking_place_and_what_no_route_knows_is_told(
+def test_routes_share_a_parking_place_and_what_no_route_knows_is_reported(
     tmp_path: Path, aws: Aws, nats: Nats, name: str, kind: str
 ) -> None:
     nats.stream(name, f"{name}.>")

@@ -81,7 +81,7 @@ class Traffic:
         self._thread.join()
 
 
-def test_only_what_changed_starts_anew_and_nothing_is_lost(
+def test_only_what_changed_starts_again_and_nothing_is_lost(
     start: Callable[..., Bridge], aws: Aws, nats: Nats, name: str
 ) -> None:
     """Two queues swap their routes too: neither is read by two routes at any time."""
@@ -224,7 +224,7 @@ def test_a_changed_connection_restarts_the_routes_that_use_it(
             assert json.loads(bridge.get("/status")[1])["connections"] == {"default": "connected"}
 
 
-def test_what_somebody_stopped_stays_so(start: Callable[..., Bridge], aws: Aws, nats: Nats, name: str) -> None:
+def test_what_someone_stopped_stays_so(start: Callable[..., Bridge], aws: Aws, nats: Nats, name: str) -> None:
     for queue in ("same", "changed", "drained"):
         aws.queue(f"{name}-{queue}")
     nats.stream(name, f"{name}.>")

@@ -146,7 +146,7 @@ def test_check_finds_what_is_missing_and_what_will_hurt(
     ):
         assert words in warnings, words
     assert "create-queue" in checked.table
-    # Nothing was touched: the message is there, was never received, and nothing is on loan.
+    # Nothing was touched: the message is there, was never received, and nothing is in flight.
     assert aws.counts(url) == (1, 0)
     (message,) = aws.drain(url, 1)
     assert message["Attributes"]["ApproximateReceiveCount"] == "1"
@@ -171,7 +171,7 @@ def test_check_is_content_with_a_sound_world(
 
 
 @pytest.mark.server
-def test_check_tells_what_the_nats_user_may_not_do(tmp_path: Path, moto_server: MotoServer, name: str) -> None:
+def test_check_shows_what_the_nats_user_may_not_do(tmp_path: Path, moto_server: MotoServer, name: str) -> None:
     aws = Aws(moto_server.url)
     aws.queue(name)
     config = (

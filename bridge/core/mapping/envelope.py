@@ -25,7 +25,7 @@ import orjson
 
 from bridge.core.errors import Unmappable
 from bridge.core.mapping import note
-from bridge.core.mapping.headers import base64_of, tell, told, xml_text
+from bridge.core.mapping.headers import base64_of, field_of, set_field, xml_text
 from bridge.core.mapping.paths import as_written, document_of
 from bridge.core.mapping.provenance import digest_of
 from bridge.core.mapping.signature import certificate_url_of, host_of
@@ -102,7 +102,7 @@ def headers_of(notification: SnsNotification, body: str) -> dict[str, str]:
     if notification.sequence_number is not None:
         headers["Sns-Sequence-Number"] = notification.sequence_number
     if notification.subject is not None:
-        tell(headers, "Sns-Subject", notification.subject)
+        set_field(headers, "Sns-Subject", notification.subject)
     if (url := document.get("UnsubscribeURL") or document.get("UnsubscribeUrl")) and _leads_to_sns(url, arn):
         headers["Sns-Unsubscribe-Url"] = url
     if not document.keys() <= _KNOWN or (notification.subject is None and document.get("Subject") is not None):
@@ -159,7 +159,7 @@ def enveloped(
 
 def subject_of(message: JetStreamMessage) -> str | None:
     """The SNS subject the message once had."""
-    return told(message, "Sns-Subject") or None
+    return field_of(message, "Sns-Subject") or None
 
 
 # -- reading

@@ -91,7 +91,7 @@ def text_of(encoded: str) -> str:
     return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogatepass")
 
 
-def tell(headers: dict[str, str], header: str, value: str) -> None:
+def set_field(headers: dict[str, str], header: str, value: str) -> None:
     """Adds a header of ours. A value that a header would change is written in base64, with a header that says so. An
     empty value adds none."""
     if value.isalnum() or header_safe(value):
@@ -102,9 +102,9 @@ def tell(headers: dict[str, str], header: str, value: str) -> None:
         headers |= {header: base64_of(value), f"{header}{ENCODED}": "base64"}
 
 
-def told(message: JetStreamMessage, name: str) -> str | None:
-    """The value of a header that `tell` may have encoded; None where there is none, or where `tell` cannot have
-    written it."""
+def field_of(message: JetStreamMessage, name: str) -> str | None:
+    """The value of a header that `set_field` may have encoded; None where there is none, or where `set_field`
+    cannot have written it."""
     text = message.header(name)
     if text is None or message.header(f"{name}{ENCODED}") is None:
         return text
@@ -183,13 +183,13 @@ def unpacked(document: object) -> dict[str, Attribute]:
 
 
 class Shape(NamedTuple):
-    """What the names of a message's headers show; they are the same for most messages of a stream. `telling` are the
+    """What the names of a message's headers show; they are the same for most messages of a stream. `described` are the
     headers that may represent an attribute, in wire order: its position, the attribute's name (empty for PACKED), and
     the positions of the headers with its type and its encoding, or -1. `amazons`: one of them may be an attribute of a
     name SQS refuses (`sqs_name`)."""
 
     names: frozenset[str]
-    telling: tuple[tuple[int, str, int, int], ...]
+    described: tuple[tuple[int, str, int, int], ...]
     amazons: bool
 
 
@@ -209,7 +209,7 @@ def from_headers(
     """
     attributes: dict[str, Attribute] = {}
     used: set[int] = set()
-    for at, name, typed, encoded in (shape or shape_of(pairs)).telling:
+    for at, name, typed, encoded in (shape or shape_of(pairs)).described:
         value = pairs[at][1]
         if not name:
             found = _fitting(value)
@@ -268,15 +268,15 @@ def _shape(names: tuple[str, ...]) -> Shape:
     single = {
         name: at for at, name in enumerate(names) if times[name] == 1 and (reserved(name) or folded[name.lower()] == 1)
     }
-    telling = []
+    described = []
     for header, at in single.items():
         if header == PACKED:
-            telling.append((at, "", -1, -1))
+            described.append((at, "", -1, -1))
         elif header.startswith("Sqs-Attr-") or not reserved(header):
             name = header.removeprefix("Sqs-Attr-")
             if _attribute_name(name):
-                telling.append((at, name, single.get(f"Sqs-Type-{name}", -1), single.get(f"Sqs-Encoding-{name}", -1)))
-    return Shape(frozenset(names), tuple(telling), any(not name or not sqs_name(name) for _, name, _, _ in telling))
+                described.append((at, name, single.get(f"Sqs-Type-{name}", -1), single.get(f"Sqs-Encoding-{name}", -1)))
+    return Shape(frozenset(names), tuple(described), any(not name or not sqs_name(name) for _, name, _, _ in described))
 
 
 def _typed(kind: object, value: object) -> Attribute:

@@ -16,7 +16,7 @@ from bridge.core.errors import Unmappable
 from bridge.core.filtering import LEFT_OUT, FilterPolicy
 from bridge.core.mapping.claims import claim_of, points
 from bridge.core.mapping.envelope import enveloped, subject_of
-from bridge.core.mapping.headers import TRACE, from_headers, reserved, sendable, shape_of, sqs_name, told
+from bridge.core.mapping.headers import TRACE, field_of, from_headers, reserved, sendable, shape_of, sqs_name
 from bridge.core.mapping.heartbeat import OPENING_BYTES, TOKEN, canary_in_stream, mark_of, own, written
 from bridge.core.mapping.note import ATTRIBUTES, ENCODING, MESSAGE, Note, body_of
 from bridge.core.mapping.packing import MARK, unfitted
@@ -271,7 +271,7 @@ def _group(message: JetStreamMessage, template: GroupTemplate | None, *, fifo: b
             if fifo:
                 raise
             return None
-    found = told(message, GROUP)
+    found = field_of(message, GROUP)
     return fifo_id(found or message.subject) if found or fifo else None
 
 

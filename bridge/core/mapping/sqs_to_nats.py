@@ -17,7 +17,7 @@ from bridge.core.errors import Unmappable
 from bridge.core.filtering import LEFT_OUT, FilterPolicy
 from bridge.core.mapping.claims import claim_of, points
 from bridge.core.mapping.envelope import headers_of, notification_of
-from bridge.core.mapping.headers import carriable, header_safe, tell
+from bridge.core.mapping.headers import carriable, header_safe, set_field
 from bridge.core.mapping.heartbeat import HEADER, OPENING, canary_in, own, subject_of
 from bridge.core.mapping.note import ENCODING, MESSAGE, Note, payload_of, read
 from bridge.core.mapping.packing import fitted
@@ -126,12 +126,12 @@ def sqs_to_nats(
         fixed = {"Sqs-Queue-Arn": own_arn}
         if message.queue_arn != own_arn:
             del fixed["Sqs-Queue-Arn"]
-            tell(fixed, "Sqs-Queue-Arn", message.queue_arn)
+            set_field(fixed, "Sqs-Queue-Arn", message.queue_arn)
         topic = ""
         if notification is None:
             msg_id = _msg_id("sqs", "Sqs-Message-Id", message.message_id, fixed)
         else:
-            tell(fixed, "Sqs-Message-Id", message.message_id)
+            set_field(fixed, "Sqs-Message-Id", message.message_id)
             topic = notification.topic_arn
             msg_id = f"sns:{queued(message)}{notification.message_id}"
             fixed |= headers_of(notification, message.body)
@@ -144,7 +144,7 @@ def sqs_to_nats(
             if value.isalnum() or (name == "SenderId" and place(value)):
                 fixed[header] = value
             else:
-                tell(fixed, header, value)
+                set_field(fixed, header, value)
         if source:
             fixed["Bridge-Via"] = marked(msg_id, passage.on(via, topic)) if via else msg_id + first(topic)
             fixed["Bridge-Route"] = route
@@ -207,7 +207,7 @@ def _msg_id(kind: str, header: str, text: str, headers: dict[str, str]) -> str:
     if _ID.fullmatch(text):
         headers[header] = text
         return f"{kind}:{text}"
-    tell(headers, header, text)
+    set_field(headers, header, text)
     return f"{kind}:~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
