@@ -9,7 +9,7 @@ Its promises (tests/test_pump.py):
   5. Every delivery is settled once, or released.
   6. An exception no one expected is contained: in the message it is about (core/walls.py), else in this pump, which
      gives back what it holds and ends with that error. It never reaches another route.
-May not: know SQS, SNS or NATS; read a clock; write a log line or a metric (the Observer does).
+May not: know SQS, SNS or NATS; read the wall clock; write a log line or a metric (the Observer does).
 """
 
 from __future__ import annotations
@@ -107,12 +107,14 @@ class Pump:
         self.release()
 
     async def _tend(self) -> None:
-        strikes = 0
+        clock, strikes = asyncio.get_running_loop().time, 0
         while strikes < STRIKES:
+            begun = clock()
             try:
                 await self._source.tend()
             except Exception as error:  # noqa: BLE001 - the wall: leases not extended would expire unnoticed
-                strikes += 1
+                # It returns only by failing: what ran for longer than any pause was well, and begins to count again.
+                strikes = 1 if clock() - begun > self._policy.longest else strikes + 1
                 found = walls.unexpected(error)
                 self._observer.contained(found)
                 if strikes == STRIKES:

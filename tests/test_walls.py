@@ -135,6 +135,25 @@ async def test_a_source_that_raises_a_few_times_loses_nothing(point: str) -> Non
     assert sorted(payloads(destination), key=int) == [str(n) for n in range(30)]
 
 
+async def test_renewals_that_fail_now_and_then_do_not_end_a_route() -> None:
+    """Strikes are counted in a row: ten failures, each after a while of working, are not five at once."""
+
+    class NowAndThen(MemorySource):
+        failures = 0
+
+        async def tend(self) -> None:
+            await asyncio.sleep(2 * QUICK.longest)
+            self.failures += 1
+            raise Faulty
+
+    source, destination = NowAndThen(), MemoryDestination()
+    async with Running(source, destination) as running:
+        await until(lambda: source.failures > 2 * STRIKES)
+        source.put(message("late"))
+        await until(lambda: payloads(destination) == ["late"])
+        assert not running.task.done()
+
+
 async def test_a_defect_of_the_loop_gives_each_message_back_once() -> None:
     """Also those it was carrying apart, for they wait for reasons of their own."""
 

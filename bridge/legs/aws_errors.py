@@ -68,6 +68,9 @@ AMBIGUOUS: frozenset[str] = frozenset(
 )
 ADDRESS = re.compile(r"(queue ?url|queue ?name|topic ?arn|target ?arn|access key|credential|kms|token)", re.IGNORECASE)
 """AMBIGUOUS codes can be about any parameter of a call; those about its address are not a message's fault."""
+_QUOTED = re.compile(r"""(?<!at )'[^']*'|'[^']*\.[^']*'|"[^"]*"|\([^)]*\)|message ?attributes?[./]\S*""", re.IGNORECASE)
+"""What such a sentence repeats of the message: values in quotes or brackets, and names of attributes. A parameter's own
+name stands bare, or as `at 'topicArn'`."""
 
 _UNREACHABLE = (
     boto.HTTPClientError,  # connection refused, timeouts, closed connections, proxies, TLS
@@ -168,7 +171,7 @@ def coded_error(
             for kind, codes in CODES.items():
                 if plain not in codes:
                     continue
-                if plain in AMBIGUOUS and ADDRESS.search(said):
+                if plain in AMBIGUOUS and ADDRESS.search(_QUOTED.sub("", said)):
                     return NotUsable(text, hint="check the queue or topic name and the connection's account and region")
                 wrong = _clock(date) if any(each in SKEWED for each in names) else ""
                 return kind(text, hint=wrong or _hint(kind, plain, missing))

@@ -200,6 +200,13 @@ async def test_only_content_and_size_are_blamed_on_a_message(stub: Stub, aws: Aw
         ("Invalid parameter: TopicArn", NotUsable),
         ("1 validation error detected: Value at 'topicArn' failed to satisfy constraint", NotUsable),
         ("Value http://q for parameter QueueUrl is invalid", NotUsable),
+        ("1 validation error detected: Value 'kms' at 'queueUrl' failed to satisfy constraint", NotUsable),
+        # The message's own words in AWS's sentence, and the name of an attribute, are not the address.
+        ("The message attribute 'credential' has an invalid message attribute type", Refused),
+        ("Value (token) for parameter MessageAttribute.Type is invalid", Refused),
+        ('Invalid parameter: Message Attribute value "topicArn" is not valid', Refused),
+        ("Value 'x' at 'messageAttributes.token.member.dataType' failed to satisfy constraint", Refused),
+        ("Message (user) attribute 'QueueUrl' must not start with AWS.", Refused),
     ],
 )
 def test_a_parameter_of_the_address_is_no_content(said: str, kind: type[BridgeError]) -> None:
