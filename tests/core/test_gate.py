@@ -15,7 +15,7 @@ from bridge.core.errors import Refused, Unmappable
 from bridge.core.mapping.headers import strict_json, takes
 from bridge.core.mapping.nats_to_sqs import nats_to_sns, nats_to_sqs
 from bridge.core.mapping.note import MESSAGE, Note, read
-from bridge.core.mapping.packing import ROOM, unfitted
+from bridge.core.mapping.packing import MOST, ROOM, unfitted
 from bridge.core.mapping.provenance import Passage
 from bridge.core.mapping.sizes import header_block, header_pairs, jetstream_bytes, publish_block
 from bridge.core.mapping.sqs_to_nats import sqs_to_nats
@@ -246,6 +246,14 @@ def test_a_packed_document_with_more_than_we_write_stays_the_payload(more: bytes
     assert found is not None
     assert isinstance(found.out, SqsOut)
     assert found.out.body == payload.decode()
+
+
+def test_a_packed_document_of_more_attributes_than_fit_a_message_stays_the_payload() -> None:
+    def packed(count: int) -> bytes:
+        return json.dumps({"body": "b", "attributes": {str(n): ["String", ""] for n in range(count)}}).encode()
+
+    assert unfitted(packed(MOST)) is not None
+    assert unfitted(packed(MOST + 1)) is None
 
 
 def test_packed_attributes_that_sqs_does_not_take_are_in_the_note() -> None:

@@ -20,6 +20,7 @@ from bridge.core.models import Attribute
 ROOM = 64_000  # of the 65,535 bytes JetStream takes; the rest is for what the leg adds
 LONGEST = 64  # characters of a header line of the bridge without its value; no line has as many
 MARK = "Sqs-Packed"
+MOST = 32_768  # attributes: more than fit the mebibyte SQS and SNS allow, so more is never a document of ours
 
 
 def fitted(
@@ -67,6 +68,8 @@ def unfitted(payload: bytes) -> tuple[bytes, dict[str, Attribute]] | None:
     try:
         document = strict_json(payload)
         body, attributes = document.pop("body"), document.pop("attributes")
+        if len(attributes) > MOST:
+            return None  # each would be looked at several times, and every other route waits meanwhile
         match document:
             case {"encoding": "base64", **rest} if not rest:
                 return base64.b64decode(body, validate=True), unpacked(attributes)
