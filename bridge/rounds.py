@@ -122,7 +122,7 @@ class Rounds:
             if item.skip is not None:
                 self._observer.skipped(item.delivery, item.skip)
                 outcome.settled.append((item, Settlement(item.delivery, ACK)))
-            elif self._blocks(item):
+            elif self._block and self._blocks(item):
                 item.reason = None if item.out is not None else item.reason  # it may be taken by now
         await self._publish([item for item in items if item.out is not None and item.reason is None], outcome)
         if len(outcome.settled) == len(items):

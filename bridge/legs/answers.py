@@ -25,6 +25,7 @@ from bridge.legs.wire import NO_RESPONDERS, Reply, status_of
 KINDS = "io.nats.jetstream.api."  # how the type of every answer of the API begins
 PIN_HEADER = b"Nats-Pin-Id: "
 MOST = 2**64  # JetStream has no larger numbers
+CONFIRMED = Reply(b"")  # one is given for every ack
 
 
 class Answer(dict[str, Any]):
@@ -176,7 +177,7 @@ def ack_reply(_: int, block: bytes, payload: bytes) -> Reply | None:
     """The server confirms an ack with an empty message. Source: nats-server, server/consumer.go (sendAckReply)."""
     if block:
         return Reply(b"", NO_RESPONDERS) if status_of(block)[0] == NO_RESPONDERS else None
-    return None if payload else Reply(b"")
+    return None if payload else CONFIRMED
 
 
 def last_header(pairs: Sequence[tuple[str, str]], name: str) -> str:

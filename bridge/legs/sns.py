@@ -128,19 +128,20 @@ class SnsDestination:
         """Holds nothing open: connections are shared, and closed by their owner."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        sizes = [sns_bytes(_out(out)) for out in messages]
+        outs = [_out(out) for out in messages]
+        sizes = [sns_bytes(out) for out in outs]
         if max(sizes, default=0) > self._limit.size:
             await self._limit.read()  # it may have been raised, as the error's hint advises
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
         entries: list[Entry] = []
         places: list[int] = []
-        for place, (out, size) in enumerate(zip(messages, sizes, strict=True)):
+        for place, (out, size) in enumerate(zip(outs, sizes, strict=True)):
             if size > self._limit.size:
                 refused = f"{size:,} bytes with attributes; topic {self.topic.name} takes at most {self._limit.size:,}"
                 hint = "raise the topic's MaximumMessageSize, set claim_check on the route, or park it"
                 answers[place] = Refused(refused, hint=hint)
             else:
-                entries.append(Entry(self._entry(_out(out)), size, _out(out).group if self.topic.fifo else None))
+                entries.append(Entry(self._entry(out), size, out.group if self.topic.fifo else None))
                 places.append(place)
         for place, answer in zip(places, await self._sends.ask(entries), strict=True):
             answers[place] = answer if isinstance(answer, BridgeError) else Receipt(answer["MessageId"])

@@ -293,17 +293,19 @@ class SqsDestination:
         """Holds nothing open: connections are shared, and closed by their owner."""
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        sizes = [sqs_bytes(_out(out)) for out in messages]
+        outs = [_out(out) for out in messages]
+        sizes = [sqs_bytes(out) for out in outs]
         if max(sizes, default=0) > self._limit.size:
             await self._limit.read()  # it may have been raised, as the error's hint advises
         answers: list[Receipt | BridgeError] = [Failed("not sent")] * len(messages)
         entries: list[Entry] = []
         places: list[int] = []
-        for place, (out, size) in enumerate(zip(messages, sizes, strict=True)):
-            if refused := self._refused(_out(out), size):
-                answers[place] = refused
+        fifo = self.queue.fifo
+        for place, (out, size) in enumerate(zip(outs, sizes, strict=True)):
+            if size > self._limit.size or not out.body:
+                answers[place] = self._refused(size)
             else:
-                entries.append(Entry(self._entry(_out(out)), size, _out(out).group if self.queue.fifo else None))
+                entries.append(Entry(self._entry(out), size, out.group if fifo else None))
                 places.append(place)
         for place, answer in zip(places, await self._sends.ask(entries), strict=True):
             answers[place] = answer if isinstance(answer, BridgeError) else Receipt(answer["MessageId"])
@@ -328,13 +330,13 @@ class SqsDestination:
         """Whether the queue takes a message of this size."""
         return sqs_bytes(_out(out)) <= self._limit.size
 
-    def _refused(self, out: SqsOut, size: int) -> Refused | None:
-        if size > self._limit.size:
-            return Refused(
-                f"{size:,} bytes with attributes; queue {self.queue.name} takes at most {self._limit.size:,}",
-                hint="raise the queue's MaximumMessageSize (at most 1,048,576), set claim_check, or park it",
-            )
-        return Refused("the body is empty, which SQS does not accept") if not out.body else None
+    def _refused(self, size: int) -> Refused:
+        if size <= self._limit.size:
+            return Refused("the body is empty, which SQS does not accept")
+        return Refused(
+            f"{size:,} bytes with attributes; queue {self.queue.name} takes at most {self._limit.size:,}",
+            hint="raise the queue's MaximumMessageSize (at most 1,048,576), set claim_check, or park it",
+        )
 
     def _entry(self, out: SqsOut) -> dict[str, Any]:
         entry: dict[str, Any] = {"MessageBody": out.body}
