@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,30 +13,17 @@ from aiohttp import web
 from bridge.core.errors import BridgeError, Failed, NotUsable, Refused, Throttled, Unavailable
 from bridge.core.models import Attribute, SnsOut, SqsOut
 from bridge.core.route import Receipt
-from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.aws import AwsConnection
 from bridge.legs.aws_errors import coded_error
 from bridge.legs.backlogs import WatchedQueue
 from bridge.legs.queues import LEASE, Queue, open_queue
 from bridge.legs.sns import SnsDestination, Topic, open_topic
 from bridge.legs.sqs import SqsDestination, SqsSource
-from tests.legs.stub_sqs import Fault, Stub, all_good, messages, stub_sqs
+from tests.legs.stub_sqs import Fault, Stub, all_good, messages
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:q"
 QUEUE = Queue("http://q/1/q", ARN, "q", False, 30.0, 1_048_576, 345_600.0, False)
 FIFO = replace(QUEUE, name="q.fifo", arn=f"{ARN}.fifo", fifo=True)
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with stub_sqs() as found:
-        yield found
-
-
-@pytest.fixture
-async def aws(stub: Stub, lean: bool) -> AsyncIterator[AwsConnection]:
-    options = AwsOptions(region="eu-west-1", endpoint_url=stub.url, lean=lean)
-    async with AwsConnection(options, jitter=lambda: 0.0) as found:
-        yield found
 
 
 def rules(stub: Stub, **attributes: str) -> None:
@@ -52,10 +39,10 @@ def rules(stub: Stub, **attributes: str) -> None:
     ("visibility", "asked"), [(30.0, 30), (6.0, 6), (120.0, 120), (0.0, LEASE), (43_200.0, 43_200)]
 )
 async def test_a_receive_asks_for_the_lease_that_is_counted_on(
-    stub: Stub, aws: AwsConnection, visibility: float, asked: int
+    stub: Stub, stub_aws: AwsConnection, visibility: float, asked: int
 ) -> None:
     stub.replies["ReceiveMessage"] = lambda _: messages("m")
-    source = SqsSource(aws, replace(QUEUE, visibility_timeout=visibility))
+    source = SqsSource(stub_aws, replace(QUEUE, visibility_timeout=visibility))
     (delivery,) = await source.receive(10)
     (call,) = stub.named("ReceiveMessage")
     assert call["VisibilityTimeout"] == asked
@@ -63,9 +50,9 @@ async def test_a_receive_asks_for_the_lease_that_is_counted_on(
     assert loan.until - loan.first == pytest.approx(asked)
 
 
-async def test_a_look_at_the_backlog_brings_what_an_operator_changed(stub: Stub, aws: AwsConnection) -> None:
+async def test_a_look_at_the_backlog_brings_what_an_operator_changed(stub: Stub, stub_aws: AwsConnection) -> None:
     stub.replies["ReceiveMessage"] = lambda _: messages("m")
-    source = SqsSource(aws, QUEUE)
+    source = SqsSource(stub_aws, QUEUE)
     assert not source.queue.redrives
     dead = '{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dead","maxReceiveCount":5}'
     rules(stub, VisibilityTimeout="90", MessageRetentionPeriod="600", MaximumMessageSize="2048", RedrivePolicy=dead)
@@ -81,9 +68,9 @@ async def test_a_look_at_the_backlog_brings_what_an_operator_changed(stub: Stub,
     assert stub.named("ReceiveMessage")[-1]["VisibilityTimeout"] == 60
 
 
-async def test_a_limit_that_was_raised_is_seen_before_a_message_is_refused(stub: Stub, aws: AwsConnection) -> None:
+async def test_a_limit_that_was_raised_is_seen_before_a_message_is_refused(stub: Stub, stub_aws: AwsConnection) -> None:
     stub.replies["SendMessageBatch"] = all_good
-    destination = SqsDestination(aws, replace(QUEUE, max_message_size=1024))
+    destination = SqsDestination(stub_aws, replace(QUEUE, max_message_size=1024))
     rules(stub, MaximumMessageSize="2048")
     answers = await destination.publish([SqsOut("x" * 2000), SqsOut("x" * 3000), SqsOut("y")])
     assert [type(each) for each in answers] == [Receipt, Refused, Receipt]
@@ -94,7 +81,7 @@ async def test_a_limit_that_was_raised_is_seen_before_a_message_is_refused(stub:
     assert len(stub.named("GetQueueAttributes")) == 1
 
 
-async def test_a_limit_that_was_lowered_is_no_fault_of_the_message(stub: Stub, aws: AwsConnection) -> None:
+async def test_a_limit_that_was_lowered_is_no_fault_of_the_message(stub: Stub, stub_aws: AwsConnection) -> None:
     def reply(body: dict[str, Any]) -> Any:
         large = [each["Id"] for each in body["Entries"] if len(each["MessageBody"]) > 2048]
         good = [each for each in all_good(body)["Successful"] if each["Id"] not in large]
@@ -104,7 +91,7 @@ async def test_a_limit_that_was_lowered_is_no_fault_of_the_message(stub: Stub, a
 
     stub.replies["SendMessageBatch"] = reply
     rules(stub, MaximumMessageSize="2048")
-    destination = SqsDestination(aws, QUEUE)
+    destination = SqsDestination(stub_aws, QUEUE)
     large = SqsOut("x" * 3000)
     assert destination.fits(large)
     answers = await destination.publish([large, SqsOut("y")])
@@ -113,12 +100,12 @@ async def test_a_limit_that_was_lowered_is_no_fault_of_the_message(stub: Stub, a
     assert isinstance((await destination.publish([large]))[0], Refused)
 
 
-async def test_a_limit_that_cannot_be_read_is_what_it_was(stub: Stub, aws: AwsConnection) -> None:
+async def test_a_limit_that_cannot_be_read_is_what_it_was(stub: Stub, stub_aws: AwsConnection) -> None:
     def denied(_: dict[str, Any]) -> Any:
         raise Fault(403, "AccessDeniedException")
 
     stub.replies["GetQueueAttributes"] = denied
-    destination = SqsDestination(aws, replace(QUEUE, max_message_size=10))
+    destination = SqsDestination(stub_aws, replace(QUEUE, max_message_size=10))
     assert isinstance((await destination.publish([SqsOut("x" * 11)]))[0], Refused)
 
 
@@ -178,10 +165,10 @@ CODES: dict[str, type[BridgeError]] = {
 }
 
 
-async def test_only_content_and_size_are_blamed_on_a_message(stub: Stub, aws: AwsConnection) -> None:
+async def test_only_content_and_size_are_blamed_on_a_message(stub: Stub, stub_aws: AwsConnection) -> None:
     failed: dict[str, Any] = {}
     stub.replies["SendMessageBatch"] = lambda body: {"Successful": all_good(body)["Successful"][1:], "Failed": [failed]}
-    destination = SqsDestination(aws, replace(QUEUE, kms_key=KEY))
+    destination = SqsDestination(stub_aws, replace(QUEUE, kms_key=KEY))
     for code, kind in CODES.items():
         for sender in (True, False):
             failed = {"Id": "0", "SenderFault": sender, "Code": code, "Message": "no"}
@@ -215,20 +202,20 @@ def test_a_parameter_of_the_address_is_no_content(said: str, kind: type[BridgeEr
 
 
 @pytest.mark.parametrize("code", ["KmsDisabled", "KmsNotFound"])
-async def test_a_whole_call_refused_for_the_key_names_it(stub: Stub, aws: AwsConnection, code: str) -> None:
+async def test_a_whole_call_refused_for_the_key_names_it(stub: Stub, stub_aws: AwsConnection, code: str) -> None:
     def refused(_: dict[str, Any]) -> Any:
         raise Fault(400, code, f"KMS.{code[3:]}Exception")
 
     stub.replies["SendMessageBatch"] = stub.replies["ReceiveMessage"] = refused
     queue = replace(QUEUE, kms_key="alias/payments")
-    for answer in await SqsDestination(aws, queue).publish([SqsOut("a"), SqsOut("b")]):
+    for answer in await SqsDestination(stub_aws, queue).publish([SqsOut("a"), SqsOut("b")]):
         assert type(answer) is NotUsable
         assert "alias/payments" in str(answer)
     with pytest.raises(NotUsable, match="alias/payments"):
-        await SqsSource(aws, queue).receive(10)
+        await SqsSource(stub_aws, queue).receive(10)
 
 
-async def test_a_text_that_no_json_can_hold_parks_alone(stub: Stub, aws: AwsConnection) -> None:
+async def test_a_text_that_no_json_can_hold_parks_alone(stub: Stub, stub_aws: AwsConnection) -> None:
     def reply(body: dict[str, Any]) -> Any:
         if any("MessageAttributes" in each for each in body["Entries"]):
             raise Fault(400, "InvalidMessageContents")  # what botocore sends, SQS refuses
@@ -236,33 +223,33 @@ async def test_a_text_that_no_json_can_hold_parks_alone(stub: Stub, aws: AwsConn
 
     stub.replies["SendMessageBatch"] = reply
     odd = SqsOut("a", {"name": Attribute("String", "\ud800")})
-    answers = await SqsDestination(aws, QUEUE).publish([SqsOut("a"), odd, SqsOut("b")])
+    answers = await SqsDestination(stub_aws, QUEUE).publish([SqsOut("a"), odd, SqsOut("b")])
     assert [type(each) for each in answers] == [Receipt, Refused, Receipt]
 
 
-async def test_an_url_that_is_not_the_endpoints_is_called_that(stub: Stub, aws: AwsConnection) -> None:
+async def test_an_url_that_is_not_the_endpoints_is_called_that(stub: Stub, stub_aws: AwsConnection) -> None:
     def refused(_: dict[str, Any]) -> Any:
         raise Fault(404, "InvalidAddress")
 
     stub.replies["ReceiveMessage"] = refused
     with pytest.raises(NotUsable, match="use its name or ARN") as raised:
-        await SqsSource(aws, QUEUE).receive(10)
+        await SqsSource(stub_aws, QUEUE).receive(10)
     assert "policy" not in str(raised.value)
 
 
 @pytest.mark.parametrize("status", [401, 403, 407, 404, 400])
-async def test_an_error_that_aws_did_not_name_is_not_of_aws(stub: Stub, aws: AwsConnection, status: int) -> None:
+async def test_an_error_that_aws_did_not_name_is_not_of_aws(stub: Stub, stub_aws: AwsConnection, status: int) -> None:
     page = {"status": status, "text": "<html>log in</html>", "content_type": "text/html"}
     stub.replies["ReceiveMessage"] = lambda _: web.Response(**page)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="what answered is not AWS"):
-        await SqsSource(aws, QUEUE).receive(10)
+        await SqsSource(stub_aws, QUEUE).receive(10)
 
 
 @pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 308])
-async def test_a_redirect_is_not_followed(stub: Stub, aws: AwsConnection, status: int) -> None:
+async def test_a_redirect_is_not_followed(stub: Stub, stub_aws: AwsConnection, status: int) -> None:
     stub.replies["ReceiveMessage"] = lambda _: web.Response(status=status, headers={"Location": stub.url})
     with pytest.raises(Unavailable):
-        await aws.call("sqs", "receive_message", about="q", once=True, QueueUrl="q")
+        await stub_aws.call("sqs", "receive_message", about="q", once=True, QueueUrl="q")
 
 
 # -- a receive whose answer was lost
@@ -270,7 +257,7 @@ async def test_a_redirect_is_not_followed(stub: Stub, aws: AwsConnection, status
 
 @pytest.mark.parametrize("lost", [Fault(503, "ServiceUnavailable"), Fault(500, "InternalFailure")])
 async def test_the_repeat_of_a_receive_carries_its_id_and_the_next_one_another(
-    stub: Stub, aws: AwsConnection, lost: Fault
+    stub: Stub, stub_aws: AwsConnection, lost: Fault
 ) -> None:
     answers: list[Callable[[], Any]] = []
 
@@ -281,7 +268,7 @@ async def test_the_repeat_of_a_receive_carries_its_id_and_the_next_one_another(
         return answers.pop(0)()
 
     stub.replies["ReceiveMessage"] = reply
-    source, other = SqsSource(aws, FIFO), SqsSource(aws, FIFO)
+    source, other = SqsSource(stub_aws, FIFO), SqsSource(stub_aws, FIFO)
     answers += [failing, failing, lambda: messages("a"), dict, dict]
     assert len(await source.receive(10)) == 1
     assert await source.receive(10) == await other.receive(10) == []
@@ -292,13 +279,13 @@ async def test_the_repeat_of_a_receive_carries_its_id_and_the_next_one_another(
 
 
 async def test_receives_side_by_side_have_ids_of_their_own_and_standard_queues_none(
-    stub: Stub, aws: AwsConnection
+    stub: Stub, stub_aws: AwsConnection
 ) -> None:
     stub.replies["ReceiveMessage"] = lambda _: {}
-    source = SqsSource(aws, FIFO)
+    source = SqsSource(stub_aws, FIFO)
     await asyncio.gather(*[source.receive(10) for _ in range(8)])
     assert len({each["ReceiveRequestAttemptId"] for each in stub.named("ReceiveMessage")}) == 8
-    await SqsSource(aws, QUEUE).receive(10)
+    await SqsSource(stub_aws, QUEUE).receive(10)
     assert "ReceiveRequestAttemptId" not in stub.named("ReceiveMessage")[-1]
 
 
@@ -316,13 +303,13 @@ async def test_receives_side_by_side_have_ids_of_their_own_and_standard_queues_n
     ],
 )
 async def test_a_queue_of_another_region_is_not_taken_for_its_namesake_here(
-    stub: Stub, aws: AwsConnection, asked: str
+    stub: Stub, stub_aws: AwsConnection, asked: str
 ) -> None:
     rules(stub)
     with pytest.raises(NotUsable, match="us-west-2, and this connection is for eu-west-1") as raised:
-        await open_queue(aws, asked)
+        await open_queue(stub_aws, asked)
     assert "{kind: aws, region: us-west-2}" in raised.value.hint
-    (seen,) = await WatchedQueue(aws, asked).look()
+    (seen,) = await WatchedQueue(stub_aws, asked).look()
     assert isinstance(seen.backlog, NotUsable)
 
 
@@ -334,22 +321,22 @@ async def test_a_queue_of_another_region_is_not_taken_for_its_namesake_here(
         "arn:aws:sqs:eu-west-1:123456789012:other",
     ],
 )
-async def test_what_answers_is_what_was_asked_for(stub: Stub, aws: AwsConnection, answered: str) -> None:
+async def test_what_answers_is_what_was_asked_for(stub: Stub, stub_aws: AwsConnection, answered: str) -> None:
     rules(stub, QueueArn=answered)
     with pytest.raises(NotUsable, match="asked for"):
-        await open_queue(aws, ARN)
+        await open_queue(stub_aws, ARN)
     rules(stub)
     for asked in (ARN, "q", f"{stub.url}/1/q", f"{stub.url}/1/q/"):
-        assert (await open_queue(aws, asked)).arn == ARN
+        assert (await open_queue(stub_aws, asked)).arn == ARN
     assert all(not each["QueueUrl"].endswith("/") for each in stub.named("GetQueueAttributes"))
 
 
-async def test_another_account_in_an_url_is_another_queue(stub: Stub, aws: AwsConnection) -> None:
+async def test_another_account_in_an_url_is_another_queue(stub: Stub, stub_aws: AwsConnection) -> None:
     rules(stub)
     with pytest.raises(NotUsable, match="account 999999999999"):
-        await open_queue(aws, "https://sqs.eu-west-1.amazonaws.com/999999999999/q")
+        await open_queue(stub_aws, "https://sqs.eu-west-1.amazonaws.com/999999999999/q")
 
 
-async def test_a_topic_of_another_region_is_refused_before_it_is_asked_for(aws: AwsConnection) -> None:
+async def test_a_topic_of_another_region_is_refused_before_it_is_asked_for(stub_aws: AwsConnection) -> None:
     with pytest.raises(NotUsable, match="us-east-1, and this connection is for eu-west-1"):
-        await open_topic(aws, "arn:aws:sns:us-east-1:123456789012:t")
+        await open_topic(stub_aws, "arn:aws:sns:us-east-1:123456789012:t")

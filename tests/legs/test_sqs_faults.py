@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,23 +10,10 @@ import pytest
 from bridge.core.errors import BridgeError, Failed, LeaseLost, NotUsable, Refused, Throttled, Unavailable
 from bridge.core.models import SqsOut
 from bridge.core.route import Ack, Receipt, Retry, Settlement
-from bridge.legs.aws import AwsConnection, AwsOptions
+from bridge.legs.aws import AwsConnection
 from bridge.legs.sqs import Queue, SqsDestination, SqsSource
 from tests.legs.exam import until
-from tests.legs.stub_sqs import Fault, Stub, all_good, messages, stub_sqs
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with stub_sqs() as found:
-        yield found
-
-
-@pytest.fixture
-async def aws(stub: Stub, lean: bool) -> AsyncIterator[AwsConnection]:
-    options = AwsOptions(region="eu-west-1", endpoint_url=stub.url, lean=lean)
-    async with AwsConnection(options, jitter=lambda: 0.0) as connection:
-        yield connection
+from tests.legs.stub_sqs import Fault, Stub, all_good, messages
 
 
 def queue(stub: Stub, *, fifo: bool = False, visibility: float = 30.0) -> Queue:
@@ -67,10 +53,10 @@ def raising(status: int, name: str, legacy: str = "") -> Any:
     ],
 )
 async def test_entries_that_fail_are_distinguished(
-    stub: Stub, aws: AwsConnection, code: str, sender: bool, kind: type[BridgeError]
+    stub: Stub, stub_aws: AwsConnection, code: str, sender: bool, kind: type[BridgeError]
 ) -> None:
     stub.replies["SendMessageBatch"] = failing("1", "4", code=code, sender=sender)
-    answers = await SqsDestination(aws, queue(stub)).publish([SqsOut(str(n)) for n in range(6)])
+    answers = await SqsDestination(stub_aws, queue(stub)).publish([SqsOut(str(n)) for n in range(6)])
     assert [type(answer) for answer in answers] == [Receipt, kind, Receipt, Receipt, kind, Receipt]
 
 
@@ -90,29 +76,29 @@ async def test_entries_that_fail_are_distinguished(
     ],
 )
 async def test_calls_that_fail_are_distinguished(
-    stub: Stub, aws: AwsConnection, status: int, name: str, legacy: str, kind: type[BridgeError], attempts: int
+    stub: Stub, stub_aws: AwsConnection, status: int, name: str, legacy: str, kind: type[BridgeError], attempts: int
 ) -> None:
     stub.replies["SendMessageBatch"] = stub.replies["ReceiveMessage"] = raising(status, name, legacy)
-    answers = await SqsDestination(aws, queue(stub)).publish([SqsOut("a"), SqsOut("b")])
+    answers = await SqsDestination(stub_aws, queue(stub)).publish([SqsOut("a"), SqsOut("b")])
     assert [type(answer) for answer in answers] == [kind, kind]
     # No more than the standard of AWS's SDKs is repeated behind the pump's back.
     assert len(stub.named("SendMessageBatch")) == attempts
     with pytest.raises(kind):
-        await SqsSource(aws, queue(stub)).receive(1)
+        await SqsSource(stub_aws, queue(stub)).receive(1)
 
 
-async def test_a_batch_refused_as_a_whole_is_sent_one_by_one(stub: Stub, aws: AwsConnection) -> None:
+async def test_a_batch_refused_as_a_whole_is_sent_one_by_one(stub: Stub, stub_aws: AwsConnection) -> None:
     def reply(body: dict[str, Any]) -> Any:
         if any(each["MessageBody"] == "bad" for each in body["Entries"]):
             raise Fault(400, "InvalidMessageContents")
         return all_good(body)
 
     stub.replies["SendMessageBatch"] = reply
-    answers = await SqsDestination(aws, queue(stub)).publish([SqsOut("a"), SqsOut("bad"), SqsOut("b")])
+    answers = await SqsDestination(stub_aws, queue(stub)).publish([SqsOut("a"), SqsOut("bad"), SqsOut("b")])
     assert [type(answer) for answer in answers] == [Receipt, Refused, Receipt]
 
 
-async def test_behind_a_failed_message_of_a_group_nothing_of_it_is_sent(stub: Stub, aws: AwsConnection) -> None:
+async def test_behind_a_failed_message_of_a_group_nothing_of_it_is_sent(stub: Stub, stub_aws: AwsConnection) -> None:
     sent: list[str] = []
 
     def reply(body: dict[str, Any]) -> Any:
@@ -123,7 +109,7 @@ async def test_behind_a_failed_message_of_a_group_nothing_of_it_is_sent(stub: St
 
     stub.replies["SendMessageBatch"] = reply
     outs = [SqsOut(f"{group}{n}", group=group, dedup_id=f"{group}{n}") for n in range(4) for group in "ab"]
-    answers = await SqsDestination(aws, queue(stub, fifo=True)).publish(outs)
+    answers = await SqsDestination(stub_aws, queue(stub, fifo=True)).publish(outs)
     by_body = {out.body: type(answer) for out, answer in zip(outs, answers, strict=True)}
     assert by_body == dict.fromkeys(("a0", "b0", "b1", "b2", "b3"), Receipt) | {
         "a1": Unavailable,
@@ -134,15 +120,15 @@ async def test_behind_a_failed_message_of_a_group_nothing_of_it_is_sent(stub: St
     assert "a3" not in sent
 
 
-async def test_an_entry_aws_says_nothing_about_is_not_taken_for_sent(stub: Stub, aws: AwsConnection) -> None:
+async def test_an_entry_aws_says_nothing_about_is_not_taken_for_sent(stub: Stub, stub_aws: AwsConnection) -> None:
     stub.replies["SendMessageBatch"] = lambda body: {"Successful": all_good(body)["Successful"][1:]}
-    answers = await SqsDestination(aws, queue(stub)).publish([SqsOut("a"), SqsOut("b")])
+    answers = await SqsDestination(stub_aws, queue(stub)).publish([SqsOut("a"), SqsOut("b")])
     assert [type(answer) for answer in answers] == [Failed, Receipt]
 
 
-async def test_the_trace_header_travels_as_a_system_attribute(stub: Stub, aws: AwsConnection) -> None:
+async def test_the_trace_header_travels_as_a_system_attribute(stub: Stub, stub_aws: AwsConnection) -> None:
     stub.replies["SendMessageBatch"] = all_good
-    await SqsDestination(aws, queue(stub)).publish([SqsOut("a", trace_header="Root=1-2")])
+    await SqsDestination(stub_aws, queue(stub)).publish([SqsOut("a", trace_header="Root=1-2")])
     (entry,) = stub.named("SendMessageBatch")[0]["Entries"]
     assert entry["MessageSystemAttributes"]["AWSTraceHeader"] == {"DataType": "String", "StringValue": "Root=1-2"}
     assert "MessageGroupId" not in entry
@@ -153,8 +139,8 @@ async def lend(source: SqsSource, stub: Stub, *names: str) -> list[Any]:
     return list(await source.receive(10))
 
 
-async def test_deletes_that_fail_are_repeated_while_the_lease_lives(stub: Stub, aws: AwsConnection) -> None:
-    source = SqsSource(aws, queue(stub))
+async def test_deletes_that_fail_are_repeated_while_the_lease_lives(stub: Stub, stub_aws: AwsConnection) -> None:
+    source = SqsSource(stub_aws, queue(stub))
     lent = await lend(source, stub, *"abc")
     answers = iter([raising(503, "ServiceUnavailable"), failing("1"), all_good])
     stub.replies["DeleteMessageBatch"] = lambda body: next(answers)(body)
@@ -164,8 +150,10 @@ async def test_deletes_that_fail_are_repeated_while_the_lease_lives(stub: Stub, 
 
 
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue"])
-async def test_an_expired_handle_is_a_lost_lease_and_not_repeated(stub: Stub, aws: AwsConnection, code: str) -> None:
-    source = SqsSource(aws, queue(stub))
+async def test_an_expired_handle_is_a_lost_lease_and_not_repeated(
+    stub: Stub, stub_aws: AwsConnection, code: str
+) -> None:
+    source = SqsSource(stub_aws, queue(stub))
     lent = await lend(source, stub, "a", "b")
     stub.replies["DeleteMessageBatch"] = failing("0", code=code, sender=True)
     answers = await source.settle([Settlement(each, Ack()) for each in lent])
@@ -173,9 +161,9 @@ async def test_an_expired_handle_is_a_lost_lease_and_not_repeated(stub: Stub, aw
     assert len(stub.named("DeleteMessageBatch")) == 1
 
 
-async def test_deletes_end_with_the_lease(stub: Stub, aws: AwsConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deletes_end_with_the_lease(stub: Stub, stub_aws: AwsConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.legs.sqs.SHORT_LEASE", 0)
-    source = SqsSource(aws, queue(stub, visibility=0.5))
+    source = SqsSource(stub_aws, queue(stub, visibility=0.5))
     lent = await lend(source, stub, "a")
     stub.replies["DeleteMessageBatch"] = raising(503, "ServiceUnavailable")
     async with asyncio.timeout(5):
@@ -183,8 +171,8 @@ async def test_deletes_end_with_the_lease(stub: Stub, aws: AwsConnection, monkey
     assert isinstance(answer, Unavailable)
 
 
-async def test_the_newest_handle_is_the_one_used(stub: Stub, aws: AwsConnection) -> None:
-    source = SqsSource(aws, queue(stub))
+async def test_the_newest_handle_is_the_one_used(stub: Stub, stub_aws: AwsConnection) -> None:
+    source = SqsSource(stub_aws, queue(stub))
     lent = await lend(source, stub, "a")
     stub.replies["ReceiveMessage"] = lambda body: messages("a", handle="new")
     assert list(await source.receive(10)) == []
@@ -193,8 +181,8 @@ async def test_the_newest_handle_is_the_one_used(stub: Stub, aws: AwsConnection)
     assert stub.named("DeleteMessageBatch")[0]["Entries"][0]["ReceiptHandle"] == "new-a"
 
 
-async def test_a_retry_asks_for_whole_seconds_within_the_twelve_hours(stub: Stub, aws: AwsConnection) -> None:
-    source = SqsSource(aws, queue(stub))
+async def test_a_retry_asks_for_whole_seconds_within_the_twelve_hours(stub: Stub, stub_aws: AwsConnection) -> None:
+    source = SqsSource(stub_aws, queue(stub))
     lent = await lend(source, stub, *"abc")
     stub.replies["ChangeMessageVisibilityBatch"] = all_good
     retries = [Retry(0), Retry(0.2), Retry(1e9)]
@@ -204,8 +192,8 @@ async def test_a_retry_asks_for_whole_seconds_within_the_twelve_hours(stub: Stub
     assert 43_190 <= asked[2] <= 43_200
 
 
-async def test_a_fifo_release_goes_last_first(stub: Stub, aws: AwsConnection) -> None:
-    source = SqsSource(aws, queue(stub, fifo=True))
+async def test_a_fifo_release_goes_last_first(stub: Stub, stub_aws: AwsConnection) -> None:
+    source = SqsSource(stub_aws, queue(stub, fifo=True))
     lent = [each for chunk in ("abcdefgh", "ijklmnop") for each in await lend(source, stub, *chunk)]
     stub.replies["ChangeMessageVisibilityBatch"] = all_good
     await source.release(lent)
@@ -214,10 +202,10 @@ async def test_a_fifo_release_goes_last_first(stub: Stub, aws: AwsConnection) ->
 
 
 async def test_leases_are_extended_at_half_time_and_lost_ones_are_let_go(
-    stub: Stub, aws: AwsConnection, monkeypatch: pytest.MonkeyPatch
+    stub: Stub, stub_aws: AwsConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.legs.sqs.SHORT_LEASE", 0)
-    source = SqsSource(aws, queue(stub, visibility=1.0))
+    source = SqsSource(stub_aws, queue(stub, visibility=1.0))
     await lend(source, stub, *"abc")
     stub.replies["ChangeMessageVisibilityBatch"] = failing("1", code="ReceiptHandleIsInvalid", sender=True)
     async with asyncio.TaskGroup() as group:
@@ -230,9 +218,11 @@ async def test_leases_are_extended_at_half_time_and_lost_ones_are_let_go(
     assert (await source.backlog()).leases_lost == 2  # the second of each call
 
 
-async def test_extending_survives_an_outage(stub: Stub, aws: AwsConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_extending_survives_an_outage(
+    stub: Stub, stub_aws: AwsConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bridge.legs.sqs.SHORT_LEASE", 0)
-    source = SqsSource(aws, queue(stub, visibility=3.0))
+    source = SqsSource(stub_aws, queue(stub, visibility=3.0))
     await lend(source, stub, "a")
     answers = iter([raising(503, "ServiceUnavailable"), raising(400, "RequestThrottled")])
     stub.replies["ChangeMessageVisibilityBatch"] = lambda body: next(answers, all_good)(body)
@@ -242,7 +232,7 @@ async def test_extending_survives_an_outage(stub: Stub, aws: AwsConnection, monk
         tending.cancel()
 
 
-async def test_what_is_sent_while_a_send_is_under_way_goes_together(stub: Stub, aws: AwsConnection) -> None:
+async def test_what_is_sent_while_a_send_is_under_way_goes_together(stub: Stub, stub_aws: AwsConnection) -> None:
     gate, first = asyncio.Event(), asyncio.Event()
 
     async def send(body: dict[str, Any]) -> dict[str, Any]:
@@ -251,7 +241,7 @@ async def test_what_is_sent_while_a_send_is_under_way_goes_together(stub: Stub, 
         return all_good(body)
 
     stub.replies["SendMessageBatch"] = send
-    destination = SqsDestination(aws, queue(stub, fifo=True))
+    destination = SqsDestination(stub_aws, queue(stub, fifo=True))
 
     async def publish(name: str) -> Any:
         return await destination.publish([SqsOut(name, group=name, dedup_id=name)])

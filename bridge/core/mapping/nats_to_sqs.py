@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from bridge.core.mapping.note import ATTRIBUTES, ENCODING, MESSAGE, Note, body_o
 from bridge.core.mapping.packing import MARK, unfitted
 from bridge.core.mapping.provenance import NOWHERE, VIA, Passage, digest_of, via_of
 from bridge.core.mapping.subject import GroupTemplate, fifo_id
-from bridge.core.models import NONE, Attribute, Canary, Claim, JetStreamMessage, Message, SnsOut, SqsOut
+from bridge.core.models import NONE, Attribute, Canary, Claim, JetStreamMessage, Message, Out, SnsOut, SqsOut
 from bridge.core.route import Lane, Mapped, Mapping, Skip
 
 LONGEST_DELAY = 900
@@ -47,36 +47,11 @@ def nats_to_sqs(
     skipped, or with `park_filtered` Unmappable. `keep`: the names of attributes that stay attributes first, where there
     are more than ten."""
 
-    mark, to = passage.mark, passage.back_to
-    on = lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
-    grouped = fifo or group is not None
+    mark = passage.mark
 
-    def mapping(message: Message) -> Mapped | Skip:
-        assert isinstance(message, JetStreamMessage)
-        if message.payload.startswith(OPENING_BYTES) and (canary := canary_in_stream(message)) is not None:
-            return to_queue(message, canary) if own(canary, passage) else Skip("heartbeat")
-        parts = _taken_apart(message)
-        left_out = policy is not None and not policy.accepts(parts.attributes, parts.payload)
-        if left_out and not park_filtered and not points(policy, parts.payload, parts.attributes):
-            return Skip("filtered")
-        if passage.echo(parts.via):
-            return Skip("echo")
-        try:
-            group_id = _group(message, group, fifo=fifo) if grouped or GROUP in parts.names else None
-        except Unmappable as error:
-            error.lane = fifo_id(message.subject)
-            raise
-        lane = group_id if fifo else None
-        dedup_id = _id(message, mark)
-        body, marker = body_of(parts.payload)
-        try:
-            if left_out:
-                raise Unmappable(*LEFT_OUT)
-            note = _note(message, parts, body, on(parts.via), to)
-            due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
-        except Unmappable as error:
-            error.lane = lane
-            raise
+    def out(message: JetStreamMessage, parts: _Parts, note: Note, text: Text, group_id: str | None) -> SqsOut:
+        body, marker = text
+        due_at = _due_at(message, fifo=fifo) if DELAY in parts.names else None
         attributes: dict[str, Attribute]
         if envelope is not None:
             body = enveloped(message, body, parts.all(note, marker), topic_arn=envelope, mark=mark)
@@ -86,16 +61,15 @@ def nats_to_sqs(
         trace = _trace_header(message) if TRACE in parts.names else None
         claim = _object_claim(body, attributes)
         again = message.delivered > 1
-        return Mapped(SqsOut(body, attributes, group_id, dedup_id, trace, due_at, claim, again), lane)
+        return SqsOut(body, attributes, group_id, _id(message, mark), trace, due_at, claim, again)
 
-    def to_queue(message: JetStreamMessage, canary: Canary) -> Mapped:
-        body, attributes, lane = written(canary), mark_of(canary), TOKEN if fifo else None
+    def heartbeat(message: JetStreamMessage, canary: Canary) -> SqsOut:
+        body, attributes = written(canary), mark_of(canary)
         if envelope is not None:
             body, attributes = enveloped(message, body, attributes, topic_arn=envelope, mark=mark), {}
-        again = message.delivered > 1
-        return Mapped(SqsOut(body, attributes, lane, _id(message, mark), again=again), lane, canary)
+        return SqsOut(body, attributes, TOKEN if fifo else None, _id(message, mark), again=message.delivered > 1)
 
-    return mapping
+    return _mapping(out, heartbeat, fifo, group, passage, policy, park_filtered)
 
 
 def nats_to_sns(
@@ -109,14 +83,45 @@ def nats_to_sns(
 ) -> Mapping:
     """A Mapping for one route. `fifo`: the topic is a FIFO topic; the others as in `nats_to_sqs`."""
 
-    mark, to = passage.mark, passage.back_to
+    mark = passage.mark
+
+    def out(message: JetStreamMessage, parts: _Parts, note: Note, text: Text, group_id: str | None) -> SnsOut:
+        body, marker = text
+        attributes = parts.ten(note, marker, keep)
+        claim = _object_claim(body, attributes)
+        trace = _trace_header(message) if TRACE in parts.names else None
+        again = message.delivered > 1
+        return SnsOut(body, attributes, _subject(message), group_id, _id(message, mark), trace, claim, again)
+
+    def heartbeat(message: JetStreamMessage, canary: Canary) -> SnsOut:
+        lane, again = TOKEN if fifo else None, message.delivered > 1
+        return SnsOut(written(canary), mark_of(canary), None, lane, _id(message, mark), again=again)
+
+    return _mapping(out, heartbeat, fifo, group, passage, policy, park_filtered)
+
+
+def _mapping(
+    out: Callable[[JetStreamMessage, _Parts, Note, Text, str | None], Out],
+    heartbeat: Callable[[JetStreamMessage, Canary], Out],
+    fifo: bool,
+    group: GroupTemplate | None,
+    passage: Passage,
+    policy: FilterPolicy | None,
+    park_filtered: bool,
+) -> Mapping:
+    """What both destinations share: which messages are carried, in which lane, and what is noted of them. `out` and
+    `heartbeat` write what is sent."""
+
+    to = passage.back_to
     on = lru_cache(maxsize=32)(passage.on)  # most messages have been to the same places
     grouped = fifo or group is not None
 
     def mapping(message: Message) -> Mapped | Skip:
         assert isinstance(message, JetStreamMessage)
         if message.payload.startswith(OPENING_BYTES) and (canary := canary_in_stream(message)) is not None:
-            return to_topic(message, canary) if own(canary, passage) else Skip("heartbeat")
+            if not own(canary, passage):
+                return Skip("heartbeat")
+            return Mapped(heartbeat(message, canary), TOKEN if fifo else None, canary)
         parts = _taken_apart(message)
         left_out = policy is not None and not policy.accepts(parts.attributes, parts.payload)
         if left_out and not park_filtered and not points(policy, parts.payload, parts.attributes):
@@ -129,28 +134,22 @@ def nats_to_sns(
             error.lane = fifo_id(message.subject)
             raise
         lane = group_id if fifo else None
-        body, marker = body_of(parts.payload)
+        text = body_of(parts.payload)
         try:
             if left_out:
                 raise Unmappable(*LEFT_OUT)
-            note = _note(message, parts, body, on(parts.via), to)
+            via, digest = on(parts.via), digest_of(text[0])
+            note = Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest, to)
+            return Mapped(out(message, parts, note, text, group_id), lane)
         except Unmappable as error:
             error.lane = lane
             raise
-        attributes = parts.ten(note, marker, keep)
-        claim = _object_claim(body, attributes)
-        trace = _trace_header(message) if TRACE in parts.names else None
-        again = message.delivered > 1
-        out = SnsOut(body, attributes, _subject(message), group_id, _id(message, mark), trace, claim, again)
-        return Mapped(out, lane)
-
-    def to_topic(message: JetStreamMessage, canary: Canary) -> Mapped:
-        lane = TOKEN if fifo else None
-        again = message.delivered > 1
-        out = SnsOut(written(canary), mark_of(canary), None, lane, _id(message, mark), again=again)
-        return Mapped(out, lane, canary)
 
     return mapping
+
+
+Text = tuple[str, dict[str, Attribute]]
+"""A payload as the text of a body, and the attribute that says how it was written, if one must."""
 
 
 class _Parts(NamedTuple):
@@ -212,10 +211,6 @@ def _taken_apart(message: JetStreamMessage) -> _Parts:
             rest.append((name, str(restored.pop(name).value)))
     amazons = shape.amazons or bool(large)
     return _Parts(names, payload, restored, tuple(rest), via_of(message) if VIA in names else (), amazons, odd)
-
-
-def _note(message: JetStreamMessage, parts: _Parts, body: str, via: tuple[str, ...], to: str) -> Note:
-    return Note(message.subject, message.stream, message.sequence, via, parts.rest, None, digest_of(body), to)
 
 
 def _due_at(message: JetStreamMessage, *, fifo: bool) -> float | None:
