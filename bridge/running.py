@@ -21,7 +21,7 @@ from bridge.core.credits import COPIES
 from bridge.core.emptiness import SQS_SETTLES_SECONDS, Circumstances, Emptiness, Reading
 from bridge.core.errors import BridgeError
 from bridge.core.route import Source
-from bridge.core.settle import Policy, backoff
+from bridge.core.settle import Policy, backoff, pause
 from bridge.heartbeats import beat
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
@@ -33,7 +33,7 @@ from bridge.sampling import pause_between, sample
 if TYPE_CHECKING:
     from bridge.tracing import Tracing
 
-OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route
+OPENING = Policy(first=1.0, longest=15.0)  # between two tries to open a route; an outage is looked at more often
 RESTARTS = Policy(first=1.0, longest=60.0)  # before a route that failed unexpectedly starts again
 SOUND_SECONDS = 120.0  # a route that ran for so long starts again as quickly as the first time
 SQS_EMPTY_SECONDS = 75.0  # its counts are approximate, and settle only a minute after the last send
@@ -229,7 +229,7 @@ class RunningRoute:
                 )
             except BridgeError as error:
                 failures += 1
-                after = backoff(failures, random.random(), OPENING)  # noqa: S311 - jitter, not a secret
+                after = pause(error, failures, random.random(), OPENING)  # noqa: S311 - jitter, not a secret
                 self._observation.not_open(error, after)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(after):

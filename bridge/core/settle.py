@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.core.errors import NotUsable, Refused, Throttled, Unavailable, Unexpected, Unmappable
+from bridge.core.errors import BridgeError, NotUsable, Refused, Throttled, Unavailable, Unexpected, Unmappable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def pause(error: Exception, attempt: int, jitter: float, policy: Policy) -> floa
         case Throttled():
             # Two steps up the curve: a throttled API gets quieter sooner than a broken one.
             return backoff(attempt + 2, jitter, policy)
-        case Unavailable():
+        case _ if isinstance(error, Unavailable) or (isinstance(error, BridgeError) and error.outage):
             # Checking whether a connection is back costs next to nothing, and traffic should not wait for us.
             return min(policy.outage, backoff(attempt, jitter, policy))
         case _:

@@ -32,6 +32,7 @@ __all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "place_
 T = TypeVar("T")
 
 API_SECONDS = 5.0
+AFTER_503_SECONDS = 1.0  # how long an answer is awaited that a 503 denied: a genuine 503 means that none will come
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class NatsConnection:
         self._client: WireClient | None = None
         self._opening = asyncio.Lock()
         self._last_error = self._refusal = ""
+        self._answered = False  # whether JetStream has ever answered here
         self._denied: deque[str] = deque(maxlen=64)
 
     async def __aenter__(self) -> Self:
@@ -182,16 +184,31 @@ class NatsConnection:
                 raise NotUsable(denied, hint=f"allow this user to publish {subject} and subscribe to its inbox")
             raise Unavailable(f"no answer from JetStream to {subject} within {API_SECONDS:g} s")
         if isinstance(answer, Reply):
-            hint = "is JetStream on for this account? on a leaf node set nats.domain"
-            hint = "wrong nats.domain?" if self.options.domain else hint
-            raise NotUsable(f"nothing answers {subject}", hint=hint)
+            raise self._nothing_there(subject)
+        self._answered = True
         if answer.get("error") is not None:
             raise api_error(answer.part("error"), subject, missing=missing)
         return answer
 
-    async def ask_api(self, calls: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[Answer | Reply | None]:
+    def _nothing_there(self, subject: str) -> BridgeError:
+        """The API has no responder: a lost link or a JetStream without a leader looks the same as a wrong setting, but
+        not after it has answered once."""
+        if self._answered:
+            where = f"domain {self.options.domain}" if self.options.domain else "this account"
+            hint = f"the way to JetStream of {where} is down: check its leaf node links and its servers"
+            return Unavailable(f"JetStream answered before and nothing answers {subject} now", hint=hint)
+        hint = "is JetStream on for this account? on a leaf node set nats.domain"
+        if self.options.domain:
+            hint = "is nats.domain right, and is the leaf node's link up?"
+        error = NotUsable(f"nothing answers {subject}", hint=hint)
+        error.outage = True
+        return error
+
+    async def ask_api(
+        self, calls: Sequence[tuple[str, Mapping[str, Any] | None]], seconds: float = API_SECONDS
+    ) -> list[Answer | Reply | None]:
         """Many calls at once, each with the whole subject of the API. A Reply means that there is no responder; None,
-        that JetStream did not answer."""
+        that JetStream did not answer within so many seconds."""
 
         def read(at: int, block: bytes, payload: bytes) -> Answer | Reply | None:
             if block:
@@ -199,7 +216,7 @@ class NatsConnection:
             return api_answer(payload, calls[at][0])
 
         requests = [(subject, json.dumps(body).encode() if body else b"", b"") for subject, body in calls]
-        return await self.replies.ask_for(requests, API_SECONDS, read)
+        return await self.replies.ask_for(requests, seconds, read)
 
     def api_subject(self, call: str) -> str:
         """The subject of an API call, as the domain has it."""
@@ -240,7 +257,7 @@ Read = Callable[[int, bytes, bytes], T]
 asked, and the answer is still awaited. May not raise."""
 
 Confirm = Callable[[list[int]], Awaitable[Sequence[int]]]
-"""Takes the requests that got a 503; returns those that may still be answered."""
+"""Takes the requests that got a 503; returns those that may still be answered, for AFTER_503_SECONDS at most."""
 
 
 @dataclass(slots=True)
@@ -337,7 +354,10 @@ class Replies:
                     await client.send(messages)
             await asked.done
             if asked.no_responders and confirm is not None:
-                await asked.wait_on(await confirm(list(asked.no_responders)))
+                answered_yet = asked.wait_on(await confirm(list(asked.no_responders)))
+                timer.cancel()
+                timer = loop.call_later(AFTER_503_SECONDS, asked.too_late)
+                await answered_yet
         except (TimeoutError, errors.Error, OSError):
             pass  # the answers that came count; the rest stay None
         finally:

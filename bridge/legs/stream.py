@@ -24,6 +24,7 @@ from bridge.legs.wire import NO_RESPONDERS, Reply, status_of
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, because a schedule itself takes a while
 PUBLISH_SECONDS = 5.0  # how long a PubAck may take before the message is published again under the same id
 HEADER_LIMIT = 65_535  # JetStream's own limit on a header block (err_code 10097); core NATS has none
+CONFIRM_SECONDS = 2.0  # how long the API may take to list the streams of a subject that got a 503
 STRANGE = 16  # how many names of unknown streams are looked up after one batch
 LINE_LIMIT = 4_000  # the server cuts the connection at a control line of 4,096 bytes: subject, reply and two sizes
 
@@ -173,9 +174,10 @@ class JetStreamDestination:
             else:
                 requests.append((out.subject, out.payload, block))
                 places.append(place)
-        replies = await self._asked(requests)
-        for place, request, reply in zip(places, requests, replies, strict=True):
-            answers[place] = self._unanswered(request[0]) if reply is None else reply
+        silent: dict[str, BridgeError] = {}
+        replies = await self._asked(requests, silent)
+        for place, (subject, _, _), reply in zip(places, requests, replies, strict=True):
+            answers[place] = reply if reply is not None else silent.get(subject) or self._unanswered(subject)
         if self._strange:
             await self._learn()
         if any(isinstance(answer, NotUsable) for answer in answers):
@@ -210,7 +212,11 @@ class JetStreamDestination:
                 schedule.append(("Nats-Schedule-TTL", str(left)))
         return out._replace(subject=subject, expires_at=None), schedule
 
-    async def _asked(self, requests: Sequence[tuple[str, bytes, bytes]]) -> list[Receipt | BridgeError | None]:
+    async def _asked(
+        self, requests: Sequence[tuple[str, bytes, bytes]], silent: dict[str, BridgeError]
+    ) -> list[Receipt | BridgeError | None]:
+        """What each was answered; None for no answer. `silent` gets, by subject, why there was none, where that is
+        known."""
         known = self._known
 
         def read(at: int, block: bytes, payload: bytes) -> Receipt | BridgeError | None:
@@ -232,7 +238,11 @@ class JetStreamDestination:
             client can forge a 503."""
             subjects = list({requests[at][0]: None for at in places})
             names = self._nats.api_subject("STREAM.NAMES")
-            found = await self._nats.ask_api([(names, {"subject": each}) for each in subjects])
+            calls = [(names, {"subject": each}) for each in subjects]
+            found = await self._nats.ask_api(calls, CONFIRM_SECONDS)
+            silent.update(
+                {subject: _leaderless(subject, answer) for subject, answer in zip(subjects, found, strict=True)}
+            )
             uncaptured = {subject for subject, answer in zip(subjects, found, strict=True) if _none_there(answer)}
             return [at for at in places if requests[at][0] not in uncaptured]
 
@@ -326,8 +336,22 @@ def _none_there(answer: Answer | Reply | None) -> bool:
         return False
 
 
+def _leaderless(subject: str, answer: Answer | Reply | None) -> Unavailable:
+    """Why a subject that may be captured has no responder."""
+    try:
+        names = answer.texts("streams") if isinstance(answer, Answer) and answer.get("error") is None else []
+    except Unavailable:
+        names = []
+    if names:
+        hint = f"the cluster elects one once most of the stream's servers are up: nats stream info {names[0]}"
+        return Unavailable(f"stream {names[0]} has no leader: it captures {subject} and does not answer", hint=hint)
+    hint = "is the leaf node's link up, and has the cluster a meta leader? nats server report jetstream shows it"
+    return Unavailable(f"nothing answers on {subject}, and the JetStream API does not say why", hint=hint)
+
+
 def publish_error(error: Answer) -> BridgeError:
-    """The error of a PubAck as ours, by err_code. Source: nats-server, server/errors.json."""
+    """The error of a PubAck as ours, by err_code: only those about a message's content or size are its own, whatever
+    else a stream refuses holds the route. Source: nats-server, server/errors.json."""
     number, said = error.number("err_code", 0), error.get("description")
     text = f"{said if isinstance(said, str) else 'refused'} (err_code {number})"
     match number:
@@ -345,5 +369,8 @@ def publish_error(error: Answer) -> BridgeError:
             return Unavailable(f"the stream is full: {text}")
         case 10047 | 10023 | 10002 | 10118 | 10194 | 10158:  # no space, offline, or the same id is just being stored
             return Unavailable(text)
+        case 10109:
+            return NotUsable(text, hint="the stream is sealed and takes nothing more: publish to another one")
         case _:
-            return Unavailable(text) if error.number("code", 0) >= 500 else Failed(text)
+            hint = "it is the stream's settings that refuse this, not the message: nats stream info shows them"
+            return Unavailable(text) if error.number("code", 0) >= 500 else NotUsable(text, hint=hint)

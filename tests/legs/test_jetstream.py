@@ -13,7 +13,7 @@ from typing import Any
 import nkeys
 import pytest
 
-from bridge.core.errors import Failed, NotUsable, Refused, Unavailable
+from bridge.core.errors import NotUsable, Refused, Unavailable
 from bridge.core.mapping.sizes import jetstream_bytes
 from bridge.core.models import JetStreamMessage, JetStreamOut, Out
 from bridge.core.route import Ack, Delivery, Receipt, Settlement
@@ -396,7 +396,7 @@ def test_ack_subjects_of_both_versions_are_read() -> None:
         *((number, 400, Refused) for number in (10060, 10054, 10097)),
         *((number, 503, Unavailable) for number in (10077, 10047, 10023, 10002, 10118, 10194)),
         (10158, 409, Unavailable),
-        (10071, 400, Failed),
+        *((number, 400, NotUsable) for number in (10109, 10071, 10052, 99999)),
         (1, 503, Unavailable),
     ],
 )

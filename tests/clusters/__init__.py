@@ -1,0 +1,1 @@
+"""What runs on three nats-servers that lose their leaders, and on servers that go silent."""
