@@ -55,6 +55,7 @@ from bridge.legs.payloads import ObjectPayloads, Payloads, S3Payloads, Store
 from bridge.legs.sns import SnsDestination, open_topic, subscribers
 from bridge.legs.sqs import SqsDestination, SqsSource, open_queue
 from bridge.legs.stream import JetStreamDestination, open_destination, subjects_of
+from bridge.legs.terms import Term
 from bridge.rounds import Parking
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class OpenRoute:
     """A route ready to be pumped. `receivers` is the most receives that may run side by side; `closing` is what it
     holds open. `system` is its source's, and `retention` how long that keeps a message, in seconds; `readers` are those
     of its destination, `dead_letter` the ARN of a queue beside it, if any; `heart` sends its heartbeats, where it has
-    any; `lane` is the rule of order, None where the route keeps none."""
+    any; `lane` is the rule of order, None where the route keeps none. `terms` are the streams and consumers it relies
+    on, as they were when it opened."""
 
     source: Source
     destination: Destination
@@ -85,6 +87,7 @@ class OpenRoute:
     dead_letter: str
     heart: Heart | None = None
     lane: Lane | None = None
+    terms: tuple[Term, ...] = ()
 
 
 async def open_route(
@@ -152,6 +155,7 @@ async def open_route(
                 dead_letter=queue.dead_letter,
                 heart=_queue_heart(route, SqsDestination(aws, queue), passage(queue.arn)),
                 lane=group_of if queue.fifo else None,
+                terms=(*stream.terms, *_parking_terms(parking)),
             )
             return _closed_together(opened)
         case SqsDestinationConfig() as to:
@@ -198,8 +202,15 @@ async def open_route(
         dead_letter=dead_letter,
         heart=await _stream_heart(route, nats, consumer, passage(consumer.place)),
         lane=lane_rule(_group(route.destination.group)) if fifo else None,
+        terms=(*consumer.terms, *_parking_terms(parking)),
     )
     return _closed_together(opened)
+
+
+def _parking_terms(parking: Parking | None) -> tuple[Term, ...]:
+    if parking is None or not isinstance(parking.destination, JetStreamDestination):
+        return ()
+    return parking.destination.terms
 
 
 def _closed_together(opened: OpenRoute) -> OpenRoute:

@@ -25,10 +25,11 @@ from bridge.core.settle import Policy, backoff, pause
 from bridge.heartbeats import beat
 from bridge.legs.aws import AwsConnection
 from bridge.legs.nats import NatsConnection
+from bridge.legs.terms import changed
 from bridge.observe import RouteObservation
 from bridge.pump import Pump
 from bridge.routes import OpenRoute, open_route, watched
-from bridge.sampling import pause_between, sample
+from bridge.sampling import JETSTREAM_SECONDS, pause_between, sample
 
 if TYPE_CHECKING:
     from bridge.tracing import Tracing
@@ -175,6 +176,7 @@ class RunningRoute:
                 beside = [
                     group.create_task(self._look(opened), name=f"sample {self.name}"),
                     group.create_task(beat(opened.heart, self._observation.heartbeats), name=f"heartbeat {self.name}"),
+                    group.create_task(self._compare(opened), name=f"compare {self.name}"),
                 ]
                 if self._may_carry:
                     await self._carry(opened)
@@ -257,6 +259,16 @@ class RunningRoute:
                 await self._until(lambda: _seen(self._whole) != seen)  # noqa: B023 - awaited within the round
                 looking.cancel()
             self._observation.waiting.watches_nothing()
+
+    async def _compare(self, opened: OpenRoute) -> None:
+        """Compares what the route relies on with what it was when it opened, until cancelled. A difference gives back
+        what is in flight, and the route opens again as at its start."""
+        while opened.terms:
+            await asyncio.sleep(JETSTREAM_SECONDS)
+            if (difference := await changed(self._nats, opened.terms)) is not None and self._pump is not None:
+                self._observation.reopening(difference)
+                self._pump.release()
+                return
 
     def _every(self) -> float:
         return self._whole.sampling.every

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from bridge.core import advice
 from bridge.core.errors import NotUsable
 from bridge.legs.answers import retention
 from bridge.legs.nats import NatsConnection, place_of, stream_info
+from bridge.legs.terms import Term, term_of
+
+LEAST_IDLE_SECONDS = 86_400.0
+SHORTEST_PULL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class Consumer:
     """Whether its stream removes what is acknowledged (a work queue)."""
     retention: float
     """How long its stream keeps a message, in seconds; infinite without max_age."""
+    longest_pull: float
+    """How long one pull may wait, in seconds."""
+    terms: tuple[Term, ...]
+    """The stream and the consumer as they were read."""
 
 
 async def open_consumer(
@@ -53,6 +62,23 @@ async def open_consumer(
         raise NotUsable(f"consumer {name} of {stream} is a push consumer; a route needs a pull consumer", hint=create)
     if (policy := config.text("ack_policy")) != "explicit":
         raise NotUsable(f"consumer {name} of {stream} has ack policy {policy}", hint=create)
+    if config.flag("headers_only"):
+        raise NotUsable(
+            f"consumer {name} of {stream} delivers headers only: every payload would be lost",
+            hint=f"nats consumer edit {stream} {name} --no-headers-only, or use another consumer",
+        )
+    if 0 < (idle := config.seconds("inactive_threshold", 0)) < LEAST_IDLE_SECONDS:
+        # Created again it would start at the beginning, and send everything once more.
+        raise NotUsable(
+            f"consumer {name} of {stream} is deleted after {idle:g} s without a reader, such as a paused route",
+            hint=f"nats consumer edit {stream} {name} --inactive-threshold 24h, or create it as a durable without one",
+        )
+    longest_pull = config.seconds("max_expires", 0)
+    if 0 < longest_pull < SHORTEST_PULL_SECONDS:
+        raise NotUsable(
+            f"a pull of consumer {name} of {stream} may wait {longest_pull:g} s; {SHORTEST_PULL_SECONDS:g} are needed",
+            hint=f"nats consumer edit {stream} {name} --max-pull-expire 5s",
+        )
     if filters is not None and set(found) != set(filters):
         raise NotUsable(
             f"consumer {name} of {stream} filters {', '.join(found) or 'nothing'}; the route says {', '.join(filters)}",
@@ -78,6 +104,8 @@ async def open_consumer(
         place=place_of(about),
         removes=stream_config.text("retention", "") == "workqueue",
         retention=retention(stream_config),
+        longest_pull=longest_pull or inf,
+        terms=(term_of(about), term_of(info)),
     )
 
 

@@ -20,6 +20,7 @@ from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable, U
 from bridge.core.handover import Handover
 from bridge.core.models import JetStreamMessage
 from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
+from bridge.core.subjects import covers
 from bridge.legs.answers import ack_reply, parse_ack_subject, pin_of
 from bridge.legs.backlogs import ConsumerLook
 from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
@@ -30,19 +31,23 @@ from bridge.legs.wire import NO_RESPONDERS, WireClient, header_pairs_of, status_
 APART_SECONDS = 1.0  # two reads closer together may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
+MOST_SUBJECTS = 10_000  # remembered as within the filter
 KEPT = 200  # how many messages a handover holds back before it waits for the missing ones and stops pulling
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
     """One unacknowledged message. `reply` is the newest ack subject, empty for one that ran out of deliveries; `until`
-    is loop time. `lapsed`: another reader has the pin, and may get the message when its ack wait is over."""
+    is loop time. `lapsed`: another reader has the pin, and may get the message when its ack wait is over. `stored`:
+    when the stream stored it; `stale`: the stream was created again, and its sequence is now another message's."""
 
     reply: str
     until: float
     sequence: int
     tended: bool = True
     lapsed: bool = False
+    stored: float = 0.0
+    stale: bool = False
 
 
 class _Pull:
@@ -114,6 +119,7 @@ class JetStreamSource:
         self._intruded = 0
         self._looked = 0.0
         self._pin = ""
+        self._within: set[str] = set()  # subjects known to be within the filter
         self._resubscriptions = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
         self._exhausted = (
@@ -210,13 +216,14 @@ class JetStreamSource:
             return late
         reply, ended = pull.begin(limit)
         # no_wait with expires: delivers what is there and ends, or waits until something is.
-        request: dict[str, Any] = {"batch": limit, "expires": int(POLL_SECONDS * 1e9), "no_wait": True}
+        poll = min(POLL_SECONDS, self.consumer.longest_pull)
+        request: dict[str, Any] = {"batch": limit, "expires": int(poll * 1e9), "no_wait": True}
         if self.consumer.group is not None:
             request |= {"group": self.consumer.group, **({"id": self._pin} if self._pin else {})}
         subject = self._nats.api_subject(f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}")
         await client.publish(subject, json.dumps(request).encode(), reply=reply)
         try:
-            async with asyncio.timeout(POLL_SECONDS + 1.0):  # a server that is gone sends no status
+            async with asyncio.timeout(poll + 1.0):  # a server that is gone sends no status
                 code, text = await ended
         except TimeoutError:
             if denied := self._nats.denied(subject):
@@ -273,10 +280,14 @@ class JetStreamSource:
         if self._handover is not None:
             self._handover.numbered(consumer_sequence)
         until = now + consumer.ack_wait
+        if subject not in self._within and not self._covered(subject):
+            return None  # it stays unacknowledged; the route opens again and judges the new filter
         if loan := self._loans.get(sequence):
-            loan.reply, loan.until, loan.lapsed = reply, until, False
-            return None
-        loan = self._loans[sequence] = _Loan(reply, until, sequence)
+            if loan.stored == timestamp:
+                loan.reply, loan.until, loan.lapsed = reply, until, False
+                return None
+            loan.stale = True  # an ack of the old message would acknowledge this one
+        loan = self._loans[sequence] = _Loan(reply, until, sequence, stored=timestamp)
         hopeless: BridgeError | None = None
         size = 512 + len(block) + len(payload)
         try:
@@ -296,6 +307,16 @@ class JetStreamSource:
             hopeless,
             size,
         )
+
+    def _covered(self, subject: str) -> bool:
+        """Whether the consumer's filter, as it was when the route opened, covers a subject. It may be widened while we
+        read, to messages that must not reach the other side."""
+        if self.consumer.filters and not any(covers(each, subject) for each in self.consumer.filters):
+            return False
+        if len(self._within) >= MOST_SUBJECTS:
+            self._within.clear()
+        self._within.add(subject)
+        return True
 
     def _lend_hopeless(self, message: JetStreamMessage, why: BridgeError) -> Delivery:
         loan = _Loan("", float("inf"), message.sequence, tended=False)
@@ -325,14 +346,18 @@ class JetStreamSource:
             loan.tended = False  # a +WPI after a -NAK would undo its delay
         answers = await self._tell(loans, words, repeat=repeat)
         for loan in loans:
-            self._loans.pop(loan.sequence, None)
+            if not loan.stale:
+                self._loans.pop(loan.sequence, None)
         return answers
 
     async def _tell(self, loans: Sequence[_Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
         """Awaited acks, repeated until the ack wait is over: an ack without an answer may never have arrived."""
         loop = asyncio.get_running_loop()
         answers: list[BridgeError | None] = [Unavailable("the ack was not answered")] * len(loans)
-        todo = list(range(len(loans)))
+        todo = [at for at, loan in enumerate(loans) if not loan.stale]
+        if len(todo) < len(loans):
+            recreated = LeaseLost(f"stream {self.consumer.stream} was deleted and created again")
+            answers = [recreated if loan.stale else answer for loan, answer in zip(loans, answers, strict=True)]
         while todo:
             try:
                 requests = [(loans[i].reply, words[i], b"") for i in todo]

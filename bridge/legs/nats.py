@@ -205,10 +205,10 @@ class NatsConnection:
         return error
 
     async def ask_api(
-        self, calls: Sequence[tuple[str, Mapping[str, Any] | None]], seconds: float = API_SECONDS
+        self, calls: Sequence[tuple[str, Mapping[str, Any] | None]], seconds: float | None = None
     ) -> list[Answer | Reply | None]:
         """Many calls at once, each with the whole subject of the API. A Reply means that there is no responder; None,
-        that JetStream did not answer within so many seconds."""
+        that JetStream did not answer within so many seconds, API_SECONDS by default."""
 
         def read(at: int, block: bytes, payload: bytes) -> Answer | Reply | None:
             if block:
@@ -216,7 +216,7 @@ class NatsConnection:
             return api_answer(payload, calls[at][0])
 
         requests = [(subject, json.dumps(body).encode() if body else b"", b"") for subject, body in calls]
-        return await self.replies.ask_for(requests, seconds, read)
+        return await self.replies.ask_for(requests, seconds or API_SECONDS, read)
 
     def api_subject(self, call: str) -> str:
         """The subject of an API call, as the domain has it."""

@@ -19,6 +19,7 @@ from bridge.core.route import Receipt
 from bridge.core.subjects import covers
 from bridge.legs.answers import Answer, Captures, pub_ack
 from bridge.legs.nats import NatsConnection, place_of, stream_info
+from bridge.legs.terms import Term, term_of
 from bridge.legs.wire import NO_RESPONDERS, Reply, status_of
 
 SOONEST = 0.5  # seconds ahead; what is due sooner is published at once, because a schedule itself takes a while
@@ -49,12 +50,13 @@ async def open_destination(
         raise NotUsable(f"no stream captures {pattern}", hint=create)
     if schedules is not None:
         await _see_schedules(nats, names if stream is None else [stream], schedules)
-    places = []
+    places, terms = [], []
     known = {}
     for each in [stream] if stream else names:
         info = await nats.api(f"STREAM.INFO.{each}")
         _see_stream(each, info, ttl=ttl)
         places.append(place_of(info))
+        terms.append(term_of(info))
         known[each] = Captures.of(info, pattern)
     return JetStreamDestination(
         nats,
@@ -65,6 +67,7 @@ async def open_destination(
         schedules=schedules,
         streams=(stream,) if stream else tuple(names),
         ttl=ttl,
+        terms=tuple(terms),
     )
 
 
@@ -76,7 +79,15 @@ def _see_stream(name: str, info: Answer, *, ttl: bool) -> None:
             f"stream {name} does not allow per-message TTLs, and the route sets ttl",
             hint=f"nats stream edit {name} --allow-msg-ttl (nats-server 2.11), or remove destination.ttl",
         )
-    if info.part("config").text("retention", "") == "interest" and not info.part("state").number("consumer_count", 0):
+    config = info.part("config")
+    for flag, what in (
+        ("sealed", "is sealed: it takes no message any more"),
+        ("no_ack", "acknowledges no publish (no_ack), so nothing would ever count as stored"),
+        ("allow_msg_counter", "is a stream of counters: it takes only increments"),
+    ):
+        if config.flag(flag):
+            raise NotUsable(f"stream {name} {what}", hint="publish to another stream, or change this one's settings")
+    if config.text("retention", "") == "interest" and not info.part("state").number("consumer_count", 0):
         # The server answers such a publish with a normal PubAck and stores nothing.
         raise NotUsable(
             f"stream {name} has interest retention and no consumer: it would drop every message",
@@ -125,8 +136,10 @@ class JetStreamDestination:
         schedules: str | None = None,
         streams: tuple[str, ...] = (),
         ttl: bool = False,
+        terms: tuple[Term, ...] = (),
     ) -> None:
         self.streams = streams
+        self.terms = terms
         self._schedules = schedules
         self.places = places
         self._nats = nats

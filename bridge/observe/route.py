@@ -98,6 +98,10 @@ class RouteObservation(RouteLife):
         self.log.error("route_failed", error=str(error), restarts_in=round(after, 1))
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
 
+    def reopening(self, difference: str) -> None:
+        """Something the route relies on is not what it was when it opened."""
+        self.log.warning("reopening", why=difference, meaning="messages in flight are given back, then it opens again")
+
     def not_open(self, error: BridgeError, after: float) -> None:
         self._in_trouble("open", error, "route_down", again_in=round(after, 1))
 

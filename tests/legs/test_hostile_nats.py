@@ -110,8 +110,10 @@ async def test_whatever_is_no_puback_is_awaited_past_and_the_stream_is_heard(
 ) -> None:
     """A stream that says nothing by itself, so that what others say is all that comes, or comes first."""
     monkeypatch.setattr("bridge.legs.stream.PUBLISH_SECONDS", 0.3)
-    await add_stream(nats, name, no_ack=True)
+    await add_stream(nats, name)
     destination = await open_destination(nats, pattern=f"{name}.*", stream=None)
+    config = (await nats.api(f"STREAM.INFO.{name}"))["config"]
+    await nats.api(f"STREAM.UPDATE.{name}", {**config, "no_ack": True})
     outs = [JetStreamOut(f"{name}.{n}", b"x", f"id:{n}") for n in range(len(FORGED))]
     true = (b"", json.dumps({"stream": name, "seq": 7}).encode())
     async with attacker(nats_server) as other:

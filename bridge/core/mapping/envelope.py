@@ -289,7 +289,7 @@ def _or(text: str | None, grammar: re.Pattern[str], otherwise: str) -> str:
 
 
 def _own_id(message: JetStreamMessage, mark: str) -> str:
-    text = f"{message.stream}:{message.sequence}{f':{mark}' if mark else ''}"
+    text = f"{message.stream}:{message.sequence}:{int(message.timestamp * 1000)}{f':{mark}' if mark else ''}"
     return str(uuid.uuid5(uuid.NAMESPACE_URL, text.encode("utf-8", "backslashreplace").decode()))
 
 

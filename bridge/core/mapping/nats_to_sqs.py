@@ -239,8 +239,9 @@ def _object_claim(body: str, attributes: dict[str, Attribute]) -> Claim | None:
 
 
 def _id(message: JetStreamMessage, mark: str) -> str:
-    """The same for every delivery of a message, and no other message's: a recreated stream starts its numbers again."""
-    return fifo_id(f"{message.stream}-{message.sequence}{f'-{mark}' if mark else ''}")
+    """The same for every delivery of a message, and no other message's: a recreated stream starts its numbers again, so
+    the millisecond it was stored in is part of it."""
+    return fifo_id(f"{message.stream}-{message.sequence}-{int(message.timestamp * 1000)}{f'-{mark}' if mark else ''}")
 
 
 def lane_rule(template: GroupTemplate | None) -> Lane:

@@ -50,7 +50,7 @@ def park_to_jetstream(*, route: str, source: str, subject: str, secret: str = ""
             document = {"body": base64_of(payload), "body_encoding": "base64", "meta": _meta(delivery)}
             payload = json.dumps(document, separators=(",", ":")).encode("ascii")
         return JetStreamOut(
-            subject, payload, _msg_id(f"parked:{route}:{delivery.id}{secret and f':{secret}'}"), headers
+            subject, payload, _msg_id(f"parked:{route}:{_unique(delivery)}{secret and f':{secret}'}"), headers
         )
 
     return park
@@ -85,7 +85,7 @@ def park_to_sqs(*, route: str, source: str, fifo: bool) -> Park:
             body,
             attributes,
             group=fifo_id(route) if fifo else None,
-            dedup_id=fifo_id(f"{route}:{delivery.id}") if fifo else None,
+            dedup_id=fifo_id(f"{route}:{_unique(delivery)}") if fifo else None,
         )
 
     return park
@@ -219,6 +219,13 @@ def _one_line(text: str) -> str:
         line = "".join([each if each.isprintable() else ascii(each)[1:-1] for each in line])
         line = line.encode("ascii", "backslashreplace").decode("ascii")
     return line.strip()
+
+
+def _unique(delivery: Delivery) -> str:
+    """A name no other message has: a stream that was created again has the same sequences."""
+    if isinstance(delivery.message, JetStreamMessage):
+        return f"{delivery.id}:{int(delivery.message.timestamp * 1000)}"
+    return delivery.id
 
 
 def _msg_id(text: str) -> str:
