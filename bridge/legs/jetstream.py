@@ -221,6 +221,7 @@ class JetStreamSource:
         if self.consumer.group is not None:
             request |= {"group": self.consumer.group, **({"id": self._pin} if self._pin else {})}
         subject = self._nats.api_subject(f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}")
+        client.pulls.add(ended)
         await client.publish(subject, json.dumps(request).encode(), reply=reply)
         try:
             async with asyncio.timeout(poll + 1.0):  # a server that is gone sends no status
@@ -229,6 +230,8 @@ class JetStreamSource:
             if denied := self._nats.denied(subject):
                 raise NotUsable(denied, hint=f"allow this user to publish {subject}") from None
             return pull.take(limit)
+        finally:
+            client.pulls.discard(ended)
         brought = pull.take(limit)
         if not brought and code:
             await self._ended(code, text)

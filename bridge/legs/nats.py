@@ -32,6 +32,9 @@ __all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "place_
 T = TypeVar("T")
 
 API_SECONDS = 5.0
+PING_SECONDS = 3.0  # how often the server is asked for a sign of life
+SILENT_SECONDS = 10  # a server that has sent nothing for so long is left, ping answers included
+CLOSE_SECONDS = 2.0  # how long a client may take to send what is left, and to close
 AFTER_503_SECONDS = 1.0  # how long an answer is awaited that a 503 denied: a genuine 503 means that none will come
 
 
@@ -83,7 +86,10 @@ class NatsConnection:
         self._notice = notice or _silent
         self._client: WireClient | None = None
         self._opening = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
         self._last_error = self._refusal = ""
+        self._errors = 0
         self._answered = False  # whether JetStream has ever answered here
         self._denied: deque[str] = deque(maxlen=64)
 
@@ -114,6 +120,7 @@ class NatsConnection:
             if self._client is None or self._client.is_closed:
                 self._client = await self._open()
                 self.generation += 1
+                self._watching = asyncio.create_task(self._watch(self._client), name=f"watch {self.name}")
         if not self._client.is_connected:
             reason = self._last_error or "no server"
             raise Unavailable(f"NATS connection {self.name} ({self.options.hosts}) is down, reconnecting: {reason}")
@@ -124,10 +131,41 @@ class NatsConnection:
         return NatsConnection(self.options, name=self.name, notice=self._notice)
 
     async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         client, self._client = self._client, None
         if client is not None:
             self._notice = _silent  # its closing need not be reported
             await _close(client)
+
+    async def _watch(self, client: WireClient) -> None:
+        """Leaves a server that went silent (power lost, process frozen, packets dropped): no reset ever comes, and
+        nats-py waits for the dead connection to take what is unsent. Counted in turns of this loop, not by a clock:
+        after this process itself was frozen, what the server sent meanwhile is read first."""
+        seen, silent, was = -1, 0, ""
+        while client is self._client and not client.is_closed:
+            await asyncio.sleep(1.0)
+            if client.is_connected:
+                was = str(client.connected_url.hostname)
+            signs = client.chunks + self._errors  # while it reconnects, each attempt that fails is a sign of life
+            silent = silent + 1 if signs == seen else 0
+            seen = signs
+            if silent >= SILENT_SECONDS:
+                self._leave(client, was)
+                return
+
+    def _leave(self, client: WireClient, host: str) -> None:
+        if self._client is client:
+            self._client = None  # the next call opens another
+            self._last_error = f"{host} went silent"
+            self._notice("disconnected", f"{host} sent nothing for {SILENT_SECONDS} s, not even answers to pings")
+        client.abort()
+        self.replies.give_up()
+        leaving = asyncio.create_task(_close(client), name=f"leave {host}")
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     async def _open(self) -> WireClient:
         options, client = self.options, KeyedClient()
@@ -147,8 +185,10 @@ class NatsConnection:
                     inbox_prefix=options.inbox_prefix,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.5,
-                    connect_timeout=options.connect_timeout,
-                    ping_interval=10,
+                    # A server that accepts the connection and says nothing must leave time for the others.
+                    connect_timeout=options.connect_timeout / len(options.servers),
+                    ping_interval=PING_SECONDS,
+                    max_outstanding_pings=1_000,  # `_watch` leaves a silent server
                     error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
                     reconnected_cb=self._on_reconnected,
@@ -235,6 +275,7 @@ class NatsConnection:
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         self._last_error = text
+        self._errors += 1
         if _is_refusal(text):
             self._refusal = text  # the next attempt may only see a reset, and this is the cause an operator needs
         if "permissions violation" in text.lower():
@@ -242,6 +283,10 @@ class NatsConnection:
         self._notice("error", text)
 
     async def _on_disconnected(self) -> None:
+        # What was asked on the lost connection is not answered on the next one.
+        self.replies.give_up()
+        if self._client is not None:
+            self._client.end_pulls()
         self._notice("disconnected", self._last_error)
 
     async def _on_reconnected(self) -> None:
@@ -369,6 +414,11 @@ class Replies:
             asked.answers[at] = answer
         return asked.answers
 
+    def give_up(self) -> None:
+        """The connection is lost: no request that waits is answered any more."""
+        for asked, _ in list(self._waiting.values()):
+            asked.too_late()
+
     def _arrived(self, subject: str, _: str, block: bytes, payload: bytes) -> None:
         found = self._waiting.get(subject)
         if found is not None:  # else it is too late, or forged
@@ -428,5 +478,7 @@ def _silent(event: str, detail: str) -> None:
 async def _close(client: WireClient) -> None:
     # Not drain(): it can hang on a subscription that still holds messages. A client that never began to connect,
     # because of an invalid file, raises an AssertionError.
-    with suppress(errors.Error, OSError, asyncio.InvalidStateError, AssertionError):
-        await client.close()
+    with suppress(errors.Error, OSError, TimeoutError, asyncio.InvalidStateError, AssertionError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await client.close()
+    client.abort()

@@ -7,6 +7,7 @@ version is pinned for this. May not: know JetStream, or wait in a sink.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ Request = tuple[str, str, bytes, bytes]
 """Subject, reply subject, header block or nothing, payload."""
 
 NO_RESPONDERS = "503"  # the server's status for a subject without responders
+LOST = ("408", "the connection was lost")  # the status of a pull whose connection is gone: it may be made again
 _ROOM = 1_048_576  # bytes not written yet, half of what nats-py keeps before a write waits
 _STATUS_LINE = len("NATS/1.0")
 _PIECE = 262_144  # bytes handed to the client at a time: it pushes back at 2 MiB
@@ -92,6 +94,7 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
         self._epoch += 1
 
     async def parse(self, data: bytes = b"") -> None:
+        self.nc.chunks += 1
         if self.buf:
             if len(self.buf) + len(data) < self._wanted:
                 self.buf += data
@@ -199,10 +202,12 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
     """nats-py's client. `tls_required`: it never speaks to a server in clear text."""
 
     tls_required = False
+    chunks = 0  # reads from the socket so far: anything the server sent, answers to pings included
 
     def __init__(self) -> None:
         super().__init__()
         self.sinks: dict[bytes, Sink] = {}
+        self.pulls: set[asyncio.Future[tuple[str, str]]] = set()
         self._ps = _Parser(self)
         self._nuid = _Tokens()
 
@@ -248,6 +253,31 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
         await self._send_command(b"".join(parts))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    def end_pulls(self) -> None:
+        """The connection is lost, and with it every pull the server knew of: each ends as one that brought nothing."""
+        for pull in self.pulls:
+            if not pull.done():
+                pull.set_result(LOST)
+        self.pulls.clear()
+
+    def abort(self) -> None:
+        """Cuts the connection without sending what is unsent, and lets go whoever waits to send more. To close it would
+        wait for a peer that reads nothing."""
+        self.end_pulls()
+        while self._flush_queue is not None and not self._flush_queue.empty():
+            if not (waiting := self._flush_queue.get_nowait()).done():
+                waiting.set_result(None)
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        # The flusher of a client that is left behind never empties its queue, and whoever waits for room in it waits
+        # for ever. A full queue will be flushed anyway.
+        if self._flush_queue is not None and self._flush_queue.full():
+            return None
+        return await super()._flush_pending(force_flush)
 
     async def failed(self, error: Exception) -> None:
         """A sink failed."""
