@@ -6,12 +6,10 @@ May not: create or change a stream or consumer, log, or decide what to do after 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as nats_errors
@@ -26,6 +24,7 @@ from bridge.legs.backlogs import ConsumerLook
 from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
 from bridge.legs.nats import NatsConnection
+from bridge.legs.pulls import Loan, Pull
 from bridge.legs.wire import NO_RESPONDERS, WireClient, header_pairs_of, status_of
 
 APART_SECONDS = 1.0  # two reads closer together may both see the same pull of ours end
@@ -33,60 +32,6 @@ POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the long
 ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
 MOST_SUBJECTS = 10_000  # remembered as within the filter
 KEPT = 200  # how many messages a handover holds back before it waits for the missing ones and stops pulling
-
-
-@dataclass(slots=True, eq=False)
-class _Loan:
-    """One unacknowledged message. `reply` is the newest ack subject, empty for one that ran out of deliveries; `until`
-    is loop time. `lapsed`: another reader has the pin, and may get the message when its ack wait is over. `stored`:
-    when the stream stored it; `stale`: the stream was created again, and its sequence is now another message's."""
-
-    reply: str
-    until: float
-    sequence: int
-    tended: bool = True
-    lapsed: bool = False
-    stored: float = 0.0
-    stale: bool = False
-
-
-class _Pull:
-    """One inbox for one pull at a time. A delivered message carries its own subject, not the inbox's, so
-    concurrent pulls each need their own subscription: `number`, of `client`."""
-
-    def __init__(self, inbox: str, client: WireClient) -> None:
-        self.inbox = inbox
-        self.client = client
-        self.number = 0
-        self.arrived: list[Delivery] = []
-        self._serial = itertools.count()
-        self._reply = ""
-        self._limit = 0
-        self._ended: asyncio.Future[tuple[str, str]] | None = None
-
-    def begin(self, limit: int) -> tuple[str, asyncio.Future[tuple[str, str]]]:
-        """A fresh reply subject, so that the late status of an earlier pull is recognised; and a future of the status
-        this one ends with, empty when it delivered its full batch."""
-        self._reply, self._limit = f"{self.inbox}.{next(self._serial):x}", limit
-        self._ended = asyncio.get_running_loop().create_future()
-        return self._reply, self._ended
-
-    def brought(self, delivery: Delivery) -> None:
-        self.arrived.append(delivery)
-        if len(self.arrived) >= self._limit:
-            self._end("", "")
-
-    def ended(self, reply: str, code: str, text: str) -> None:
-        if reply == self._reply:
-            self._end(code, text)
-
-    def _end(self, code: str, text: str) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result((code, text))
-
-    def take(self, limit: int) -> list[Delivery]:
-        taken, self.arrived = self.arrived[:limit], self.arrived[limit:]
-        return taken
 
 
 class JetStreamSource:
@@ -109,8 +54,8 @@ class JetStreamSource:
         self.batch = min(batch, consumer.max_batch)
         self.locks_groups = False  # a released message is redelivered behind newer ones of its group
         self._nats = nats
-        self._loans: dict[int, _Loan] = {}
-        self._idle: list[_Pull] = []
+        self._loans: dict[int, Loan] = {}
+        self._idle: list[Pull] = []
         self._apart = False
         self._handover: Handover[Delivery] | None = Handover() if ordered else None
         self._handover_began = 0.0
@@ -193,8 +138,8 @@ class JetStreamSource:
             else:
                 await self._leave(pull)
 
-    async def _new_pull(self, client: WireClient) -> _Pull:
-        pull = _Pull(client.new_inbox(), client)
+    async def _new_pull(self, client: WireClient) -> Pull:
+        pull = Pull(client.new_inbox(), client)
         clock = asyncio.get_running_loop().time
         inside = f"{pull.inbox}."
 
@@ -210,7 +155,7 @@ class JetStreamSource:
         pull.number = await client.listen(f"{inside}*", arrived)
         return pull
 
-    async def _pull(self, client: WireClient, pull: _Pull, limit: int) -> list[Delivery]:
+    async def _pull(self, client: WireClient, pull: Pull, limit: int) -> list[Delivery]:
         # Messages of an earlier pull that came after its end are in flight already: they go first.
         if late := pull.take(limit):
             return late
@@ -290,7 +235,7 @@ class JetStreamSource:
                 loan.reply, loan.until, loan.lapsed = reply, until, False
                 return None
             loan.stale = True  # an ack of the old message would acknowledge this one
-        loan = self._loans[sequence] = _Loan(reply, until, sequence, stored=timestamp)
+        loan = self._loans[sequence] = Loan(reply, until, sequence, stored=timestamp)
         hopeless: BridgeError | None = None
         size = 512 + len(block) + len(payload)
         try:
@@ -322,7 +267,7 @@ class JetStreamSource:
         return True
 
     def _lend_hopeless(self, message: JetStreamMessage, why: BridgeError) -> Delivery:
-        loan = _Loan("", float("inf"), message.sequence, tended=False)
+        loan = Loan("", float("inf"), message.sequence, tended=False)
         name = f"{message.stream}:{message.sequence}"
         delivered, stored, now = message.delivered, message.timestamp, time.monotonic()
         return Delivery(message, name, delivered, stored, now, loan, last=True, hopeless=why, size=message.size)
@@ -338,11 +283,11 @@ class JetStreamSource:
         return await self._exhausted.settle(_sequence(settled.delivery), parked=isinstance(settled.outcome, Ack))
 
     async def _settle(self, settled: Sequence[Settlement], *, repeat: bool) -> list[BridgeError | None]:
-        loans: list[_Loan] = []
+        loans: list[Loan] = []
         words: list[bytes] = []
         for delivery, outcome in settled:
             loan = delivery.token
-            assert isinstance(loan, _Loan)
+            assert isinstance(loan, Loan)
             loans.append(loan)
             words.append(_nak(outcome.after) if isinstance(outcome, Retry) else b"+ACK")
             self._settled += loan.tended
@@ -353,7 +298,7 @@ class JetStreamSource:
                 self._loans.pop(loan.sequence, None)
         return answers
 
-    async def _tell(self, loans: Sequence[_Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
+    async def _tell(self, loans: Sequence[Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
         """Awaited acks, repeated until the ack wait is over: an ack without an answer may never have arrived."""
         loop = asyncio.get_running_loop()
         answers: list[BridgeError | None] = [Unavailable("the ack was not answered")] * len(loans)
@@ -451,7 +396,7 @@ class JetStreamSource:
         for pull in idle:
             await self._leave(pull)
 
-    async def _leave(self, pull: _Pull) -> None:
+    async def _leave(self, pull: Pull) -> None:
         await pull.client.leave(pull.number)
         if left := pull.take(len(pull.arrived)):  # came after their pull had ended; no receive returned them
             with suppress(BridgeError):
@@ -465,7 +410,7 @@ def _sequence(delivery: Delivery) -> int:
 
 def _gone(delivery: Delivery) -> bool:
     """Whether it ran out of deliveries, so that there is nothing to acknowledge."""
-    assert isinstance(delivery.token, _Loan)
+    assert isinstance(delivery.token, Loan)
     return not delivery.token.reply
 
 

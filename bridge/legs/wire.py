@@ -86,6 +86,7 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
     """
 
     buf: bytearray
+    chunks = 0  # reads from the socket so far: anything the server sent, answers to pings included
     _epoch = 0  # grows with each reconnect: unread bytes then belong to the old connection
 
     def reset(self) -> None:
@@ -94,7 +95,7 @@ class _Parser(Parser):  # type: ignore[misc]  # nats-py ships no types
         self._epoch += 1
 
     async def parse(self, data: bytes = b"") -> None:
-        self.nc.chunks += 1
+        self.chunks += 1
         if self.buf:
             if len(self.buf) + len(data) < self._wanted:
                 self.buf += data
@@ -202,7 +203,6 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
     """nats-py's client. `tls_required`: it never speaks to a server in clear text."""
 
     tls_required = False
-    chunks = 0  # reads from the socket so far: anything the server sent, answers to pings included
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,6 +210,11 @@ class WireClient(Client):  # type: ignore[misc]  # nats-py ships no types
         self.pulls: set[asyncio.Future[tuple[str, str]]] = set()
         self._ps = _Parser(self)
         self._nuid = _Tokens()
+
+    @property
+    def chunks(self) -> int:
+        """How often the server has sent something."""
+        return int(self._ps.chunks)
 
     async def listen(self, subject: str, sink: Sink) -> int:
         """A subscription whose messages go to `sink`, reconnects included, until `leave` or until the client closes.

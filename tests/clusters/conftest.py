@@ -1,3 +1,5 @@
+"""One cluster for each module of tests, and an operator's client of it."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
