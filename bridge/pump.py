@@ -7,7 +7,8 @@ Its promises (tests/test_pump.py):
   4. One message that fails never delays another, except those behind it in its own lane. Messages held for reasons of
      their own take at most a share of the credits; the rest of them go back to the source for a while.
   5. Every delivery is settled once, or released.
-  6. An exception no one expected is contained: in the message it is about (core/walls.py), else in this pump, which
+  6. A message whose lease is over is never sent: another reader may have settled it.
+  7. An exception no one expected is contained: in the message it is about (core/walls.py), else in this pump, which
      gives back what it holds and ends with that error. It never reaches another route.
 May not: know SQS, SNS or NATS; read the wall clock; write a log line or a metric (the Observer does).
 """
@@ -233,6 +234,11 @@ class Pump:
     async def _carried(self, items: list[Item]) -> None:
         """`items` has those that are still to be carried here, at every moment."""
         while True:
+            if gone := self._source.lapsed([item.delivery for item in items]):
+                await self._abandon([item for item in items if item.delivery in gone])
+                items[:] = [item for item in items if item.delivery not in gone]
+                if not items:
+                    return
             outcome = await self._rounds.round(items)
             await self._settle(outcome.settled)
             own = await self._keep(outcome.own, outcome.own_after)

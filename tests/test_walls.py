@@ -154,6 +154,29 @@ async def test_renewals_that_fail_now_and_then_do_not_end_a_route() -> None:
         assert not running.task.done()
 
 
+async def test_what_another_reader_may_have_by_now_is_never_sent() -> None:
+    """As after a freeze: the lease is over, nothing renewed it, and the destination takes messages again."""
+
+    class Frozen(MemorySource):
+        over: frozenset[str] = frozenset()
+
+        def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+            return [each for each in deliveries if each.id in self.over]
+
+    down = True
+    source = Frozen()
+    destination = MemoryDestination(lambda out, tries: Unavailable("down") if down else None)
+    source.put(*map(message, ["a", "b", "c"]))
+    async with Running(source, destination) as running:
+        await until(lambda: len(running.journal.named("held")) >= 3)
+        source.over, down = frozenset("b"), False
+        await until(lambda: len(payloads(destination)) == 2)
+        await until(lambda: "b" in source.released)
+        assert sorted(payloads(destination)) == ["a", "c"]
+        source.over = frozenset()
+        await until(lambda: sorted(payloads(destination)) == ["a", "b", "c"])  # delivered again
+
+
 async def test_a_defect_of_the_loop_gives_each_message_back_once() -> None:
     """Also those it was carrying apart, for they wait for reasons of their own."""
 

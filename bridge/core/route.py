@@ -144,8 +144,14 @@ class Source(Protocol):
         the lease lasts. An error means the source may redeliver the message: the destination must recognise it."""
         ...
 
+    def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Those whose lease is over, as far as this process can know: another reader may have them by now, and may have
+        settled them. Asked before anything is sent, because a process that was frozen continues where it was."""
+        ...
+
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Gives untouched deliveries back: visible again at once, first to last in order."""
+        """Gives untouched deliveries back: visible again at once, first to last in order. One whose lease is over is
+        only forgotten: it is the source's already."""
         ...
 
     async def tend(self) -> None:

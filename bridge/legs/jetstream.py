@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from nats import errors as nats_errors
@@ -64,6 +65,7 @@ class JetStreamSource:
         self._intruded = 0
         self._looked = 0.0
         self._pin = ""
+        self._leases_lost = 0
         self._within: set[str] = set()  # subjects known to be within the filter
         self._resubscriptions = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
@@ -294,9 +296,13 @@ class JetStreamSource:
             loan.tended = False  # a +WPI after a -NAK would undo its delay
         answers = await self._tell(loans, words, repeat=repeat)
         for loan in loans:
-            if not loan.stale:
-                self._loans.pop(loan.sequence, None)
+            self._forget(loan)
         return answers
+
+    def _forget(self, loan: object) -> None:
+        assert isinstance(loan, Loan)
+        if self._loans.get(loan.sequence) is loan:
+            del self._loans[loan.sequence]
 
     async def _tell(self, loans: Sequence[Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
         """Awaited acks, repeated until the ack wait is over: an ack without an answer may never have arrived."""
@@ -326,11 +332,21 @@ class JetStreamSource:
             todo = [i for i in todo if repeat and answers[i] is not None and loans[i].until > loop.time()]
         return answers
 
+    def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        gone = _over(deliveries)
+        self._leases_lost += len(gone)
+        return gone
+
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         # Ordinary NAKs: JetStream counts them as deliveries. It has no way to hand a message back uncounted.
         # Not repeated: we may be shutting down, and a lost NAK only delays redelivery until the ack wait is over.
         back = [Settlement(delivery, Retry(0)) for delivery in deliveries]
-        await self._settle([each for each in back if not _gone(each.delivery)], repeat=False)
+        held = [each for each in back if not _gone(each.delivery)]
+        over = {id(each) for each in _over([each.delivery for each in held])}
+        await self._settle([each for each in held if id(each.delivery) not in over], repeat=False)
+        for delivery in deliveries:
+            if id(delivery) in over:
+                self._forget(delivery.token)  # a NAK would take it from the reader that has it by now
         for each in back:
             if _gone(each.delivery):
                 await self._settle_gone(each)
@@ -350,7 +366,7 @@ class JetStreamSource:
             due = [
                 loan
                 for loan in self._loans.values()
-                if loan.tended and not loan.lapsed and loan.until - loop.time() < 2 * third
+                if loan.tended and not loan.lapsed and 0 < loan.until - loop.time() < 2 * third
             ]
             if not due:
                 continue
@@ -369,7 +385,7 @@ class JetStreamSource:
             # Seen twice in a row, it is not a pull of ours that has just ended.
             self._looked = now
             self._intruded = self._intruded + 1 if (backlog.readers or 0) > self._pulls else 0
-        return backlog
+        return replace(backlog, leases_lost=self._leases_lost)
 
     async def resubscribe(self) -> None:
         """Resubscribes from the next pull on. The subscriptions of pulls under way may have stalled: they are not used
@@ -401,6 +417,12 @@ class JetStreamSource:
         if left := pull.take(len(pull.arrived)):  # came after their pull had ended; no receive returned them
             with suppress(BridgeError):
                 await self.release(left)
+
+
+def _over(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Those whose ack wait is over, or whose stream was created again."""
+    now = asyncio.get_running_loop().time()
+    return [each for each in deliveries if each.token.until <= now or each.token.stale]  # type: ignore[attr-defined]
 
 
 def _sequence(delivery: Delivery) -> int:

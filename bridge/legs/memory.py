@@ -139,6 +139,16 @@ class MemorySource:
                 self._changed.set()
         return None
 
+    def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        now = asyncio.get_running_loop().time()
+        gone = []
+        for delivery in deliveries:
+            assert isinstance(delivery.token, _Loan)
+            kept = delivery.token.kept
+            if kept.lease != delivery.token.lease or (kept.until is not None and kept.until <= now):
+                gone.append(delivery)
+        return gone
+
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             if kept := self._held(delivery):

@@ -173,10 +173,19 @@ class SqsSource:
                 pause = min(pause * 2, 5.0)
         return failed
 
+    def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        now = asyncio.get_running_loop().time()
+        gone = [delivery for delivery in deliveries if delivery.token.until <= now]  # type: ignore[attr-defined]
+        self._leases_lost += len(gone)
+        return gone
+
     async def release(self, deliveries: Sequence[Delivery]) -> None:
+        now = asyncio.get_running_loop().time()
         loans = [_loan(delivery) for delivery in deliveries]
         for loan in loans:
             self._loans.pop(loan.message_id, None)
+        # Through a handle whose lease is over, SQS may show a message that another reader has by now.
+        loans = [loan for loan in loans if loan.until > now]
         self._handed_back(loans)
         # Last first: when the first of a group becomes visible, none of the group may still be hidden behind it.
         answers = await self._show([(loan, 0.0) for loan in reversed(loans)], at_once=1 if self.queue.fifo else 8)

@@ -159,6 +159,19 @@ class SourceExam:
         assert list(await candidate.source.settle([Settlement(lent, Ack())])) == [None]  # by its newest handle
         assert await nothing_left(candidate.source, candidate.lease + 1)
 
+    async def test_a_lease_that_is_over_is_known_and_its_message_only_forgotten(
+        self, candidate: SourceCandidate
+    ) -> None:
+        await candidate.put(1)
+        (lent,) = await take(candidate.source, 1)
+        assert list(candidate.source.lapsed([lent])) == []
+        await until(lambda: list(candidate.source.lapsed([lent])) == [lent])
+        await candidate.source.release([lent])
+        (again,) = await take(candidate.source, 1)  # a new delivery, not the old one renewed
+        assert again is not lent
+        assert list(candidate.source.lapsed([again])) == []
+        assert list(await candidate.source.settle([Settlement(again, Ack())])) == [None]
+
     async def test_a_settle_of_a_lost_lease_never_raises(self, candidate: SourceCandidate) -> None:
         await candidate.put(1)
         (lent,) = await take(candidate.source, 1)
