@@ -40,6 +40,8 @@ class Consumer:
     """How long its stream keeps a message, in seconds; infinite without max_age."""
     longest_pull: float
     """How long one pull may wait, in seconds."""
+    max_bytes: int
+    """How much one pull may ask for; 0 is unlimited."""
     terms: tuple[Term, ...]
     """The stream and the consumer as they were read."""
 
@@ -105,6 +107,7 @@ async def open_consumer(
         removes=stream_config.text("retention", "") == "workqueue",
         retention=retention(stream_config),
         longest_pull=longest_pull or inf,
+        max_bytes=max(0, config.number("max_bytes", 0)),
         terms=(term_of(about), term_of(info)),
     )
 

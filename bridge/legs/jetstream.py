@@ -15,23 +15,24 @@ from typing import Any
 
 from nats import errors as nats_errors
 
-from bridge.core.errors import BridgeError, LeaseLost, NotUsable, Unavailable, Unmappable
+from bridge.core.errors import BridgeError, NotUsable, Unavailable, Unmappable
 from bridge.core.handover import Handover
 from bridge.core.models import JetStreamMessage
 from bridge.core.route import Ack, Backlog, Delivery, Retry, Settlement
 from bridge.core.subjects import covers
-from bridge.legs.answers import ack_reply, parse_ack_subject, pin_of
+from bridge.legs.acks import Acks, nak
+from bridge.legs.answers import parse_ack_subject, pin_of
 from bridge.legs.backlogs import ConsumerLook
 from bridge.legs.consumer import PIN, SHARED, Consumer, open_consumer
 from bridge.legs.exhausted import Exhausted
 from bridge.legs.nats import NatsConnection
 from bridge.legs.pulls import Loan, Pull
-from bridge.legs.wire import NO_RESPONDERS, WireClient, header_pairs_of, status_of
+from bridge.legs.wire import WireClient, header_pairs_of, status_of
 
 APART_SECONDS = 1.0  # two reads closer together may both see the same pull of ours end
 POLL_SECONDS = 5.0  # how long one pull waits for a first message; also the longest a drain waits for a pull
-ACK_SECONDS = 2.0  # how long one awaited ack may take before it is sent again
 MOST_SUBJECTS = 10_000  # remembered as within the filter
+PULL_BYTES = 16_777_216  # of one pull, at most
 KEPT = 200  # how many messages a handover holds back before it waits for the missing ones and stops pulling
 
 
@@ -59,13 +60,14 @@ class JetStreamSource:
         self._idle: list[Pull] = []
         self._apart = False
         self._handover: Handover[Delivery] | None = Handover() if ordered else None
-        self._handover_began = 0.0
+        self._missing_come = False
         self._settled = 0
         self._pulls = 0
         self._intruded = 0
         self._looked = 0.0
         self._pin = ""
         self._leases_lost = 0
+        self._acks = Acks(nats, consumer)
         self._within: set[str] = set()  # subjects known to be within the filter
         self._resubscriptions = 0
         self._look = ConsumerLook(nats, consumer.stream, consumer.name)
@@ -84,6 +86,7 @@ class JetStreamSource:
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """What is available now, or the first to arrive within POLL_SECONDS. Raises Unavailable, NotUsable."""
+        limit = self._acks.limit(limit)
         if self._exhausted is not None and (found := await self._exhausted.found(limit)):
             return [self._lend_hopeless(message, why) for message, why in found]
         if self._handover is None:
@@ -96,16 +99,13 @@ class JetStreamSource:
     async def _receive_in_order(self, handover: Handover[Delivery], limit: int) -> Sequence[Delivery]:
         if not handover.waiting and handover.kept:
             return handover.deliverable(limit)
-        now = asyncio.get_running_loop().time()
-        if not handover.waiting:
-            self._handover_began = now
-        # Redeliveries come before new messages: once every ack wait is over, one pull brings the missing ones.
-        # Until then it pulls a little: without pulls the pin goes to another reader.
-        full = len(handover.kept) >= KEPT and now - self._handover_began <= self.consumer.longest_wait
-        handover.keep(
-            (_sequence(each), each) for each in await self._receive(1 if handover.waiting and full else limit)
-        )
-        if handover.waiting and full:
+        # Redeliveries come before new messages: while a pull brings one, the next brings the missing ones. Else it
+        # pulls a little, beyond what may be kept: without pulls the pin goes to another reader.
+        full = handover.waiting and len(handover.kept) >= KEPT and not self._missing_come
+        arrived = await self._receive(1 if full else limit)
+        self._missing_come = any(each.attempt > 1 for each in arrived)
+        handover.keep((_sequence(each), each) for each in arrived)
+        if full and not self._missing_come:
             await asyncio.sleep(0.2)
         if handover.waiting and handover.kept:
             before = self._settled
@@ -165,6 +165,9 @@ class JetStreamSource:
         # no_wait with expires: delivers what is there and ends, or waits until something is.
         poll = min(POLL_SECONDS, self.consumer.longest_pull)
         request: dict[str, Any] = {"batch": limit, "expires": int(poll * 1e9), "no_wait": True}
+        # The server cuts a connection that does not take 64 MiB in time. The largest message must fit.
+        most = max(PULL_BYTES, 2 * self._nats.max_payload)
+        request["max_bytes"] = min(most, self.consumer.max_bytes) if self.consumer.max_bytes else most
         if self.consumer.group is not None:
             request |= {"group": self.consumer.group, **({"id": self._pin} if self._pin else {})}
         subject = self._nats.api_subject(f"CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}")
@@ -187,6 +190,10 @@ class JetStreamSource:
     async def _ended(self, code: str, text: str) -> None:
         """The pull delivered nothing and ended with a status. Ordinary ends return; others raise."""
         if code in ("404", "408"):
+            return
+        # It was answered in full, with what is in flight here already, or is not to be carried.
+        said = text.lower()
+        if "batch completed" in said or ("exceeds maxbytes" in said and not self.consumer.max_bytes):
             return
         where = f"consumer {self.consumer.name} of {self.consumer.stream}"
         if code == "423" and self.consumer.group is not None:
@@ -291,10 +298,10 @@ class JetStreamSource:
             loan = delivery.token
             assert isinstance(loan, Loan)
             loans.append(loan)
-            words.append(_nak(outcome.after) if isinstance(outcome, Retry) else b"+ACK")
+            words.append(nak(outcome.after) if isinstance(outcome, Retry) else b"+ACK")
             self._settled += loan.tended
             loan.tended = False  # a +WPI after a -NAK would undo its delay
-        answers = await self._tell(loans, words, repeat=repeat)
+        answers = await self._acks.tell(loans, words, repeat=repeat)
         for loan in loans:
             self._forget(loan)
         return answers
@@ -303,34 +310,6 @@ class JetStreamSource:
         assert isinstance(loan, Loan)
         if self._loans.get(loan.sequence) is loan:
             del self._loans[loan.sequence]
-
-    async def _tell(self, loans: Sequence[Loan], words: Sequence[bytes], *, repeat: bool) -> list[BridgeError | None]:
-        """Awaited acks, repeated until the ack wait is over: an ack without an answer may never have arrived."""
-        loop = asyncio.get_running_loop()
-        answers: list[BridgeError | None] = [Unavailable("the ack was not answered")] * len(loans)
-        todo = [at for at, loan in enumerate(loans) if not loan.stale]
-        if len(todo) < len(loans):
-            recreated = LeaseLost(f"stream {self.consumer.stream} was deleted and created again")
-            answers = [recreated if loan.stale else answer for loan, answer in zip(loans, answers, strict=True)]
-        while todo:
-            try:
-                requests = [(loans[i].reply, words[i], b"") for i in todo]
-                replies = await self._nats.replies.ask_for(requests, ACK_SECONDS, ack_reply)
-            except BridgeError as error:
-                for i in todo:
-                    answers[i] = error
-                if repeat:
-                    await asyncio.sleep(0.2)
-            else:
-                for i, reply in zip(todo, replies, strict=True):
-                    if reply is None:
-                        answers[i] = Unavailable(f"no answer to an ack within {ACK_SECONDS:g} s")
-                    elif reply.status == NO_RESPONDERS:
-                        answers[i] = LeaseLost(f"consumer {self.consumer.name} is gone or has no leader")
-                    else:
-                        answers[i] = None
-            todo = [i for i in todo if repeat and answers[i] is not None and loans[i].until > loop.time()]
-        return answers
 
     def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         gone = _over(deliveries)
@@ -394,6 +373,7 @@ class JetStreamSource:
         await self._leave_idle()
         if self._resubscriptions > 1:
             left, self._nats = self._nats, self._nats.apart()
+            self._acks.nats = self._nats
             if self._apart:
                 await left.close()
             self._apart = True
@@ -434,7 +414,3 @@ def _gone(delivery: Delivery) -> bool:
     """Whether it ran out of deliveries, so that there is nothing to acknowledge."""
     assert isinstance(delivery.token, Loan)
     return not delivery.token.reply
-
-
-def _nak(after: float) -> bytes:
-    return b'-NAK {"delay": %d}' % int(after * 1e9) if after > 0 else b"-NAK"

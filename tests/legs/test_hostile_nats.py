@@ -230,7 +230,7 @@ async def test_the_api_is_not_from_any_answer_first(nats: NatsConnection, nats_s
 async def test_an_ack_counts_when_the_server_confirms_it_and_not_before(
     nats: NatsConnection, nats_server: NatsServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.legs.jetstream.ACK_SECONDS", 0.1)
+    monkeypatch.setattr("bridge.legs.acks.ACK_SECONDS", 0.1)
     await add_stream(nats, name)
     await add_consumer(nats, name, "c", ack_wait=3 * 10**8)
     source = JetStreamSource(nats, await open_consumer(nats, name, "c"))

@@ -67,6 +67,31 @@ async def test_a_reader_that_gives_back_hands_over_at_once(
     assert numbers(await take(await reader(nats, name), 20)) == list(range(1, 21))
 
 
+async def test_pauses_and_reloads_do_not_starve_a_handover(
+    nats: NatsConnection, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead reader held more than is kept back, and each new one is there for less than an ack wait."""
+    monkeypatch.setattr("bridge.legs.jetstream.POLL_SECONDS", 0.3)
+    monkeypatch.setattr("bridge.legs.jetstream.KEPT", 20)
+    await add_stream(nats, name)
+    await add_consumer(nats, name, "c", ack_wait=4 * 10**9)
+    dead = await reader(nats, name)
+    await JetStreamSourceCandidate(nats, name, dead, 4.0).put(400)
+    await take(dead, 120)  # and never a word of it again
+    got: list[Delivery] = []
+    async with asyncio.timeout(15):
+        while not got:
+            heir = await reader(nats, name)
+            tending = asyncio.create_task(heir.tend())
+            resting = asyncio.get_running_loop().time() + 2.0
+            while not got and asyncio.get_running_loop().time() < resting:
+                got = list(await heir.receive(200))
+            tending.cancel()
+            await asyncio.gather(tending, return_exceptions=True)
+            await heir.close()
+    assert numbers(got) == list(range(1, len(got) + 1))
+
+
 async def test_two_readers_side_by_side_are_noticed(
     nats: NatsConnection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

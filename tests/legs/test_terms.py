@@ -4,12 +4,15 @@ and nothing is taken for what had the same name or number before."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge.core.errors import LeaseLost, NotUsable, Refused
+from bridge.core.errors import LeaseLost, NotUsable, Refused, Unavailable
 from bridge.core.mapping.nats_to_sqs import nats_to_sqs
 from bridge.core.mapping.parked import park_to_jetstream, park_to_sqs
 from bridge.core.models import JetStreamMessage, JetStreamOut, SqsOut
@@ -155,6 +158,32 @@ async def test_a_consumer_that_would_lose_messages_is_refused(
     assert raised.value.hint
 
 
+async def test_a_pull_of_large_messages_is_bounded_in_bytes(nats: NatsConnection, name: str) -> None:
+    """All at once, the server would cut a connection that does not take them in time, and every one comes again."""
+    await add_stream(nats, name, storage="file")
+    await add_consumer(nats, name, "c", max_ack_pending=1000)
+    source = JetStreamSource(nats, await open_consumer(nats, name, "c"))
+    await nats.replies.ask([(f"{name}.x", b"x" * 900_000, b"")] * 40, 20)
+    found: list[Delivery] = []
+    async with asyncio.timeout(20):
+        while len(found) < 40:
+            more = await source.receive(200)
+            assert sum(len(payload(each)) for each in more) <= 16_777_216
+            found += more
+    assert {each.attempt for each in found} == {1}
+    await source.settle([Settlement(each, Ack()) for each in found])
+    await source.close()
+
+
+async def test_a_consumer_that_limits_the_bytes_of_a_pull(nats: NatsConnection, name: str) -> None:
+    await add_stream(nats, name)
+    await add_consumer(nats, name, "c", max_bytes=100_000)
+    source = JetStreamSource(nats, await open_consumer(nats, name, "c"))
+    await put(nats, name, b"x", b"y")
+    assert len(await taken(source, 2)) == 2
+    await source.close()
+
+
 async def test_pulls_are_as_long_as_the_consumer_allows(nats: NatsConnection, name: str) -> None:
     await add_stream(nats, name)
     await add_consumer(nats, name, "c", max_expires=10**9)
@@ -215,3 +244,39 @@ def test_it_is_parked_under_another_id_as_well() -> None:
     first, second = ids(1_700_000_000.0), ids(1_700_000_000.5)
     assert first[0] != second[0]
     assert first[1] != second[1]
+
+
+# -- acks that are denied
+
+
+async def test_denied_acks_stop_the_route_before_it_floods_the_other_side(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.legs.acks.ACK_SECONDS", 0.3)
+    rights = 'publish: {{allow: ["$JS.API.>", "{0}.>"{1}]}}'
+    config = "authorization {{ users = [ {{ user: bridge, password: b, permissions: {{ {0} }} }} ] }}"
+    server = NatsServer(tmp_path / "nats", config=config.format(rights.format(name, "")))
+    with server:
+        url = server.url.replace("nats://", "nats://bridge:b@")
+        async with NatsConnection(NatsOptions((url,))) as nats:
+            await add_stream(nats, name)
+            await add_consumer(nats, name, "c", ack_wait=10**9)
+            source = JetStreamSource(nats, await open_consumer(nats, name, "c"))
+            await put(nats, name, b"a", b"b", b"c")
+            first = await taken(source, 3)
+            answers = await source.settle([Settlement(each, Ack()) for each in first])
+            assert all("acks are denied" in str(each) for each in answers)
+            with pytest.raises(NotUsable, match=rf"allow this user to publish \$JS.ACK.{name}.c.>"):
+                await source.receive(10)
+            source._acks.probe_at = 0.0
+            (probe,) = await taken(source, 1)  # and no more than one
+            server.config = config.format(rights.format(name, ', "$JS.ACK.>"'))
+            server.command()  # writes its file
+            os.kill(server.pid, signal.SIGHUP)
+            async with asyncio.timeout(20):
+                while (answer := (await source.settle([Settlement(probe, Ack())]))[0]) is not None:
+                    assert isinstance(answer, NotUsable | Unavailable | LeaseLost), answer
+                    source._acks.probe_at = 0.0
+                    (probe,) = await taken(source, 1)
+            assert len(await taken(source, 2)) == 2
+            await source.close()
