@@ -382,8 +382,10 @@ def nats_options(config: NatsConfig) -> NatsOptions:
         token=config.token.get_secret_value() if config.token else None,
         credentials_file=config.credentials_file,
         nkey_seed_file=config.nkey_seed_file,
-        tls=Tls(tls.ca_file, tls.cert_file, tls.key_file, tls.required) if tls else None,
+        tls=Tls(tls.ca_file, tls.cert_file, tls.key_file, tls.required, tls.first) if tls else None,
         domain=config.domain,
+        api_prefix=config.api_prefix,
+        max_payload=config.max_payload,
         inbox_prefix=config.inbox_prefix,
         connect_timeout=config.connect_timeout,
     )

@@ -192,6 +192,12 @@ def host_name(value: str) -> str | None:
     return None
 
 
+def api_prefix(value: str) -> str | None:
+    if not re.fullmatch(r"[^\s.*>]+(\.[^\s.*>]+)*", value):
+        return "not a prefix; write a subject without wildcards and without a dot at its end, like JS.payments.API"
+    return None
+
+
 def role_arn(value: str) -> str | None:
     if not re.fullmatch(r"arn:[^:]+:iam::\d{12}:role/.+", value):
         return "not a role ARN; for example arn:aws:iam::123456789012:role/bridge"

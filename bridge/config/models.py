@@ -29,6 +29,9 @@ class TlsConfig(Section):
     cert_file: str | None = Field(None, description="Our certificate, PEM, for mutual TLS.")
     key_file: str | None = Field(None, description="The key of cert_file, PEM.")
     required: bool = Field(False, description="Refuse a server that offers no TLS, before credentials are sent.")
+    first: bool = Field(
+        False, description="Begin with the TLS handshake, for servers with handshake_first; implies required."
+    )
 
 
 class NatsConfig(Section):
@@ -48,6 +51,16 @@ class NatsConfig(Section):
     token_file: str | None = Field(None, description="A file with the token; read once, at start.")
     tls: TlsConfig | None = Field(None, description="TLS.")
     domain: str | None = Field(None, description="JetStream domain, for leaf nodes.")
+    api_prefix: Annotated[str, grammar.said(grammar.api_prefix)] | None = Field(
+        None,
+        description="Prefix of the JetStream API in place of $JS.API, where an account imports it. Not with domain.",
+    )
+    max_payload: int | None = Field(
+        None,
+        ge=1024,
+        description="The smallest max_payload, in bytes, of the servers on the way to the stream, where one beyond a "
+        "leaf node has less than the one the bridge connects to. Larger messages would cut the link.",
+    )
     inbox_prefix: str = Field("_INBOX", description="Prefix of reply subjects, where permissions require one.")
     connect_timeout: float = Field(5.0, ge=0.1, le=120, description="Seconds to connect, over all servers.")
 

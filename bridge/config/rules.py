@@ -31,7 +31,7 @@ def complaints(raw: Mapping[str, Any]) -> Iterator[Complaint]:
     connections = _mapping(raw.get("connections"))
     for place, nats in [(("nats",), raw.get("nats")), *((("connections", str(n)), c) for n, c in connections.items())]:
         if isinstance(nats, Mapping):
-            yield from _authentication(place, nats)
+            yield from _nats_way(place, nats)
             yield from _pairs_of_keys(place, nats)
     if isinstance(file := _mapping(raw.get("http")).get("token_file"), str):
         try:
@@ -56,10 +56,12 @@ def _otel() -> bool:
         return False
 
 
-def _authentication(place: Place, nats: Mapping[str, Any]) -> Iterator[Complaint]:
+def _nats_way(place: Place, nats: Mapping[str, Any]) -> Iterator[Complaint]:
     ways = [name for name in ("credentials_file", "nkey_seed_file", "user", "token", "token_file") if nats.get(name)]
     if len(ways) > 1:
         yield (*place, ways[1]), f"{ways[0]} is set too; keep one way to authenticate"
+    if nats.get("domain") and nats.get("api_prefix"):
+        yield (*place, "api_prefix"), "domain is set too; keep one of them"
     if nats.get("password") and nats.get("password_file"):
         yield (*place, "password"), "password_file is set too; keep one of them"
     if nats.get("user") and not (nats.get("password") or nats.get("password_file")):

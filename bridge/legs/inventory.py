@@ -179,7 +179,8 @@ async def streams_for(nats: NatsConnection, pattern: str) -> list[str]:
 
 async def max_payload(nats: NatsConnection) -> int:
     """The server's limit on headers and payload together, in bytes."""
-    return int((await nats.live()).max_payload)
+    await nats.live()
+    return nats.max_payload
 
 
 async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError]:

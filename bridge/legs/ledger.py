@@ -71,10 +71,14 @@ class Ledger:
 
     async def note(self, carried: Sequence[tuple[str, str]]) -> list[bool]:
         """Writes (id, ref) of each; returns whether the write is confirmed."""
-        requests = [(self._subject(each), ref.encode(), b"") for each, ref in carried]
+        subjects = [self._subject(each) for each, _ in carried]
+        requests = [
+            (self._nats.store_subject(subject), ref.encode(), b"")
+            for subject, (_, ref) in zip(subjects, carried, strict=True)
+        ]
 
         def read(at: int, block: bytes, payload: bytes) -> bool | None:
-            ack = None if block else pub_ack(payload, requests[at][0], self._known)
+            ack = None if block else pub_ack(payload, subjects[at], self._known)
             if isinstance(ack, tuple):
                 return ack[3] is None
             return False if block and status_of(block)[0] == NO_RESPONDERS else None

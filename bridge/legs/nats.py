@@ -29,6 +29,7 @@ from bridge.legs.wire import NO_RESPONDERS, Headers, Reply, WireClient, status_o
 __all__ = ["Headers", "NatsConnection", "NatsOptions", "Replies", "Tls", "place_of", "stream_info"]
 
 API_SECONDS = 5.0
+MOST_BYTES = 2**63
 PING_SECONDS = 3.0  # how often the server is asked for a sign of life
 SILENT_SECONDS = 10  # a server that has sent nothing for so long is left, ping answers included
 CLOSE_SECONDS = 2.0  # how long a client may take to send what is left, and to close
@@ -40,6 +41,7 @@ class Tls:
     cert_file: str | None = None
     key_file: str | None = None
     required: bool = False
+    first: bool = False
 
     def context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -60,6 +62,8 @@ class NatsOptions:
     nkey_seed_file: str | None = None
     tls: Tls | None = None
     domain: str | None = None
+    api_prefix: str | None = None
+    max_payload: int | None = None
     inbox_prefix: str = "_INBOX"
     connect_timeout: float = 5.0
 
@@ -103,8 +107,11 @@ class NatsConnection:
 
     @property
     def max_payload(self) -> int:
-        """The server's limit on headers and payload together, in bytes; 0 before the first connection."""
-        return int(self._client.max_payload) if self._client is not None else 0
+        """The limit on headers and payload together, in bytes: the server's, or the smaller one of a server on the way
+        to the stream, where one is set; 0 before the first connection."""
+        if self._client is None:
+            return 0
+        return min(int(self._client.max_payload), self.options.max_payload or MOST_BYTES)
 
     async def live(self) -> WireClient:
         """Raises Unavailable while the connection is down, NotUsable when the server or a file refuses us."""
@@ -165,7 +172,7 @@ class NatsConnection:
 
     async def _open(self) -> WireClient:
         options, client = self.options, KeyedClient()
-        client.tls_required = options.tls is not None and options.tls.required
+        client.tls_required = options.tls is not None and (options.tls.required or options.tls.first)
         self._last_error, self._refusal = "", ""
         try:
             async with asyncio.timeout(options.connect_timeout):
@@ -178,6 +185,7 @@ class NatsConnection:
                     user_credentials=options.credentials_file,
                     nkeys_seed=options.nkey_seed_file,
                     tls=options.tls.context() if options.tls else None,
+                    tls_handshake_first=options.tls is not None and options.tls.first,
                     inbox_prefix=options.inbox_prefix,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.5,
@@ -255,9 +263,24 @@ class NatsConnection:
         return await self.replies.ask_for(requests, seconds or API_SECONDS, read)
 
     def api_subject(self, call: str) -> str:
-        """The subject of an API call, as the domain has it."""
-        domain = self.options.domain
-        return f"$JS.{domain}.API.{call}" if domain else f"$JS.API.{call}"
+        """The subject of an API call, as the domain or the importing account has it."""
+        return f"{self._prefix}.{call}"
+
+    def store_subject(self, subject: str) -> str:
+        """Where to publish for a subject of a Key-Value bucket: `$KV.` itself does not cross a leaf node's link, but
+        the API's prefix of a domain does. Source: nats-server, server/jetstream_api.go (generateJSMappingTable)."""
+        options = self.options
+        return f"{self._prefix}.{subject}" if options.domain or options.api_prefix else subject
+
+    @property
+    def js_options(self) -> dict[str, str]:
+        """For nats-py's own JetStream context."""
+        return {"prefix": self._prefix}
+
+    @property
+    def _prefix(self) -> str:
+        options = self.options
+        return options.api_prefix or (f"$JS.{options.domain}.API" if options.domain else "$JS.API")
 
     def report(self, text: str) -> None:
         """Something an operator should know that does not stop the connection."""

@@ -326,9 +326,8 @@ class ObjectPayloads:
     async def put(self, bucket: str, key: str, payload: bytes) -> None:
         about = f"object store {_shown(bucket, key)}"
         client = await self._nats.live()
-        domain = self._nats.options.domain
         try:
-            context = client.jetstream(domain=domain) if domain else client.jetstream()
+            context = client.jetstream(**self._nats.js_options)
             store = await context.object_store(bucket)
             await store.put(key, payload)
         except js_errors.NotFoundError as error:

@@ -18,7 +18,7 @@ from bridge.core.models import JetStreamOut, Out
 from bridge.core.route import Receipt
 from bridge.core.subjects import covers
 from bridge.legs.answers import Answer, Captures, pub_ack
-from bridge.legs.nats import NatsConnection, place_of, stream_info
+from bridge.legs.nats import MOST_BYTES, NatsConnection, place_of, stream_info
 from bridge.legs.terms import Term, term_of
 from bridge.legs.wire import NO_RESPONDERS, Reply, status_of
 
@@ -140,6 +140,8 @@ class JetStreamDestination:
     ) -> None:
         self.streams = streams
         self.terms = terms
+        sizes = [size for term in terms if type(size := term.config.get("max_msg_size")) is int and size > 0]
+        self._largest = min(sizes, default=MOST_BYTES)  # of a message, as the streams themselves limit it
         self._schedules = schedules
         self.places = places
         self._nats = nats
@@ -154,7 +156,7 @@ class JetStreamDestination:
     def fits(self, out: Out) -> bool:
         """Whether the server takes a message of this size, as far as it is known."""
         assert isinstance(out, JetStreamOut)
-        limit = self._nats.max_payload
+        limit = min(self._nats.max_payload, self._largest)
         if not limit or len(out.payload) + HEADER_LIMIT <= limit:
             return True
         try:
@@ -164,8 +166,8 @@ class JetStreamDestination:
         return _too_large(out, block, limit) is None
 
     async def publish(self, messages: Sequence[Out]) -> Sequence[Receipt | BridgeError]:
-        client = await self._nats.live()
-        max_payload = int(client.max_payload)
+        await self._nats.live()
+        max_payload = self._nats.max_payload
         answers: list[Receipt | BridgeError] = [Failed("not published")] * len(messages)
         requests: list[tuple[str, bytes, bytes]] = []
         places: list[int] = []
@@ -312,7 +314,7 @@ def _too_large(out: JetStreamOut, block: bytes, max_payload: int) -> Refused | N
     if total > max_payload:
         return Refused(
             f"{total:,} bytes with headers; the server takes at most {max_payload:,} (max_payload)",
-            hint="raise max_payload in the server's configuration (8MB is safe)",
+            hint="raise max_payload in the server's configuration (8MB is safe), or set claim_check on the route",
         )
     if len(block) > HEADER_LIMIT:
         return Refused(f"its headers have {len(block):,} bytes; JetStream takes at most {HEADER_LIMIT:,}")

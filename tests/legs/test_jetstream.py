@@ -24,6 +24,7 @@ from bridge.legs.jetstream import JetStreamSource
 from bridge.legs.nats import Headers, NatsConnection, NatsOptions, Tls
 from bridge.legs.stream import JetStreamDestination, open_destination, publish_error
 from tests.legs.exam import DestinationExam, SourceExam, take, until
+from tests.legs.test_aws_roads import certificate
 
 pytestmark = pytest.mark.server
 SEED = bytes(nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER))
@@ -364,6 +365,15 @@ async def test_required_tls_is_not_given_up(nats_server: NatsServer) -> None:
     async with NatsConnection(options) as nats:
         with pytest.raises(NotUsable, match="offers no TLS"):
             await nats.live()
+
+
+async def test_a_server_that_wants_the_tls_handshake_first(tmp_path: Path) -> None:
+    _, pem = certificate(tmp_path)
+    tls = f"tls {{cert_file: {pem}, key_file: {tmp_path / 'key.pem'}, handshake_first: true}}"
+    with NatsServer(tmp_path / "nats", config=tls) as server:
+        options = NatsOptions((server.url,), tls=Tls(ca_file=str(pem), first=True), connect_timeout=3)
+        async with NatsConnection(options) as nats:
+            await nats.api("INFO")
 
 
 async def test_a_subject_we_may_not_publish_is_reported_as_such(tmp_path: Path, name: str) -> None:
