@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bridge.config.changes import Changes, changes, longest_poll
+from bridge.config.connections import AwsConfig, NatsConfig
 from bridge.config.load import load
 from bridge.config.models import (
-    AwsConfig,
     Config,
     JetStreamDestinationConfig,
     JetStreamParkingConfig,
     JetStreamSourceConfig,
-    NatsConfig,
     ObjectStoreClaimCheckConfig,
     RouteConfig,
     S3ClaimCheckConfig,

@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from bridge.config import models
+from bridge.config import connections, models
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Top level", models.Config),
-    ("nats", models.NatsConfig),
-    ("nats.tls", models.TlsConfig),
-    ("aws", models.AwsConfig),
+    ("nats", connections.NatsConfig),
+    ("nats.tls", connections.TlsConfig),
+    ("aws", connections.AwsConfig),
     ("http", models.HttpConfig),
     ("tracing", models.TracingConfig),
     ("log", models.LogConfig),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.config import Config, JetStreamSourceConfig, SqsSourceConfig, json_schema, load, reference
-from bridge.config.models import NatsConnectionConfig, Section
+from bridge.config.connections import NatsConnectionConfig, Section
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "deploy").glob("*.yaml"))
