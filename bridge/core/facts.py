@@ -117,6 +117,8 @@ class RouteFacts:
     claims_from: tuple[str, ...] = ()
     unwatched: tuple[tuple[str, BridgeError], ...] = ()
     """What `watch` names and cannot be read."""
+    rights_unknown: bool = False
+    """Whether the server does not say what the NATS user may publish and subscribe to."""
 
 
 @dataclass(frozen=True, slots=True)

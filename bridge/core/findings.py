@@ -27,7 +27,7 @@ def findings(world: World) -> list[Finding]:
     found: list[Finding] = []
     for route in world.routes:
         mine = [*_errors(route), *_windows(route), *_sizes(route), *_streams(route), *_leases(route), *_redrive(route)]
-        mine += [*_keeps(route), *_parking(route), *_heartbeats(route), *_watches(route)]
+        mine += [*_keeps(route), *_parking(route), *_heartbeats(route), *_watches(route), *_rights(route)]
         mine += [*senders(route), *stuck(route)]
         found += [*_told(route), *unverified(route)]
         found += mine or [Finding("ok", route.name, "route", "everything it needs is there and usable")]
@@ -293,6 +293,17 @@ def _parking(route: RouteFacts) -> Iterator[Finding]:
 
 def _reads(consumer: ConsumerFacts, subject: str) -> bool:
     return not consumer.filters or any(overlap(each, subject) for each in consumer.filters)
+
+
+def _rights(route: RouteFacts) -> Iterator[Finding]:
+    if route.rights_unknown:
+        yield Finding(
+            "warning",
+            route.name,
+            "permissions",
+            "the server does not say what this NATS user may do, so a denied subject is found only at run time",
+            "allow the user to publish $SYS.REQ.USER.INFO, and check again",
+        )
 
 
 def _watches(route: RouteFacts) -> Iterator[Finding]:

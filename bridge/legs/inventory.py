@@ -183,16 +183,16 @@ async def max_payload(nats: NatsConnection) -> int:
     return nats.max_payload
 
 
-async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError]:
-    """The subjects our user may not use, as the server reports them. Empty if it reports nothing."""
+async def not_permitted(nats: NatsConnection, *, publish: list[str], subscribe: list[str]) -> list[BridgeError] | None:
+    """The subjects our user may not use, as the server reports them. None if it reports nothing: it is unknown."""
     (reply,) = await nats.replies.ask([("$SYS.REQ.USER.INFO", b"", b"")], 2)
     try:
         answer = Answer({"answer": orjson.loads(reply.data if reply else b"")}, "$SYS.REQ.USER.INFO").part("answer")
         permissions = answer.part("data").part("permissions")
         rules = {verb: permissions.part(verb) for verb in ("publish", "subscribe")}
         lists = {verb: (rule.texts("allow"), rule.texts("deny")) for verb, rule in rules.items()}
-    except (ValueError, Unavailable):  # old servers, and those that do not disclose it
-        return []
+    except (ValueError, Unavailable):  # old servers, and users who may not ask
+        return None
     found: list[BridgeError] = []
     for verb, subjects in (("publish", publish), ("subscribe", subscribe)):
         allow, deny = lists[verb]

@@ -160,6 +160,7 @@ class _Look:
     of_aws: _Side
     errors: list[tuple[str, BridgeError]] = field(default_factory=list)
     unwatched: list[tuple[str, BridgeError]] = field(default_factory=list)
+    rights_unknown: bool = False
     reported: set[_Side] = field(default_factory=set)
     """Connections already reported as down: once is enough."""
 
@@ -182,7 +183,8 @@ class _Look:
         facts = replace(facts, parking_queue=await self._parking(), claim_check=self.route.claim_check is not None)
         await self._stores()
         await self._watched()
-        return replace(facts, errors=tuple(self.errors), unwatched=tuple(self.unwatched))
+        unwatched, unknown = tuple(self.unwatched), self.rights_unknown
+        return replace(facts, errors=tuple(self.errors), unwatched=unwatched, rights_unknown=unknown)
 
     def _pointers(self) -> Literal["", "kept", "asked"]:
         source = self.route.source
@@ -222,7 +224,7 @@ class _Look:
                 stream = await self._try(
                     self.of_nats, f"stream {source.stream}", inventory.stream_facts(self.nats, source.stream)
                 )
-                pull = f"$JS.API.CONSUMER.MSG.NEXT.{source.stream}.{source.consumer}"
+                pull = self.nats.api_subject(f"CONSUMER.MSG.NEXT.{source.stream}.{source.consumer}")
                 acks = f"$JS.ACK.{source.stream}.{source.consumer}.>"
                 await self._permitted(publish=[pull, acks])
                 consumer = (
@@ -319,7 +321,7 @@ class _Look:
         if (ledger := self.route.ledger) is not None:
             look = open_ledger(self.nats, ledger.bucket, source="", destinations=[])
             if await self._try(self.of_nats, f"ledger {ledger.bucket}", look) is not None:
-                await self._permitted(publish=[f"$KV.{ledger.bucket}.>"])
+                await self._permitted(publish=[self.nats.store_subject(f"$KV.{ledger.bucket}.>")])
         for place in allowed_of(self.route).places:
             if self.route.claim_check is not None and place == own_place(self.route.claim_check):
                 continue  # it is checked below
@@ -359,8 +361,9 @@ class _Look:
 
     async def _permitted(self, *, publish: list[str]) -> None:
         inbox = f"{self.nats.options.inbox_prefix}.>"
-        for error in await inventory.not_permitted(self.nats, publish=publish, subscribe=[inbox]):
-            self.errors.append(("permissions", error))
+        found = await inventory.not_permitted(self.nats, publish=publish, subscribe=[inbox])
+        self.rights_unknown |= found is None
+        self.errors += [("permissions", error) for error in found or ()]
 
     async def _denied(self, what: str, look: Coroutine[Any, Any, list[BridgeError]]) -> None:
         self.errors += [(what, error) for error in await self._try(self.of_aws, what, look) or ()]

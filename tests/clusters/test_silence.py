@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
@@ -11,9 +14,13 @@ from nats.aio.client import Client
 from bridge.core.errors import BridgeError
 from bridge.core.models import JetStreamOut
 from bridge.core.route import Receipt
+from bridge.embedded import MotoServer, NatsServer
 from bridge.legs.nats import NatsConnection, NatsOptions
 from bridge.legs.stream import open_destination
 from tests.clusters.cluster import Cluster, ask, leader_of, until
+from tests.system.process import Bridge
+from tests.system.process import until as wait
+from tests.system.world import Aws, Nats
 
 LEFT = 18.0  # seconds, as far as a test may say: 15 are promised
 
@@ -92,3 +99,32 @@ async def test_one_hanging_server_of_several_does_not_use_up_the_time_to_connect
                 assert await connected_to(cluster, connection) != nodes[first]
     finally:
         cluster.wake(nodes[first])
+
+
+@pytest.mark.parametrize("source", ["jetstream", "sqs"])
+def test_the_process_ends_in_time_though_its_server_is_silent(
+    tmp_path: Path, moto_server: MotoServer, name: str, source: str
+) -> None:
+    aws = Aws(moto_server.url)
+    url = aws.queue(name)
+    with NatsServer(tmp_path / "nats") as server:
+        Nats(server.url).stream(name, f"{name}.>")
+        Nats(server.url).consumer(name, "c")
+        queue, stream = {"kind": "sqs", "queue": name}, {"kind": "jetstream", "stream": name, "consumer": "c"}
+        into = {"kind": "jetstream", "subject": f"{name}.x"}
+        back, forth = {"source": stream, "destination": queue}, {"source": queue, "destination": into}
+        route = back if source == "jetstream" else forth
+        given = [{"name": "r", **route}]
+        with Bridge(tmp_path, given, nats=server.url, aws=aws.url, shutdown_timeout=5) as bridge:
+            wait(lambda: bridge.state("r") == "running", "it runs")
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                if source == "sqs":
+                    aws.send(url, ["held"])
+                    wait(lambda: bridge.status("r").get("in_flight_messages") == 1, "it holds one")
+                began = time.monotonic()
+                bridge.terminate()
+                bridge.exit_code()
+                assert time.monotonic() - began < 5 + 5
+            finally:
+                os.kill(server.pid, signal.SIGCONT)

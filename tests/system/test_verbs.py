@@ -189,6 +189,24 @@ def test_check_shows_what_the_nats_user_may_not_do(tmp_path: Path, moto_server: 
 
 
 @pytest.mark.server
+def test_check_says_that_it_cannot_know_what_the_nats_user_may_do(
+    tmp_path: Path, moto_server: MotoServer, name: str
+) -> None:
+    """A user with a list of allowed subjects may often not ask for it. Unknown is not the same as allowed."""
+    aws = Aws(moto_server.url)
+    aws.queue(name)
+    config = (
+        "authorization { users = [ { user: admin, password: a }, { user: bridge, password: b, permissions: "
+        f'{{ publish: {{ allow: ["$JS.API.>", "{name}.>"] }} }} }} ] }}'
+    )
+    with NatsServer(tmp_path / "nats", config=config) as server:
+        Nats(server.url.replace("nats://", "nats://admin:a@")).stream(name, f"{name}.>")
+        login = {"user": "bridge", "password": "b"}
+        checked = Checked(tmp_path / "b.yaml", [inward("in", name, f"{name}.x")], server.url, aws.url, login)
+    assert "the server does not say what this NATS user may do" in "\n".join(checked.said("warning"))
+
+
+@pytest.mark.server
 def test_check_without_a_server_says_so(tmp_path: Path) -> None:
     routes = [inward(name, name, "a.b", parking=PARKED, ledger={"bucket": "b"}) for name in ("one", "two")]
     checked = Checked(tmp_path / "b.yaml", routes, "nats://127.0.0.1:1", "http://127.0.0.1:1")
