@@ -83,6 +83,7 @@ async def test_a_stream_without_any_server_is_named_and_is_back_at_once(
     ):
         assert isinstance(error, Unavailable), error
         assert time.monotonic() < deadline, error
+        await asyncio.sleep(0.1)  # while it is down, no call waits for anything: the client must come to reconnect
     cluster.start(only)
     await leader_of(client, name)
     began = time.monotonic()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,39 @@ from tests.system.hold import Gate
 from tests.system.process import Bridge, until
 from tests.system.world import Aws, Nats
 
+Unrest = Callable[[str, str], AbstractContextManager[object]]
+"""What goes on around a stream while its messages are carried: takes the URL of a server, and the stream's name."""
+
+
+def quiet(_url: str, _stream: str) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 LEASE = 6  # seconds: what a killed replica held comes back after it
 
 
 def into_jetstream(
-    folder: Path, aws_server: MinistackServer, nats_server: NatsServer, *, messages: int, groups: int, kills: int
+    folder: Path,
+    aws_server: MinistackServer,
+    nats_server: NatsServer,
+    *,
+    messages: int,
+    groups: int,
+    kills: int,
+    copies: int = 1,
+    unrest: Unrest = quiet,
 ) -> None:
     """A FIFO queue to a stream. Raises AssertionError."""
     aws, nats, name = Aws(aws_server.url), Nats(nats_server.url), f"in{random.randrange(10**9)}"
     url = aws.queue(f"{name}.fifo", VisibilityTimeout=str(LEASE))
-    nats.stream(name, f"{name}.>")
+    nats.stream(name, f"{name}.>", num_replicas=copies)
     asyncio.run(_fill(aws.url, url, messages, groups))
     route = {
         "name": "in",
         "source": {"kind": "sqs", "queue": f"{name}.fifo", "wait_seconds": 1},
         "destination": {"kind": "jetstream", "subject": f"{name}.{{group}}"},
     }
-    with _replicas(folder, route, aws_server, nats_server) as replicas:
+    with _replicas(folder, route, aws_server, nats_server) as replicas, unrest(nats_server.url, name):
         _kill(replicas, kills, lambda: nats.count(name), messages)
         until(lambda: nats.count(name) >= messages, "all carried")
         until(lambda: aws.counts(url) == (0, 0), "the queue is empty")
@@ -43,12 +59,20 @@ def into_jetstream(
 
 
 def out_of_jetstream(
-    folder: Path, aws_server: MinistackServer, nats_server: NatsServer, *, messages: int, groups: int, kills: int
+    folder: Path,
+    aws_server: MinistackServer,
+    nats_server: NatsServer,
+    *,
+    messages: int,
+    groups: int,
+    kills: int,
+    copies: int = 1,
+    unrest: Unrest = quiet,
 ) -> None:
     """A stream to a FIFO queue. Raises AssertionError."""
     aws, nats, name = Aws(aws_server.url), Nats(nats_server.url), f"out{random.randrange(10**9)}"
     url = aws.queue(f"{name}.fifo")
-    nats.stream(name, f"{name}.>")
+    nats.stream(name, f"{name}.>", num_replicas=copies)
     nats.consumer(
         name,
         "bridge",
@@ -67,7 +91,7 @@ def out_of_jetstream(
     def acked() -> int:
         return int(nats.api(f"CONSUMER.INFO.{name}.bridge")["ack_floor"].get("stream_seq", 0))
 
-    with _replicas(folder, route, aws_server, nats_server) as replicas:
+    with _replicas(folder, route, aws_server, nats_server) as replicas, unrest(nats_server.url, name):
         _kill(replicas, kills, acked, messages)
         until(lambda: acked() >= messages, "all carried")
     _judge([each["Body"] for each in asyncio.run(_empty(aws.url, url, messages))], messages, groups)
