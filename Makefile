@@ -12,7 +12,7 @@ demo: $(READY)       ## watch real messages cross, both ways (about a minute)
 	$(BIN)/nats-sqs-bridge demo
 
 test: $(READY)       ## every test, on real servers
-	$(BIN)/python -m pytest -n 6 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 quick: $(READY)      ## the tests that need no server
 	$(BIN)/python -m pytest -m "not server and not fuzz"
