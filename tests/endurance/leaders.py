@@ -46,6 +46,8 @@ class Leaderless:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        while not self._leader():
+            time.sleep(0.2)
         print(f"  {self._stream}: {dict(self.counts)}", flush=True)
 
     def _run(self) -> None:
@@ -54,9 +56,8 @@ class Leaderless:
         while not self._stop.wait(self._every):
             for call in calls if "out" in self._stream else calls[:1]:
                 self._try("step-downs", call)
-            if self._kill_every and time.monotonic() - killed_at > self._kill_every:
+            if self._kill_every and time.monotonic() - killed_at > self._kill_every and self._kill():
                 killed_at = time.monotonic()
-                self._kill()
 
     def _try(self, what: str, call: str) -> None:
         try:
@@ -66,16 +67,24 @@ class Leaderless:
         else:
             self.counts[what] += 1
 
-    def _kill(self) -> None:
+    def _leader(self) -> str:
+        """Of the stream; empty while it has none."""
         try:
-            leader = self._nats.api(f"STREAM.INFO.{self._stream}")["cluster"].get("leader")
+            return str(self._nats.api(f"STREAM.INFO.{self._stream}")["cluster"].get("leader") or "")
         except BridgeError:
-            return
-        if leader in self._cluster.nodes and leader != SAFE:
-            self._cluster.kill(leader)
-            self.counts["servers killed"] += 1
-            self._stop.wait(2.0)
-            self._cluster.start(leader)
+            return ""
+
+    def _kill(self) -> bool:
+        """Whether there was a leader that may be killed."""
+        self._stop.wait(0.5)  # until there is one again
+        leader = self._leader()
+        if leader not in self._cluster.nodes or leader == SAFE:
+            return False
+        self._cluster.kill(leader)
+        self.counts["servers killed"] += 1
+        self._stop.wait(2.0)
+        self._cluster.start(leader)
+        return True
 
 
 def run(options: argparse.Namespace) -> int:
