@@ -3,7 +3,8 @@
 A consumer numbers its deliveries. A gap means that some went to another reader, or to a connection that is gone: they
 are older, and are redelivered only when their ack wait is over. Until then nothing newer may be passed on.
 Laws (tests/core/test_handover.py): without a gap nothing waits; after a gap nothing is passed on until all that is
-pending at the consumer is held by this reader; then all is passed on in stream order.
+pending at the consumer is held by this reader, and the consumer knows of every message that arrived here; then all is
+passed on in stream order.
 May not: ask the consumer, or wait. The leg does; this decides whether to pass messages on, and in which order.
 """
 
@@ -22,6 +23,7 @@ class Handover(Generic[T]):
 
     waiting: bool = False
     kept: dict[int, T] = field(default_factory=dict)
+    highest: int = 0
     _last: int | None = None
 
     def numbered(self, consumer_sequence: int) -> None:
@@ -32,11 +34,13 @@ class Handover(Generic[T]):
 
     def keep(self, arrived: Iterable[tuple[int, T]]) -> None:
         self.kept.update(arrived)
+        self.highest = max(self.highest, *self.kept, 0)
 
-    def counted(self, *, pending: int, held: int) -> None:
+    def counted(self, *, pending: int, held: int, delivered: int) -> None:
         """`pending`: how many messages the consumer reports as delivered and not acknowledged; `held`: how many of them
-        were certainly held here at that time."""
-        if pending <= held:
+        were certainly held here at that time; `delivered`: the highest sequence it reports as delivered. A new leader
+        may not know yet what the one before it delivered, and one of those messages may never have arrived."""
+        if pending <= held and delivered >= self.highest:
             self.waiting = False
 
     def deliverable(self, limit: int) -> list[T]:

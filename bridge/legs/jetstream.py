@@ -112,7 +112,11 @@ class JetStreamSource:
             held = sum(loan.tended and not loan.lapsed for loan in self._loans.values())
             info = await self._nats.api(f"CONSUMER.INFO.{self.consumer.stream}.{self.consumer.name}")
             # What was settled meanwhile may already be missing from the server's count.
-            handover.counted(pending=info.number("num_ack_pending", 0), held=held - (self._settled - before))
+            handover.counted(
+                pending=info.number("num_ack_pending", 0),
+                held=held - (self._settled - before),
+                delivered=info.part("delivered").number("stream_seq", 0),
+            )
         return handover.deliverable(limit)
 
     async def _receive(self, limit: int) -> list[Delivery]:

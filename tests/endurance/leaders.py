@@ -23,6 +23,7 @@ from tests.system.ordered import into_jetstream, out_of_jetstream
 from tests.system.world import Nats
 
 os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
+WAYS = {"in": into_jetstream, "out": out_of_jetstream}
 SAFE = "n1"  # never killed, for the clients of this program know no other
 
 
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         def unrest(_url: str, stream: str) -> Leaderless:
             return Leaderless(cluster, stream, every=options.every, kill_every=options.kill_every)
 
-        for direction in (into_jetstream, out_of_jetstream):
+        for direction in [WAYS[each] for each in options.direction]:
             began = time.monotonic()
             given = {"messages": options.messages, "groups": options.groups, "kills": 0}
             place = folder / direction.__name__
@@ -108,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--direction", choices=[*WAYS], nargs="*", default=[*WAYS])
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--every", type=float, default=1.0, help="seconds between step-downs")
     parser.add_argument("--kill-every", type=float, default=10.0, help="seconds between kills of the leading server")
