@@ -233,8 +233,9 @@ class Pump:
 
     async def _carried(self, items: list[Item]) -> None:
         """`items` has those that are still to be carried here, at every moment."""
+        clock = asyncio.get_running_loop().time
         while True:
-            if gone := self._source.lapsed([item.delivery for item in items]):
+            if clock() >= self._source.sure_until and (gone := self._source.lapsed([item.delivery for item in items])):
                 await self._abandon([item for item in items if item.delivery in gone])
                 items[:] = [item for item in items if item.delivery not in gone]
                 if not items:

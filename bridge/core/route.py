@@ -144,6 +144,11 @@ class Source(Protocol):
         the lease lasts. An error means the source may redeliver the message: the destination must recognise it."""
         ...
 
+    @property
+    def sure_until(self) -> float:
+        """Loop time until which no lease can be over: before it, `lapsed` need not be asked."""
+        ...
+
     def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Those whose lease is over, as far as this process can know: another reader may have them by now, and may have
         settled them. Asked before anything is sent, because a process that was frozen continues where it was."""

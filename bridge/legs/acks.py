@@ -63,9 +63,8 @@ class Acks:
                         answers[i] = LeaseLost(f"consumer {self._consumer.name} is gone or has no leader")
                     else:
                         answers[i] = None
-                if denied := self._denied_by(
-                    [loans[i].reply for i, reply in zip(todo, replies, strict=True) if not reply]
-                ):
+                silent = [loans[i].reply for i in todo if answers[i] is not None]
+                if (silent or self._refusal is not None) and (denied := self._denied_by(silent)):
                     return [denied if answer is not None else None for answer in answers]
             todo = [i for i in todo if repeat and answers[i] is not None and loans[i].until > loop.time()]
         return answers

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from nats import errors as nats_errors
@@ -57,6 +58,7 @@ class JetStreamSource:
         self.locks_groups = False  # a released message is redelivered behind newer ones of its group
         self._nats = nats
         self._loans: dict[int, Loan] = {}
+        self.sure_until = inf
         self._idle: list[Pull] = []
         self._apart = False
         self._handover: Handover[Delivery] | None = Handover() if ordered else None
@@ -241,6 +243,8 @@ class JetStreamSource:
         if self._handover is not None:
             self._handover.numbered(consumer_sequence)
         until = now + consumer.ack_wait
+        if until < self.sure_until:
+            self.sure_until = until
         if subject not in self._within and not self._covered(subject):
             return None  # it stays unacknowledged; the route opens again and judges the new filter
         if loan := self._loans.get(sequence):
@@ -248,6 +252,7 @@ class JetStreamSource:
                 loan.reply, loan.until, loan.lapsed = reply, until, False
                 return None
             loan.stale = True  # an ack of the old message would acknowledge this one
+            self.sure_until = 0.0
         loan = self._loans[sequence] = Loan(reply, until, sequence, stored=timestamp)
         hopeless: BridgeError | None = None
         size = 512 + len(block) + len(payload)
@@ -306,8 +311,10 @@ class JetStreamSource:
             self._settled += loan.tended
             loan.tended = False  # a +WPI after a -NAK would undo its delay
         answers = await self._acks.tell(loans, words, repeat=repeat)
+        kept = self._loans
         for loan in loans:
-            self._forget(loan)
+            if not loan.stale:
+                kept.pop(loan.sequence, None)
         return answers
 
     def _forget(self, loan: object) -> None:
@@ -318,6 +325,8 @@ class JetStreamSource:
     def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         gone = _over(deliveries)
         self._leases_lost += len(gone)
+        now = asyncio.get_running_loop().time()
+        self.sure_until = min([loan.until for loan in self._loans.values() if loan.until > now], default=inf)
         return gone
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:

@@ -139,6 +139,10 @@ class MemorySource:
                 self._changed.set()
         return None
 
+    @property
+    def sure_until(self) -> float:
+        return 0.0
+
     def lapsed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         now = asyncio.get_running_loop().time()
         gone = []

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from bridge.core.errors import BridgeError, Failed, LeaseLost, Refused, Unavailable
@@ -63,6 +64,7 @@ class SqsSource:
         self._attempts = f"{uuid.uuid4().hex}-"
         self._attempt = 0
         self._loans: dict[str, _Loan] = {}
+        self.sure_until = inf
         self._missing = no_such_queue(aws, queue.name)
         self._deletes = Gather(self._delete, most=self.batch, linger=LINGER)
         # For the age of the backlog: when the newest first-time message was sent, when the queue was last empty, and
@@ -100,6 +102,7 @@ class SqsSource:
         elif not found.messages:
             self._empty_at = time.monotonic()
         now, at = asyncio.get_running_loop().time(), time.monotonic()
+        self.sure_until = min(self.sure_until, now + lease)
         deliveries = [self._deliver(message, now, at, lease) for message in found.messages]
         return [delivery for delivery in deliveries if delivery is not None]
 
@@ -177,6 +180,7 @@ class SqsSource:
         now = asyncio.get_running_loop().time()
         gone = [delivery for delivery in deliveries if delivery.token.until <= now]  # type: ignore[attr-defined]
         self._leases_lost += len(gone)
+        self.sure_until = min([loan.until for loan in self._loans.values() if loan.until > now], default=inf)
         return gone
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
